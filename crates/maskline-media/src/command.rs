@@ -1,0 +1,191 @@
+//! The language between the switch, which decides, and a media engine, which carries packets.
+//!
+//! One trait's worth of words, so that another engine can stand behind the same switch. Every
+//! command is carried out in order; [`MediaCommand::Open`] and [`MediaCommand::Close`] are each
+//! answered by exactly one event.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// One session's media: the shard that owns the call and a number that this shard never uses twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MediaKey {
+    /// The shard that gets the events.
+    pub shard: u16,
+    /// Unique within the shard.
+    pub id: u64,
+}
+
+/// The two sides of a masked call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// A, who called the virtual number.
+    Caller,
+    /// B, who is called from the virtual number.
+    Callee,
+}
+
+impl Side {
+    /// The other side.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Caller => Self::Callee,
+            Self::Callee => Self::Caller,
+        }
+    }
+}
+
+/// One codec as it is called on both sides of the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadMap {
+    /// The RTP payload type (0-127) by which *this* side's party sends and wants to receive it.
+    pub here: u8,
+    /// The payload type by which the other side's party knows the same codec.
+    pub there: u8,
+    /// RTP clock rate in Hz (RFC 3551), for jitter and RTCP.
+    pub clock_rate: u32,
+    /// Whether this is `telephone-event` (RFC 4733): passed on, and each press reported.
+    pub telephone_event: bool,
+}
+
+/// What one side's party negotiated: where its packets go and where they may come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteMedia {
+    /// Where to send RTP until a packet from the party latched another port.
+    pub rtp: SocketAddr,
+    /// Where to send RTCP (RFC 3605 `a=rtcp`, else the next port); `None`: none is sent.
+    pub rtcp: Option<SocketAddr>,
+    /// The addresses from which a first packet may latch: the negotiated one, and what the
+    /// operator adds for the trunk. A packet from anywhere else is counted and dropped.
+    pub sources: Vec<IpAddr>,
+    /// At most 16 codecs; packets of another payload type are counted and dropped.
+    pub payloads: Vec<PayloadMap>,
+    /// Whether this party is expected to send (not on hold, not `recvonly`): silence counts.
+    pub sends: bool,
+    /// Whether this party wants to receive (not `sendonly`, not `inactive`).
+    pub receives: bool,
+}
+
+/// What A negotiated. A type of its own, so that the sides cannot be swapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerMedia(pub RemoteMedia);
+
+/// What B negotiated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CalleeMedia(pub RemoteMedia);
+
+/// An order of the switch to the media engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaCommand {
+    /// Take an RTP/RTCP port pair for each side. Answered by [`MediaEvent::Opened`] or
+    /// [`MediaEvent::Refused`].
+    Open {
+        /// The session's media.
+        key: MediaKey,
+        /// Seeds SSRCs, CNAMEs, first sequence numbers and timestamps.
+        seed: u64,
+    },
+    /// A's negotiated media, at first or anew. Latching starts over when the addresses changed.
+    ProgramCaller {
+        /// The session's media.
+        key: MediaKey,
+        /// What A negotiated.
+        media: CallerMedia,
+    },
+    /// B's negotiated media, at first or anew.
+    ProgramCallee {
+        /// The session's media.
+        key: MediaKey,
+        /// What B negotiated.
+        media: CalleeMedia,
+    },
+    /// Free the ports. Answered by [`MediaEvent::Closed`], also when the key is unknown.
+    Close {
+        /// The session's media.
+        key: MediaKey,
+    },
+}
+
+/// What a media engine tells the switch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MediaEvent {
+    /// The ports are taken and packets sent to them are looked at.
+    Opened {
+        /// The session's media.
+        key: MediaKey,
+        /// The RTP port towards A; RTCP is the next one.
+        caller_port: u16,
+        /// The RTP port towards B; RTCP is the next one.
+        callee_port: u16,
+    },
+    /// No ports.
+    Refused {
+        /// The session's media.
+        key: MediaKey,
+        /// Why.
+        reason: OpenFailure,
+    },
+    /// A key press, at its first packet (RFC 4733); one per press.
+    Dtmf {
+        /// The session's media.
+        key: MediaKey,
+        /// Who pressed it.
+        side: Side,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+    },
+    /// Neither RTP nor RTCP from a party that should send, for the configured time. Once per
+    /// silence.
+    Silent {
+        /// The session's media.
+        key: MediaKey,
+        /// Who is silent.
+        side: Side,
+    },
+    /// The ports are free again. The figures are of what was received from each party; absent when
+    /// nothing was.
+    Closed {
+        /// The session's media.
+        key: MediaKey,
+        /// Received from A.
+        caller: Option<Quality>,
+        /// Received from B.
+        callee: Option<Quality>,
+    },
+}
+
+impl MediaEvent {
+    /// Whose event this is.
+    #[must_use]
+    pub const fn key(&self) -> MediaKey {
+        match self {
+            Self::Opened { key, .. }
+            | Self::Refused { key, .. }
+            | Self::Dtmf { key, .. }
+            | Self::Silent { key, .. }
+            | Self::Closed { key, .. } => *key,
+        }
+    }
+}
+
+/// Why no media could be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenFailure {
+    /// Every port of the configured range is taken.
+    PortsExhausted,
+    /// The engine is too busy, or gone.
+    Unavailable,
+}
+
+/// What was measured of the packets received from one party.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quality {
+    /// RTP packets received.
+    pub packets: u64,
+    /// Lost fraction of the expected packets, 0.0-1.0 (RFC 3550 §A.3).
+    pub loss: f64,
+    /// Interarrival jitter in milliseconds (RFC 3550 §A.8), averaged over the call.
+    pub jitter_ms: f64,
+    /// Mean opinion score 1.0-4.5 (ITU-T G.107).
+    pub mos: f64,
+}
