@@ -1,4 +1,9 @@
 //! Callflows: what a VCA endpoint answers (contract §4), checked whole before they run.
+//!
+//! What lives elsewhere: running a callflow, and what needs more than the text to decide, such as
+//! whether `source` is one of the sub-account's numbers (`maskline-switch`).
+
+mod check;
 
 use crate::msisdn::Msisdn;
 
@@ -87,4 +92,26 @@ pub struct CallflowFault {
 impl Callflow {
     /// Largest answer that is looked at, in bytes.
     pub const MAX_BYTES: usize = 256 * 1024;
+    /// Most actions of one callflow.
+    pub const MAX_ACTIONS: usize = 50;
+    /// Longest text that is spoken, in characters.
+    pub const MAX_TEXT_CHARS: usize = 3_000;
+    /// Longest `clientActionId` and `voiceProfile`, in characters.
+    pub const MAX_NAME_CHARS: usize = 256;
+    /// Longest `fileUrl`, in bytes.
+    pub const MAX_URL_BYTES: usize = 2_048;
+    /// Most keys of one capture.
+    pub const MAX_DIGITS: u8 = 25;
+
+    /// Reads an answer of a VCA endpoint and checks it whole.
+    ///
+    /// Fields that the contract does not name are ignored, and a `null` counts as absent. The
+    /// work is bounded by [`Callflow::MAX_BYTES`] and by a nesting of 128.
+    ///
+    /// # Errors
+    /// The first fault in document order, with its JSON path. A parameter that fits only together
+    /// with another (`digitTimeout` and `overallTimeout`, say) is checked after each on its own.
+    pub fn parse(body: &[u8]) -> Result<Self, CallflowFault> {
+        check::callflow(body)
+    }
 }
