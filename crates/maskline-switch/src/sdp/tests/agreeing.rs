@@ -1,0 +1,131 @@
+//! What `towards_callee`, `negotiate` and `media_payloads` make of two descriptions.
+
+use maskline_media::PayloadMap;
+
+use super::*;
+
+const CALLER: &str = "a=rtpmap:96 opus/48000/2\r\na=fmtp:96 useinbandfec=1;stereo=1\r\n\
+    a=rtpmap:97 telephone-event/8000\r\na=rtpmap:98 telephone-event/48000\r\n";
+
+#[test]
+fn the_callee_is_offered_the_callers_codecs_in_order_under_our_own_numbers() {
+    let offer = audio("9 96 0 18 8 98 97", CALLER);
+    assert_eq!(
+        names(&towards_callee(&offer)),
+        [
+            "G722/8000@9",
+            "Opus/48000@111 stereo=1;useinbandfec=1",
+            "Pcmu/8000@0",
+            "G729/8000@18",
+            "Pcma/8000@8",
+            "TelephoneEvent/48000@103 0-15",
+            "TelephoneEvent/8000@101 0-15",
+        ]
+    );
+}
+
+#[test]
+fn both_sides_get_the_common_codecs_in_the_callees_order_and_the_others_parameters() {
+    let offer = audio("96 0 8 97", CALLER);
+    let answer = audio(
+        "101 8 111 18",
+        "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 cbr=1\r\na=rtpmap:101 telephone-event/8000\r\n",
+    );
+    let agreed = negotiate(&offer, &answer).unwrap();
+    assert_eq!(
+        names(&agreed.caller),
+        [
+            "TelephoneEvent/8000@97 0-15",
+            "Pcma/8000@8",
+            "Opus/48000@96 cbr=1"
+        ]
+    );
+    assert_eq!(
+        names(&agreed.callee),
+        [
+            "TelephoneEvent/8000@101 0-15",
+            "Pcma/8000@8",
+            "Opus/48000@111 stereo=1;useinbandfec=1"
+        ]
+    );
+}
+
+#[test]
+fn without_a_common_voice_codec_nothing_is_agreed() {
+    let events = "a=rtpmap:97 telephone-event/8000\r\n";
+    assert_eq!(
+        negotiate(&audio("0 97", events), &audio("8 97", events)),
+        None
+    );
+}
+
+#[test]
+fn key_presses_at_another_clock_rate_are_left_out() {
+    let offer = audio("0 97", "a=rtpmap:97 telephone-event/8000\r\n");
+    let answer = audio("0 97", "a=rtpmap:97 telephone-event/48000\r\n");
+    assert_eq!(
+        names(&negotiate(&offer, &answer).unwrap().caller),
+        ["Pcmu/8000@0"]
+    );
+}
+
+#[test]
+fn comfort_noise_frames_are_off_for_both_when_either_says_so() {
+    let plain = audio("18", "");
+    let off = audio("18", "a=fmtp:18 annexb=no\r\n");
+    for (offer, answer) in [(&plain, &off), (&off, &plain), (&off, &off)] {
+        let agreed = negotiate(offer, answer).unwrap();
+        assert_eq!(names(&agreed.caller), ["G729/8000@18 annexb=no"]);
+        assert_eq!(agreed.caller, agreed.callee);
+    }
+}
+
+#[test]
+fn the_relay_is_told_each_sides_numbers() {
+    let offer = audio("96 8 97", CALLER);
+    let answer = audio(
+        "111 8 101",
+        "a=rtpmap:111 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\n",
+    );
+    let (caller, callee) = media_payloads(&negotiate(&offer, &answer).unwrap());
+    let entry = |here, there, clock_rate, telephone_event| PayloadMap {
+        here,
+        there,
+        clock_rate,
+        telephone_event,
+    };
+    assert_eq!(
+        caller,
+        [
+            entry(96, 111, 48_000, false),
+            entry(8, 8, 8_000, false),
+            entry(97, 101, 8_000, true)
+        ]
+    );
+    assert_eq!(
+        callee,
+        [
+            entry(111, 96, 48_000, false),
+            entry(8, 8, 8_000, false),
+            entry(101, 97, 8_000, true)
+        ]
+    );
+}
+
+#[test]
+fn a_callee_that_numbers_differently_is_understood_by_either_number() {
+    let offer = audio("96 0 97", CALLER);
+    // Opus by a number of its own, and key presses by the number that we gave to Opus.
+    let answer = audio(
+        "120 111",
+        "a=rtpmap:120 opus/48000/2\r\na=rtpmap:111 telephone-event/8000\r\n",
+    );
+    let (caller, callee) = media_payloads(&negotiate(&offer, &answer).unwrap());
+    let numbers = |maps: &[PayloadMap]| {
+        maps.iter()
+            .map(|it| (it.here, it.there))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&caller), [(96, 120), (97, 111)]);
+    assert_eq!(numbers(&callee), [(120, 96), (111, 97), (101, 97)]);
+}
