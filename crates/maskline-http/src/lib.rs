@@ -1,1 +1,29 @@
-//! placeholder
+//! Maskline's HTTP API (contract §5), administration, health, metrics and the OpenAPI document.
+//!
+//! [`router`] makes the routes from an [`ApiConfig`], [`serve()`] runs them on a listener with limits
+//! fit for a public port. What the API needs of other crates comes in as closures and traits: the
+//! clock, the egress guard's opinion of a URL, the country of a number, the metrics text.
+//!
+//! What lives elsewhere: keeping what is provisioned (`maskline-store`), deciding whether a webhook
+//! target is allowed (`maskline-webhook`), reading configuration (`maskline`).
+
+mod admin;
+mod auth;
+mod countries;
+mod error;
+mod extract;
+mod frame;
+mod numbers;
+mod openapi;
+mod serve;
+mod state;
+mod system;
+mod throttle;
+mod webhooks;
+
+pub use openapi::openapi_json;
+pub use serve::{ServeLimits, serve, serve_with};
+pub use state::{
+    ApiConfig, Clock, CountryLookup, DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE, MetricsText,
+    ProvisioningChanged, UrlCheck, router,
+};

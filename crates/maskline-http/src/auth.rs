@@ -1,0 +1,272 @@
+//! Who asks, and whether they may: bearer keys, their scope, and the limit on failures.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, PoisonError};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use maskline_store::ApiKeyScope;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+
+use crate::error::ApiError;
+use crate::extract;
+use crate::serve::Peer;
+use crate::state::ApiState;
+use crate::throttle::{FailureTable, Source};
+
+/// The longest key that is looked at, bytes.
+const LONGEST_KEY: usize = 256;
+
+/// How many keys are remembered as good.
+const PROVEN_KEYS: usize = 1024;
+
+/// SHA-256 of a key: what is compared and remembered instead of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    pub(crate) fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+/// Failures per address, and the keys that are exempt from the limit.
+///
+/// Behind a reverse proxy all clients have one address: a client with a wrong key must not lock out
+/// those whose key is known to be good.
+pub(crate) struct Throttles {
+    failures: Mutex<FailureTable>,
+    proven: Mutex<ProvenKeys>,
+}
+
+#[derive(Default)]
+struct ProvenKeys {
+    keys: BTreeSet<KeyHash>,
+    order: VecDeque<KeyHash>,
+}
+
+impl ProvenKeys {
+    fn insert(&mut self, key: KeyHash) {
+        if !self.keys.insert(key) {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > PROVEN_KEYS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, key: &KeyHash) {
+        if self.keys.remove(key) {
+            self.order.retain(|known| known != key);
+        }
+    }
+}
+
+impl Throttles {
+    pub(crate) fn new(failures_per_minute: u32) -> Self {
+        Self {
+            failures: Mutex::new(FailureTable::new(failures_per_minute)),
+            proven: Mutex::new(ProvenKeys::default()),
+        }
+    }
+
+    fn admit(&self, source: Source, key: Option<&KeyHash>) -> Result<(), ApiError> {
+        let wait = lock(&self.failures).wait(source, Instant::now());
+        let Some(wait) = wait else {
+            return Ok(());
+        };
+        if key.is_some_and(|key| lock(&self.proven).keys.contains(key)) {
+            return Ok(());
+        }
+        Err(ApiError::TooManyFailures {
+            retry_after_s: wait.as_secs().saturating_add(1),
+        })
+    }
+
+    fn failed(&self, source: Source, key: Option<&KeyHash>) {
+        metrics::counter!("maskline_http_authentication_failures_total").increment(1);
+        if let Some(key) = key {
+            lock(&self.proven).remove(key);
+        }
+        if lock(&self.failures).count(source, Instant::now()) {
+            tracing::warn!(
+                ?source,
+                "too many failed API authentications; further ones from there get 429 for up to a minute"
+            );
+        }
+    }
+
+    fn succeeded(&self, key: KeyHash) {
+        lock(&self.proven).insert(key);
+    }
+}
+
+/// The tables hold no invariant that a panic could break, so a poisoned lock is taken as it is.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The key of `Authorization: Bearer …` (RFC 6750 §2.1; the scheme's case does not matter, RFC 9110
+/// §11.1). Exactly one such header, a key of visible ASCII and at most 256 bytes.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return None;
+    }
+    let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+    let key = key.trim_matches(' ');
+    let is_key = !key.is_empty()
+        && key.len() <= LONGEST_KEY
+        && key.bytes().all(|byte| byte.is_ascii_graphic());
+    (scheme.eq_ignore_ascii_case("bearer") && is_key).then_some(key)
+}
+
+async fn authenticate(parts: &Parts, state: &ApiState) -> Result<ApiKeyScope, ApiError> {
+    let address = parts
+        .extensions
+        .get::<Peer>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let source = Source::from(address);
+    let key = bearer(&parts.headers);
+    let hash = key.map(KeyHash::of);
+    state.throttles.admit(source, hash.as_ref())?;
+    let (Some(key), Some(hash)) = (key, hash) else {
+        state.throttles.failed(source, None);
+        return Err(ApiError::Unauthenticated);
+    };
+    match scope_of(key, &hash, state).await? {
+        Some(scope) => {
+            state.throttles.succeeded(hash);
+            Ok(scope)
+        }
+        None => {
+            state.throttles.failed(source, Some(&hash));
+            Err(ApiError::Unauthenticated)
+        }
+    }
+}
+
+async fn scope_of(
+    key: &str,
+    hash: &KeyHash,
+    state: &ApiState,
+) -> Result<Option<ApiKeyScope>, ApiError> {
+    let Some(admin_key) = &state.admin_key else {
+        return Ok(state.store().authenticate(key).await?);
+    };
+    if admin_key.matches(hash) {
+        return Ok(Some(ApiKeyScope::Admin));
+    }
+    let scope = state.store().authenticate(key).await?;
+    Ok(scope.filter(|scope| *scope != ApiKeyScope::Admin))
+}
+
+/// The request has an admin key.
+pub(crate) struct AdminAccess;
+
+impl FromRequestParts<ApiState> for AdminAccess {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        match authenticate(parts, state).await? {
+            ApiKeyScope::Admin => Ok(Self),
+            ApiKeyScope::SubAccounts(_) => Err(ApiError::Forbidden),
+        }
+    }
+}
+
+/// The request's key has a right to the sub-account in its path, and that sub-account exists.
+///
+/// A key of other sub-accounts gets 403 whether this one exists or not, so that names can't be
+/// probed; only an admin key learns by 404 that there is none.
+pub(crate) struct SubAccountAccess {
+    pub(crate) sub_account_id: String,
+}
+
+impl FromRequestParts<ApiState> for SubAccountAccess {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let scope = authenticate(parts, state).await?;
+        let sub_account_id = extract::path_parameter(parts, "subAccountId").await?;
+        match scope {
+            ApiKeyScope::SubAccounts(own) => {
+                if !own.contains(&sub_account_id) {
+                    return Err(ApiError::Forbidden);
+                }
+                Ok(Self { sub_account_id })
+            }
+            ApiKeyScope::Admin => {
+                let all = state.store().sub_accounts().await?;
+                if !all.iter().any(|one| one.sub_account_id == sub_account_id) {
+                    return Err(ApiError::NotFound("The sub-account"));
+                }
+                Ok(Self { sub_account_id })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn key_of(values: &[&[u8]]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(
+                header::AUTHORIZATION,
+                HeaderValue::from_bytes(value).unwrap(),
+            );
+        }
+        bearer(&headers).map(str::to_owned)
+    }
+
+    #[test]
+    fn only_one_well_formed_bearer_header_has_a_key() {
+        assert_eq!(key_of(&[b"Bearer mk_1"]).as_deref(), Some("mk_1"));
+        assert_eq!(key_of(&[b"bEARER   mk_1 "]).as_deref(), Some("mk_1"));
+        let long = [b"Bearer ".as_slice(), &[b'a'; 257]].concat();
+        let refused: [&[&[u8]]; 10] = [
+            &[],
+            &[b"Bearer"],
+            &[b"Bearer "],
+            &[b"Basic bWtfMQ=="],
+            &[b"mk_1"],
+            &[b"Bearer mk 1"],
+            &[b"Bearer mk\t1"],
+            &[b"Bearer \xff\xfe"],
+            &[&long],
+            &[b"Bearer mk_1", b"Bearer mk_1"],
+        ];
+        for values in refused {
+            assert_eq!(key_of(values), None);
+        }
+    }
+
+    #[test]
+    fn the_list_of_proven_keys_stays_bounded() {
+        let mut proven = ProvenKeys::default();
+        for number in 0..5_000 {
+            proven.insert(KeyHash::of(&number.to_string()));
+        }
+        assert_eq!((proven.keys.len(), proven.order.len()), (1024, 1024));
+        proven.remove(&KeyHash::of("4999"));
+        assert_eq!((proven.keys.len(), proven.order.len()), (1023, 1023));
+    }
+}

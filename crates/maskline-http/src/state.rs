@@ -1,0 +1,151 @@
+//! What the API is made of: its configuration, the state that handlers share, and the router.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use maskline_events::{Msisdn, Timestamp, WebhookType};
+use maskline_store::Store;
+use tokio::time::Instant;
+
+use crate::auth::{KeyHash, Throttles};
+use crate::{frame, openapi};
+
+/// Reads the clock.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Whether a webhook may be sent to this URL; the error is shown to the API's client.
+pub type UrlCheck = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// ISO 3166-1 alpha-2 of a number's country; `None` for codes of no country.
+pub type CountryLookup = Arc<dyn Fn(&Msisdn) -> Option<String> + Send + Sync>;
+
+/// Renders all metrics in Prometheus' text format.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// How many failed authentications per minute one source address may make, unless configured.
+pub const DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 20;
+
+/// Told of each change, after it is durable, so that the switch and the delivery need not poll.
+///
+/// Both are called from a request's task: they must not block.
+pub trait ProvisioningChanged: Send + Sync {
+    /// Sub-accounts or numbers changed.
+    fn numbers_changed(&self);
+    /// One webhook was set, deleted, or got a new secret.
+    fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType);
+}
+
+/// What the API needs.
+pub struct ApiConfig {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The admin key from the configuration. When there is one, the store's own admin key is not
+    /// accepted: setting a new key ends the old one.
+    pub admin_key: Option<String>,
+    /// Names of the configured trunks.
+    pub trunks: Vec<String>,
+    /// Addresses or networks from which webhooks are sent, for receivers' allow-lists.
+    pub egress_addresses: Vec<String>,
+    /// The egress guard's opinion of a webhook URL.
+    pub check_webhook_url: UrlCheck,
+    /// Told of changes.
+    pub on_change: Arc<dyn ProvisioningChanged>,
+    /// The country of a number.
+    pub country_of: CountryLookup,
+    /// The clock of timestamps in answers and of stored changes.
+    pub clock: Clock,
+    /// What `/metrics` answers.
+    pub metrics_text: MetricsText,
+    /// Set while the switch drains: `/healthz` answers 503, the rest of the API goes on.
+    pub draining: Arc<AtomicBool>,
+    /// Set while the journal cannot be written: `/healthz` answers 503.
+    pub journal_down: Arc<AtomicBool>,
+    /// See [`DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE`].
+    pub failed_authentications_per_minute: u32,
+}
+
+/// Makes the API's routes.
+///
+/// Behind [`crate::serve()`] each request carries its peer's address, by which failed authentications
+/// are limited; served by anything else, all requests count as one address.
+pub fn router(config: ApiConfig) -> Router {
+    let state = ApiState::new(config);
+    let (routes, _document) = openapi::routes().split_for_parts();
+    frame::layered(routes, &state).with_state(state)
+}
+
+/// What handlers share.
+#[derive(Clone)]
+pub(crate) struct ApiState(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: ApiConfig,
+    pub(crate) admin_key: Option<KeyHash>,
+    pub(crate) throttles: Throttles,
+    store_health: tokio::sync::Mutex<Option<(Instant, bool)>>,
+}
+
+impl std::ops::Deref for ApiState {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl ApiState {
+    fn new(mut config: ApiConfig) -> Self {
+        let admin_key = config.admin_key.take().map(|key| KeyHash::of(&key));
+        let throttles = Throttles::new(config.failed_authentications_per_minute);
+        Self(Arc::new(Inner {
+            config,
+            admin_key,
+            throttles,
+            store_health: tokio::sync::Mutex::new(None),
+        }))
+    }
+}
+
+impl Inner {
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.config.store
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.config.clock)()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.config.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_journal_down(&self) -> bool {
+        self.config.journal_down.load(Ordering::Relaxed)
+    }
+
+    /// Whether the store answered within 2 s, asked at most once a second however many ask: anybody
+    /// may call `/healthz`.
+    pub(crate) async fn is_store_up(&self) -> bool {
+        let mut last = self.store_health.lock().await;
+        if let Some((asked, up)) = *last
+            && asked.elapsed() < Duration::from_secs(1)
+        {
+            return up;
+        }
+        let up = match tokio::time::timeout(Duration::from_secs(2), self.store().ping()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "health check: the store does not answer");
+                false
+            }
+            Err(_elapsed) => {
+                tracing::warn!("health check: the store did not answer within 2 s");
+                false
+            }
+        };
+        *last = Some((Instant::now(), up));
+        up
+    }
+}

@@ -1,0 +1,20 @@
+//! The API on a real listener, with a real store and a real HTTP client.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod access;
+mod admin;
+mod bodies;
+mod document;
+mod numbers;
+mod schema;
+mod serving;
+mod store;
+mod support;
+mod system;
+mod webhooks;
