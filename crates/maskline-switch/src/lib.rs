@@ -3,6 +3,26 @@
 //! No clock, no IO, no randomness: time, seeds and the results of IO come in as inputs, what is to
 //! be done comes out as actions. Every failing run of the simulation replays from one number.
 
+pub mod admission;
+pub mod config;
 pub mod country;
+pub mod dialog;
+pub mod directory;
+pub mod dispatch;
+pub mod io;
 pub mod numbers;
 pub mod sdp;
+pub mod session;
+pub mod shard;
+pub mod sip;
+pub mod snapshot;
+
+pub use admission::Admission;
+pub use config::{Listener, SwitchConfig, Trunk, TrunkId};
+pub use directory::{Directory, NumberEntry};
+pub use dispatch::{Arrival, Dispatcher, Verdict};
+pub use io::{
+    Action, CallflowAnswer, CommitId, Input, JournalRecord, Now, RecordedEvent, SessionKey,
+};
+pub use maskline_media::Tick;
+pub use shard::Shard;

@@ -1,0 +1,134 @@
+//! Limits that span shards: calls at once and calls per second of each trunk. One owner decides for
+//! all shards, in the order in which they ask.
+
+use maskline_media::Tick;
+
+use crate::config::{Trunk, TrunkId};
+
+/// Why a trunk takes no further leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// As many legs as it may have are up.
+    Calls,
+    /// As many calls per second as it may have were made.
+    Rate,
+}
+
+#[derive(Debug)]
+struct Usage {
+    calls: u32,
+    max_calls: u32,
+    per_second: u32,
+    /// Thousandths of a call that may be made at once (a token bucket of one second's worth).
+    tokens_milli: u64,
+    refilled: Tick,
+}
+
+/// The owner of all trunks' limits.
+#[derive(Debug)]
+pub struct Admission {
+    trunks: Vec<Usage>,
+}
+
+impl Admission {
+    /// Nothing in use.
+    #[must_use]
+    pub fn new(trunks: &[Trunk]) -> Self {
+        Self {
+            trunks: trunks
+                .iter()
+                .map(|trunk| Usage {
+                    calls: 0,
+                    max_calls: trunk.max_calls,
+                    per_second: trunk.max_calls_per_second,
+                    tokens_milli: u64::from(trunk.max_calls_per_second) * 1000,
+                    refilled: Tick::ZERO,
+                })
+                .collect(),
+        }
+    }
+
+    /// Takes a place for one leg on a trunk; every `Ok` is given back by one [`Self::release`].
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn admit(&mut self, now: Tick, trunk: TrunkId) -> Result<(), Refusal> {
+        let usage = self
+            .trunks
+            .get_mut(usize::from(trunk.0))
+            .ok_or(Refusal::Calls)?;
+        let full = u64::from(usage.per_second) * 1000;
+        let elapsed_ms = u64::try_from(now.since(usage.refilled).as_millis()).unwrap_or(u64::MAX);
+        if elapsed_ms > 0 {
+            let earned = elapsed_ms.saturating_mul(u64::from(usage.per_second));
+            usage.tokens_milli = usage.tokens_milli.saturating_add(earned).min(full);
+            usage.refilled = now;
+        }
+        if usage.calls >= usage.max_calls {
+            return Err(Refusal::Calls);
+        }
+        if usage.tokens_milli < 1000 {
+            return Err(Refusal::Rate);
+        }
+        usage.tokens_milli -= 1000;
+        usage.calls += 1;
+        Ok(())
+    }
+
+    /// Gives a place back.
+    pub fn release(&mut self, trunk: TrunkId) {
+        if let Some(usage) = self.trunks.get_mut(usize::from(trunk.0)) {
+            usage.calls = usage.calls.saturating_sub(1);
+        }
+    }
+
+    /// Legs up on a trunk.
+    #[must_use]
+    pub fn calls(&self, trunk: TrunkId) -> u32 {
+        self.trunks
+            .get(usize::from(trunk.0))
+            .map_or(0, |usage| usage.calls)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sip::Transport;
+
+    fn admission(max_calls: u32, per_second: u32) -> Admission {
+        Admission::new(&[Trunk {
+            name: "t".to_owned(),
+            address: "192.0.2.1:5060".parse().unwrap(),
+            transport: Transport::Udp,
+            allow: Vec::new(),
+            media_sources: Vec::new(),
+            max_calls,
+            max_calls_per_second: per_second,
+        }])
+    }
+
+    #[test]
+    fn a_trunk_takes_as_many_calls_as_it_may_and_again_after_one_ended() {
+        let mut limits = admission(2, 100);
+        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0)), Ok(()));
+        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0)), Ok(()));
+        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0)), Err(Refusal::Calls));
+        limits.release(TrunkId(0));
+        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_trunks_rate_refills_with_time() {
+        let mut limits = admission(100, 2);
+        let at = |ms| Tick::from_start(Duration::from_millis(ms));
+        assert_eq!(limits.admit(at(0), TrunkId(0)), Ok(()));
+        assert_eq!(limits.admit(at(0), TrunkId(0)), Ok(()));
+        assert_eq!(limits.admit(at(100), TrunkId(0)), Err(Refusal::Rate));
+        assert_eq!(limits.admit(at(500), TrunkId(0)), Ok(()));
+        assert_eq!(limits.admit(at(501), TrunkId(0)), Err(Refusal::Rate));
+    }
+}

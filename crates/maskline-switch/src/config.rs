@@ -1,0 +1,128 @@
+//! What an operator configures of the switch, resolved to plain values.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::sip::compose::SentBy;
+use crate::sip::{Peer, SipTimers, Transport};
+
+/// Index of a trunk in the configuration's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrunkId(pub u16);
+
+/// One carrier connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trunk {
+    /// Its name; numbers refer to it.
+    pub name: String,
+    /// Where calls go out.
+    pub address: SocketAddr,
+    /// How they travel.
+    pub transport: Transport,
+    /// Who may send calls in.
+    pub allow: Vec<IpNet>,
+    /// Addresses beside the negotiated one from which media may come.
+    pub media_sources: Vec<IpAddr>,
+    /// Most legs at the same time, in and out.
+    pub max_calls: u32,
+    /// Most new calls per second, in and out; short bursts up to one second's worth.
+    pub max_calls_per_second: u32,
+}
+
+impl Trunk {
+    /// Whether this address belongs to the trunk: it may send calls in, or calls go out to it.
+    #[must_use]
+    pub fn knows(&self, source: IpAddr) -> bool {
+        source == self.address.ip() || self.allows(source)
+    }
+
+    /// Whether this address may send calls in.
+    #[must_use]
+    pub fn allows(&self, source: IpAddr) -> bool {
+        self.allow.iter().any(|net| net.contains(&source))
+    }
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// What we write into `Via` and `Contact` for messages through it.
+    pub sent_by: SentBy,
+    /// The address that it is bound to, for its family.
+    pub bound: SocketAddr,
+}
+
+/// What one shard needs to know.
+#[derive(Clone, Debug)]
+pub struct SwitchConfig {
+    /// This shard.
+    pub shard: u16,
+    /// Listening sockets in the configuration's order.
+    pub listeners: Arc<[Listener]>,
+    /// Trunks in the configuration's order.
+    pub trunks: Arc<[Trunk]>,
+    /// What we write into SDP.
+    pub media_address: IpAddr,
+    /// SIP's base timers.
+    pub timers: SipTimers,
+    /// How long a callee may ring.
+    pub no_answer: Duration,
+    /// How long a call may last.
+    pub max_duration: Duration,
+    /// How long the shard waits for a callflow at most. The VCA client has its own, shorter
+    /// deadline; this one only guards against a lost answer.
+    pub callflow_guard: Duration,
+    /// How long a BYE that is passed on waits for its commit (1 s by the contract).
+    pub bye_gate: Duration,
+    /// Most sessions of this shard; a call above it is refused with 503.
+    pub max_sessions: usize,
+    /// Most SIP transactions of this shard; a request above it is dropped.
+    pub max_transactions: usize,
+}
+
+impl SwitchConfig {
+    /// A trunk.
+    #[must_use]
+    pub fn trunk(&self, id: TrunkId) -> Option<&Trunk> {
+        self.trunks.get(usize::from(id.0))
+    }
+
+    /// The trunk by which a number's calls go out: the named one, else the first.
+    #[must_use]
+    pub fn outbound(&self, name: Option<&str>) -> Option<TrunkId> {
+        let at = match name {
+            Some(name) => self.trunks.iter().position(|trunk| trunk.name == name)?,
+            None if self.trunks.is_empty() => return None,
+            None => 0,
+        };
+        u16::try_from(at).ok().map(TrunkId)
+    }
+
+    /// Through which socket a trunk is reached: the first of its transport and family.
+    #[must_use]
+    pub fn peer_of(&self, trunk: &Trunk) -> Option<Peer> {
+        self.listeners
+            .iter()
+            .position(|listener| {
+                listener.sent_by.transport == trunk.transport
+                    && listener.bound.is_ipv4() == trunk.address.is_ipv4()
+            })
+            .and_then(|at| u16::try_from(at).ok())
+            .map(|listener| Peer {
+                listener,
+                transport: trunk.transport,
+                addr: trunk.address,
+            })
+    }
+
+    /// What we write into `Via` and `Contact` towards a peer.
+    #[must_use]
+    pub fn sent_by(&self, peer: Peer) -> Option<&SentBy> {
+        self.listeners
+            .get(usize::from(peer.listener))
+            .map(|listener| &listener.sent_by)
+    }
+}

@@ -1,0 +1,86 @@
+//! Who owns which virtual number, and where a sub-account may call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use maskline_events::Msisdn;
+use serde::{Deserialize, Serialize};
+
+/// A virtual number and what its calls need to know of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberEntry {
+    /// The number.
+    pub msisdn: Msisdn,
+    /// Its owner.
+    pub sub_account_id: String,
+    /// The owner's own name for it.
+    pub reference_id: String,
+    /// The trunk by which its calls go out; `None`: the first.
+    pub trunk: Option<String>,
+}
+
+/// A snapshot of the configured numbers. Replaced whole when something changes; calls in progress
+/// keep what they started with.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    numbers: BTreeMap<Msisdn, Arc<NumberEntry>>,
+    countries: BTreeMap<String, Arc<BTreeSet<String>>>,
+}
+
+impl Directory {
+    /// Builds a directory. `countries` are the explicitly allowed ones per sub-account; a
+    /// sub-account without any may call the countries of its own numbers.
+    #[must_use]
+    pub fn new(
+        numbers: impl IntoIterator<Item = NumberEntry>,
+        countries: impl IntoIterator<Item = (String, BTreeSet<String>)>,
+    ) -> Self {
+        let numbers: BTreeMap<_, _> = numbers
+            .into_iter()
+            .map(|entry| (entry.msisdn.clone(), Arc::new(entry)))
+            .collect();
+        let mut own: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for entry in numbers.values() {
+            let countries = own.entry(entry.sub_account_id.clone()).or_default();
+            if let Some(country) = crate::country::country_of(&entry.msisdn) {
+                countries.insert(country.to_owned());
+            }
+        }
+        for (sub_account_id, allowed) in countries {
+            if !allowed.is_empty() {
+                own.insert(sub_account_id, allowed);
+            }
+        }
+        Self {
+            numbers,
+            countries: own
+                .into_iter()
+                .map(|(sub_account_id, allowed)| (sub_account_id, Arc::new(allowed)))
+                .collect(),
+        }
+    }
+
+    /// A virtual number.
+    #[must_use]
+    pub fn number(&self, msisdn: &Msisdn) -> Option<&Arc<NumberEntry>> {
+        self.numbers.get(msisdn)
+    }
+
+    /// The countries that a sub-account may call; `None`: none at all.
+    #[must_use]
+    pub fn countries(&self, sub_account_id: &str) -> Option<&Arc<BTreeSet<String>>> {
+        self.countries.get(sub_account_id)
+    }
+
+    /// How many numbers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Whether there is no number.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+}

@@ -1,0 +1,191 @@
+//! From a received packet to the shard that owns its call, before any state is kept.
+//!
+//! A stranger's packet ends here: it is dropped and counted, and never answered, so that a scanner
+//! learns nothing.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::config::{Trunk, TrunkId};
+use crate::sip::wire::{self, Reason};
+use crate::sip::{LocalTag, Message, Method, Peer, Unreadable, tag, view};
+
+/// A message on its way to a shard.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Where it came from.
+    pub peer: Peer,
+    /// The trunk that the peer belongs to.
+    pub trunk: TrunkId,
+    /// The message.
+    pub message: Message,
+}
+
+/// What becomes of a packet.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Hand it to this shard.
+    Deliver {
+        /// The shard.
+        shard: u16,
+        /// The message.
+        arrival: Box<Arrival>,
+    },
+    /// Send this back and count the reason; no state was made.
+    Refuse {
+        /// The response.
+        response: Bytes,
+        /// The reason, for the counter.
+        reason: &'static str,
+    },
+    /// Count the reason.
+    Discard {
+        /// The reason, for the counter.
+        reason: &'static str,
+    },
+}
+
+/// Assigns packets to shards. Cheap to clone; keeps nothing between packets.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    trunks: Arc<[Trunk]>,
+    shards: u16,
+}
+
+impl Dispatcher {
+    /// For this many shards (at least one).
+    #[must_use]
+    pub fn new(trunks: Arc<[Trunk]>, shards: u16) -> Self {
+        Self {
+            trunks,
+            shards: shards.max(1),
+        }
+    }
+
+    /// Whether an address belongs to any trunk; a stream from elsewhere is closed at once.
+    #[must_use]
+    pub fn knows(&self, source: IpAddr) -> bool {
+        self.trunk_of(source).is_some()
+    }
+
+    /// Looks at a datagram.
+    #[must_use]
+    pub fn datagram(&self, peer: Peer, datagram: &[u8]) -> Verdict {
+        let Some(trunk) = self.trunk_of(peer.addr.ip()) else {
+            return Verdict::Discard { reason: "stranger" };
+        };
+        match wire::read_datagram(datagram, peer) {
+            Ok(message) => self.assign(peer, trunk, message),
+            Err(unreadable) => refuse(unreadable),
+        }
+    }
+
+    /// Looks at a message that a stream's framing cut out.
+    #[must_use]
+    pub fn frame(&self, peer: Peer, frame: Bytes) -> Verdict {
+        let Some(trunk) = self.trunk_of(peer.addr.ip()) else {
+            return Verdict::Discard { reason: "stranger" };
+        };
+        match wire::read_frame(frame, peer) {
+            Ok(message) => self.assign(peer, trunk, message),
+            Err(unreadable) => refuse(unreadable),
+        }
+    }
+
+    /// The shard that a number in a tag, a branch or a snapshot stands for, also when the node had
+    /// another number of shards then.
+    #[must_use]
+    pub fn shard(&self, carried: u16) -> u16 {
+        carried % self.shards
+    }
+
+    fn trunk_of(&self, source: IpAddr) -> Option<TrunkId> {
+        let source = source.to_canonical();
+        self.trunks
+            .iter()
+            .position(|trunk| trunk.knows(source))
+            .and_then(|at| u16::try_from(at).ok())
+            .map(TrunkId)
+    }
+
+    fn assign(&self, peer: Peer, trunk: TrunkId, message: Message) -> Verdict {
+        let shard = match &message {
+            Message::Request(request) => {
+                let findings = sipx_sip::validate_request(request);
+                if let Some(fault) = findings.iter().find(|finding| !finding.is_repairable()) {
+                    let status = fault.status();
+                    let phrase = crate::sip::compose::phrase(status);
+                    return match wire::refuse_statelessly(request, status, phrase) {
+                        Some(response) => Verdict::Refuse {
+                            response,
+                            reason: "invalid",
+                        },
+                        None => Verdict::Discard { reason: "invalid" },
+                    };
+                }
+                let opens = matches!(request.method, Method::Invite | Method::Cancel);
+                match view::to_tag(&request.headers) {
+                    Some(tag) => LocalTag::parse(&tag).map(|tag| tag.shard),
+                    None if opens && !self.may_open(trunk, peer.addr.ip()) => {
+                        return Verdict::Discard {
+                            reason: "not_allowed",
+                        };
+                    }
+                    None => None,
+                }
+            }
+            Message::Response(response) => {
+                if !sipx_sip::validate_response(response).is_empty() {
+                    return Verdict::Discard { reason: "invalid" };
+                }
+                let branch = view::top_branch(&response.headers);
+                match branch.as_deref().and_then(tag::shard_of_branch) {
+                    Some(shard) => Some(shard),
+                    None => {
+                        return Verdict::Discard {
+                            reason: "not_our_branch",
+                        };
+                    }
+                }
+            }
+        };
+        let shard = shard.unwrap_or_else(|| by_call_id(&message));
+        Verdict::Deliver {
+            shard: self.shard(shard),
+            arrival: Box::new(Arrival {
+                peer,
+                trunk,
+                message,
+            }),
+        }
+    }
+
+    fn may_open(&self, trunk: TrunkId, source: IpAddr) -> bool {
+        self.trunks
+            .get(usize::from(trunk.0))
+            .is_some_and(|trunk| trunk.allows(source.to_canonical()))
+    }
+}
+
+fn refuse(unreadable: Unreadable) -> Verdict {
+    let reason = match unreadable.reason {
+        Reason::Keepalive => "keepalive",
+        Reason::TooCostly => "too_costly",
+        Reason::Malformed => "malformed",
+    };
+    match unreadable.refusal {
+        Some(response) => Verdict::Refuse { response, reason },
+        None => Verdict::Discard { reason },
+    }
+}
+
+/// A new call goes where its Call-ID hashes to: a retransmission, its CANCEL and its ACK go the
+/// same way without a table.
+fn by_call_id(message: &Message) -> u16 {
+    let mut hasher = DefaultHasher::new();
+    view::call_id(message.headers()).hash(&mut hasher);
+    u16::try_from(hasher.finish() & 0xffff).unwrap_or(0)
+}

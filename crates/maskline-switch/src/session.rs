@@ -1,0 +1,397 @@
+//! One masked call: its legs, its dialogs, and where it stands.
+//!
+//! Data and small questions about it; what happens is decided in [`crate::shard`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use maskline_events::{
+    ErrorDetails, LastAction, LegStatus, Msisdn, Party, SessionStatus, Timestamp,
+};
+use maskline_media::{MediaKey, Quality, Side, Tick};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::config::TrunkId;
+use crate::dialog::Dialog;
+use crate::directory::NumberEntry;
+use crate::io::{RecordedEvent, SessionKey};
+use crate::sdp::{MediaDescription, Negotiated};
+use crate::sip::{Peer, Response, TxId};
+
+/// One leg as events and the summary show it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leg {
+    /// The leg's id on the wire.
+    pub call_id: Uuid,
+    /// A: the caller. B: the virtual number.
+    pub source: Party,
+    /// A: the virtual number. B: the callee.
+    pub destination: Party,
+    /// The owner's name of the virtual number.
+    pub reference_id: String,
+    /// When its INVITE arrived or left.
+    pub initiated: Timestamp,
+    /// When it was answered.
+    pub connected: Option<Timestamp>,
+    /// The same on the monotonic clock of this run.
+    #[serde(skip)]
+    pub connected_tick: Option<Tick>,
+    /// Whether a 180 was seen.
+    pub ringing: bool,
+    /// How it ended.
+    pub end: Option<LegEnd>,
+}
+
+/// How a leg ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LegEnd {
+    /// When.
+    pub at: Timestamp,
+    /// Whole seconds that it was connected.
+    pub duration_seconds: u64,
+    /// Its final SIP status.
+    pub sip_code: u16,
+    /// How, in the summary's words.
+    pub status: LegStatus,
+}
+
+impl Leg {
+    /// Whole seconds that the leg has been connected; by the monotonic clock, or by the wall clock
+    /// when it was answered in an earlier run.
+    #[must_use]
+    pub fn duration_seconds(&self, tick: Tick, wall: Timestamp) -> u64 {
+        if let Some(end) = &self.end {
+            return end.duration_seconds;
+        }
+        match (self.connected_tick, self.connected) {
+            (Some(connected), _) => tick.since(connected).as_secs(),
+            (None, Some(connected)) => {
+                let elapsed_ms = wall.unix_ms().saturating_sub(connected.unix_ms());
+                u64::try_from(elapsed_ms / 1000).unwrap_or(0)
+            }
+            (None, None) => 0,
+        }
+    }
+}
+
+/// Where a session stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stage {
+    /// The trunk's limits are asked.
+    Admitting,
+    /// CALL_RECEIVED is on its way to the journal.
+    Journaling,
+    /// The VCA endpoint is asked.
+    Asking,
+    /// A callee is decided; the outbound trunk's limits are asked, then media ports.
+    Preparing(Target),
+    /// B's leg exists; its INVITE waits for the journal, or is out.
+    Calling,
+    /// B answered; A's 200 waits for the journal.
+    Answering,
+    /// A was answered.
+    Connected,
+    /// Every leg has ended; the media's figures are waited for.
+    Closing,
+    /// The summary is written; what SIP still owes is finished.
+    Summarised,
+}
+
+/// Whom to call, from which number and by which trunk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The callee.
+    pub destination: Msisdn,
+    /// The virtual number that the callee sees.
+    pub source: Arc<NumberEntry>,
+    /// The trunk.
+    pub trunk: TrunkId,
+}
+
+/// The media ports of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Media {
+    /// None were asked for.
+    None,
+    /// Asked for.
+    Opening,
+    /// Taken.
+    Open {
+        /// RTP port towards A.
+        caller_port: u16,
+        /// RTP port towards B.
+        callee_port: u16,
+    },
+    /// Given back, or about to be.
+    Closing,
+}
+
+/// One side's dialog and what it owes.
+#[derive(Clone, Debug, Default)]
+pub struct PartyDialog {
+    /// The dialog, once there is one.
+    pub dialog: Option<Dialog>,
+    /// A 2xx of ours that was not acknowledged yet.
+    pub pending_2xx: Option<Pending2xx>,
+    /// A BYE that is to be sent.
+    pub owed_bye: Option<OwedBye>,
+    /// What this party last described of its media.
+    pub described: Option<MediaDescription>,
+    /// The version of our last SDP to this party (RFC 3264 §8: each new one counts up).
+    pub sdp_version: u64,
+    /// Whether this party holds the other.
+    pub holding: bool,
+}
+
+/// Why an owed BYE has not left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OwedBye {
+    /// It waits for its commit, at most a second.
+    Gated,
+    /// It waits for the ACK to our 2xx (RFC 3261 §15).
+    Unacknowledged,
+}
+
+/// A 2xx of ours to an INVITE, sent again until it is acknowledged (RFC 3261 §13.3.1.4).
+#[derive(Clone, Debug)]
+pub struct Pending2xx {
+    /// Its transaction.
+    pub tx: TxId,
+    /// The response.
+    pub response: Response,
+    /// Its `CSeq` number.
+    pub cseq: u32,
+    /// The time to the next one.
+    pub interval: std::time::Duration,
+    /// When to give up.
+    pub gives_up: Tick,
+    /// Whether it carries an offer, so that the ACK carries the answer.
+    pub offers: bool,
+}
+
+/// B's INVITE.
+#[derive(Clone, Debug)]
+pub enum CalleeInvite {
+    /// It waits for the journal.
+    Gated,
+    /// It is out.
+    Calling {
+        /// Its transaction.
+        tx: TxId,
+        /// Whether any 1xx came.
+        provisional: bool,
+    },
+    /// It was given up; a final answer is waited for.
+    Cancelling {
+        /// Its transaction.
+        tx: TxId,
+        /// Whether the CANCEL is out; it waits for a 1xx (RFC 3261 §9.1).
+        sent: bool,
+    },
+    /// A 2xx made a dialog.
+    Answered {
+        /// The ACK, sent again for each repeated 2xx.
+        ack: Bytes,
+        /// Where it goes.
+        peer: Peer,
+    },
+    /// Nothing more will come of it.
+    Ended,
+}
+
+/// What is needed to build B's INVITE again: for its CANCEL, its ACK and a restarted node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteParts {
+    /// Request-URI.
+    pub uri: String,
+    /// Branch.
+    pub branch: String,
+    /// `From`, tag included.
+    pub from: String,
+    /// `To`.
+    pub to: String,
+    /// `Call-ID`.
+    pub call_id: String,
+    /// Where it goes.
+    pub peer: Peer,
+}
+
+/// The B side's SIP.
+#[derive(Clone, Debug)]
+pub struct Callee {
+    /// Its INVITE.
+    pub parts: InviteParts,
+    /// How far that is.
+    pub invite: CalleeInvite,
+}
+
+/// What is needed to refuse A's INVITE after a restart, when its transaction is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallerInvite {
+    /// Its `Via` values in order.
+    pub vias: Vec<String>,
+    /// `From`.
+    pub from: String,
+    /// `To`, with our tag.
+    pub to: String,
+    /// `Call-ID`.
+    pub call_id: String,
+    /// `CSeq`.
+    pub cseq: String,
+    /// Where its answers go.
+    pub peer: Peer,
+}
+
+/// A session's timers; one of each kind at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SessionTimer {
+    /// No callflow came.
+    CallflowGuard,
+    /// No media port came.
+    MediaGuard,
+    /// The callee rings for too long.
+    NoAnswer,
+    /// The call lasts for too long.
+    MaxDuration,
+    /// Our 2xx to this side is sent again, or given up.
+    Resend(Side),
+    /// Owed BYEs have waited long enough for their commit.
+    ByeGate,
+    /// No final answer came to a cancelled INVITE.
+    CancelGuard,
+    /// No media figures came.
+    SummaryGuard,
+}
+
+/// One masked call.
+#[derive(Debug)]
+pub struct Session {
+    /// Its key within the shard.
+    pub key: SessionKey,
+    /// Its id on the wire.
+    pub id: Uuid,
+    /// The virtual number that was called.
+    pub number: Arc<NumberEntry>,
+    /// Where it stands.
+    pub stage: Stage,
+    /// The last ordinal that was used.
+    pub ordinal: u64,
+    /// Leg A.
+    pub a: Leg,
+    /// Leg B.
+    pub b: Option<Leg>,
+    /// A's SIP.
+    pub caller: PartyDialog,
+    /// A's INVITE; `None` after a restart.
+    pub invite: Option<TxId>,
+    /// The same for a restart.
+    pub caller_invite: CallerInvite,
+    /// Whether A's INVITE has its final answer.
+    pub final_sent: bool,
+    /// B's dialog.
+    pub callee: PartyDialog,
+    /// B's INVITE.
+    pub outbound: Option<Callee>,
+    /// What both sides agreed on.
+    pub negotiated: Option<Negotiated>,
+    /// The ports.
+    pub media: Media,
+    /// The callflow's last action.
+    pub last_action: Option<LastAction>,
+    /// How the session ended, once that is decided.
+    pub status: Option<SessionStatus>,
+    /// Why, when the platform failed.
+    pub error: Option<ErrorDetails>,
+    /// Trunk places that are held: inbound, outbound.
+    pub places: Vec<(Side, TrunkId)>,
+    /// Deadlines that are set.
+    pub timers: BTreeMap<SessionTimer, (Tick, u64)>,
+    /// Gates that are not open yet.
+    pub gates: usize,
+    /// Whether the journal holds a snapshot of this session.
+    pub snapshot_kept: bool,
+    /// Events that the next commit takes.
+    pub unsaved: Vec<RecordedEvent>,
+    /// The media figures, once they are known.
+    pub quality: (Option<Quality>, Option<Quality>),
+}
+
+impl Session {
+    /// The media engine's name for this session.
+    #[must_use]
+    pub const fn media_key(&self, shard: u16) -> MediaKey {
+        MediaKey {
+            shard,
+            id: self.key,
+        }
+    }
+
+    /// The RTP ports towards A and towards B, while they are open.
+    #[must_use]
+    pub const fn media_ports(&self) -> Option<(u16, u16)> {
+        match self.media {
+            Media::Open {
+                caller_port,
+                callee_port,
+            } => Some((caller_port, callee_port)),
+            Media::None | Media::Opening | Media::Closing => None,
+        }
+    }
+
+    /// A leg, if it exists.
+    #[must_use]
+    pub const fn leg(&self, side: Side) -> Option<&Leg> {
+        match side {
+            Side::Caller => Some(&self.a),
+            Side::Callee => self.b.as_ref(),
+        }
+    }
+
+    /// A leg, if it exists.
+    pub const fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
+        match side {
+            Side::Caller => Some(&mut self.a),
+            Side::Callee => self.b.as_mut(),
+        }
+    }
+
+    /// A side's dialog.
+    #[must_use]
+    pub const fn party(&self, side: Side) -> &PartyDialog {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Callee => &self.callee,
+        }
+    }
+
+    /// A side's dialog.
+    pub const fn party_mut(&mut self, side: Side) -> &mut PartyDialog {
+        match side {
+            Side::Caller => &mut self.caller,
+            Side::Callee => &mut self.callee,
+        }
+    }
+
+    /// Whether a leg exists and has not ended.
+    #[must_use]
+    pub fn is_live(&self, side: Side) -> bool {
+        self.leg(side).is_some_and(|leg| leg.end.is_none())
+    }
+
+    /// Whether anything of SIP is left to do, so that the session must stay.
+    #[must_use]
+    pub fn owes_sip(&self) -> bool {
+        let owed = |party: &PartyDialog| party.owed_bye.is_some() || party.pending_2xx.is_some();
+        let inviting = self.outbound.as_ref().is_some_and(|callee| {
+            matches!(
+                callee.invite,
+                CalleeInvite::Gated
+                    | CalleeInvite::Calling { .. }
+                    | CalleeInvite::Cancelling { .. }
+            )
+        });
+        owed(&self.caller) || owed(&self.callee) || inviting || self.gates > 0
+    }
+}

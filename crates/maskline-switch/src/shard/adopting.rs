@@ -1,0 +1,189 @@
+//! Finishing what an earlier run of this node left open: both dialogs are ended, the events that
+//! nobody saw are made up with -2001, and the summary follows.
+
+use std::collections::BTreeMap;
+
+use maskline_events::{ErrorCode, ErrorDetails, LegStatus, SessionStatus};
+use maskline_media::Side;
+use sipx_sip::ResponseBuilder;
+use sipx_sip::message::StatusCode;
+
+use super::{Purpose, Shard};
+use crate::dialog::Dialog;
+
+use crate::session::{
+    Callee, CalleeInvite, CallerInvite, InviteParts, Media, OwedBye, PartyDialog, Session, Stage,
+};
+use crate::sip::compose::{self, RequestParts};
+use crate::sip::{HeaderName, Message, Method};
+use crate::snapshot::Snapshot;
+
+impl Shard {
+    /// Takes over a session by its last snapshot and ends it.
+    pub(super) fn adopt(&mut self, snapshot: &[u8]) {
+        let snapshot = match Snapshot::from_bytes(snapshot) {
+            Ok(snapshot) => snapshot,
+            Err(_) => {
+                // It stays in the store for a version that can read it.
+                self.count("snapshot_unreadable");
+                return;
+            }
+        };
+        if self.sessions.contains_key(&snapshot.key) {
+            self.count("snapshot_repeated");
+            return;
+        }
+        self.count("session_adopted");
+        let key = snapshot.key;
+        let session = restore(snapshot);
+        self.sessions.insert(key, session);
+        self.with(key, Self::finish_adopted);
+    }
+
+    fn finish_adopted(&mut self, s: &mut Session) {
+        let error = ErrorDetails::with_reason(
+            ErrorCode::Internal,
+            "the platform restarted during the call",
+        );
+        let a_live = s.is_live(Side::Caller);
+        let b_live = s.is_live(Side::Callee);
+        let connected = s.a.connected.is_some();
+        // What the phones hear: they have waited long enough, so nothing here waits for a commit.
+        if a_live && !connected {
+            self.refuse_adopted(&s.caller_invite.clone());
+        }
+        for side in [Side::Caller, Side::Callee] {
+            let owed = s.party(side).owed_bye.is_some();
+            let live = s.is_live(side) && connected;
+            if owed || live {
+                self.send_bye(s, side);
+            }
+        }
+        if b_live && !connected {
+            self.cancel_adopted(s);
+        }
+        if s.stage == Stage::Summarised {
+            return;
+        }
+        if a_live || b_live {
+            if connected || !a_live {
+                s.status = Some(SessionStatus::Error);
+                s.error = Some(error.clone());
+                self.end_leg(
+                    s,
+                    Side::Caller,
+                    200,
+                    LegStatus::Completed,
+                    Some(error.clone()),
+                );
+                self.end_leg(s, Side::Callee, 200, LegStatus::Completed, Some(error));
+            } else {
+                let a_status = if b_live {
+                    LegStatus::Completed
+                } else {
+                    LegStatus::Error
+                };
+                s.status = Some(SessionStatus::Error);
+                s.error = Some(error.clone());
+                self.end_leg(s, Side::Callee, 487, LegStatus::Error, Some(error.clone()));
+                self.end_leg(s, Side::Caller, 500, a_status, Some(error));
+            }
+        }
+        self.summarise(s);
+    }
+
+    /// A's INVITE never got its final answer, and its transaction died with the process.
+    fn refuse_adopted(&mut self, invite: &CallerInvite) {
+        let build = || {
+            let mut builder =
+                ResponseBuilder::new(StatusCode::new(500)?, compose::phrase(500)).ok()?;
+            for via in &invite.vias {
+                builder = builder.header(HeaderName::Via, via.clone()).ok()?;
+            }
+            for (name, value) in [
+                (HeaderName::From, &invite.from),
+                (HeaderName::To, &invite.to),
+                (HeaderName::CallId, &invite.call_id),
+                (HeaderName::CSeq, &invite.cseq),
+            ] {
+                builder = builder.header(name, value.clone()).ok()?;
+            }
+            Some(Message::Response(builder.build()))
+        };
+        if let Some(response) = build() {
+            self.transactions.send_bare(invite.peer, response);
+        }
+    }
+
+    /// B may still ring.
+    fn cancel_adopted(&mut self, s: &mut Session) {
+        let Some(callee) = s.outbound.as_mut() else {
+            return;
+        };
+        callee.invite = CalleeInvite::Ended;
+        let parts: InviteParts = callee.parts.clone();
+        let invite = compose::request(&RequestParts {
+            method: Method::Invite,
+            uri: &parts.uri,
+            routes: &[],
+            sent_by: &self.sent_by(parts.peer),
+            branch: &parts.branch,
+            from: &parts.from,
+            to: &parts.to,
+            call_id: &parts.call_id,
+            cseq: 1,
+            sdp: None,
+            extra: &[],
+        });
+        if let Some(cancel) = invite.as_ref().and_then(compose::cancel_of) {
+            self.transactions
+                .send_request(self.now.tick, parts.peer, cancel, Purpose::Farewell);
+        }
+    }
+}
+
+fn restore(snapshot: Snapshot) -> Session {
+    let number = snapshot.number();
+    let party = |dialog: Option<Dialog>, owed: bool| PartyDialog {
+        dialog: dialog.map(|mut dialog| {
+            dialog.adopt();
+            dialog
+        }),
+        owed_bye: owed.then_some(OwedBye::Gated),
+        ..PartyDialog::default()
+    };
+    let stage = if snapshot.summarised {
+        Stage::Summarised
+    } else {
+        Stage::Closing
+    };
+    Session {
+        key: snapshot.key,
+        id: snapshot.session_id,
+        number,
+        stage,
+        ordinal: snapshot.ordinal,
+        a: snapshot.a,
+        b: snapshot.b,
+        caller: party(snapshot.caller, snapshot.caller_owed_bye),
+        invite: None,
+        caller_invite: snapshot.caller_invite,
+        final_sent: true,
+        callee: party(snapshot.callee, snapshot.callee_owed_bye),
+        outbound: snapshot.callee_invite.map(|parts| Callee {
+            parts,
+            invite: CalleeInvite::Ended,
+        }),
+        negotiated: None,
+        media: Media::None,
+        last_action: snapshot.last_action,
+        status: snapshot.status,
+        error: snapshot.error,
+        places: Vec::new(),
+        timers: BTreeMap::new(),
+        gates: 0,
+        snapshot_kept: true,
+        unsaved: Vec::new(),
+        quality: (None, None),
+    }
+}

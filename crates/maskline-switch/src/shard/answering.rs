@@ -1,0 +1,360 @@
+//! B's answer and A's: the ACKs, the 200 and its retransmission.
+
+use maskline_events::{CallStatus, ErrorCode, ErrorDetails, LegStatus};
+use maskline_media::{CalleeMedia, CallerMedia, MediaCommand, RemoteMedia, Side, Tick};
+
+use super::record::Detail;
+use super::{Gated, Purpose, Shard};
+use crate::config::TrunkId;
+use crate::dialog::Dialog;
+use crate::sdp::{self, MediaDescription};
+use crate::session::{CalleeInvite, Media, OwedBye, Pending2xx, Session, SessionTimer, Stage};
+use crate::sip::{
+    HeaderName, LocalTag, Message, Method, Peer, Request, Response, TxId, compose, view,
+};
+
+impl Shard {
+    /// The first 2xx of B: it is acknowledged at once; A's 200 waits for the journal.
+    pub(super) fn on_callee_answered(&mut self, s: &mut Session, response: &Response) {
+        self.clear_timer(s, SessionTimer::NoAnswer);
+        let Some(dialog) = self.callee_dialog(s, response) else {
+            // Without a To tag there is nobody to acknowledge.
+            if let Some(callee) = s.outbound.as_mut() {
+                callee.invite = CalleeInvite::Ended;
+            }
+            let reason = "the callee's answer makes no dialog";
+            self.fail_callee_with(s, ErrorCode::Connectivity, 500, 500, reason);
+            return;
+        };
+        let described = sdp::parse(response.body()).ok();
+        let negotiated = match (&s.caller.described, &described) {
+            (Some(offer), Some(answer)) => sdp::negotiate(offer, answer),
+            _ => None,
+        };
+        let Some(negotiated) = negotiated else {
+            if let Some(callee) = s.outbound.as_mut() {
+                callee.invite = CalleeInvite::Ended;
+            }
+            self.end_dialog(dialog);
+            let reason = "the callee's answer has no usable media";
+            self.fail_callee_with(s, ErrorCode::Connectivity, 488, 500, reason);
+            return;
+        };
+        let cseq = dialog.local_cseq;
+        let ack = self.send_ack(&dialog, cseq);
+        if let (Some(callee), Some((peer, ack))) = (s.outbound.as_mut(), ack) {
+            callee.invite = CalleeInvite::Answered { ack, peer };
+        }
+        s.callee.dialog = Some(dialog);
+        s.callee.described = described;
+        s.negotiated = Some(negotiated);
+        s.stage = Stage::Answering;
+        for side in [Side::Callee, Side::Caller] {
+            let now = self.now;
+            if let Some(leg) = s.leg_mut(side) {
+                leg.connected = Some(now.wall);
+                leg.connected_tick = Some(now.tick);
+            }
+            self.record(s, side, CallStatus::CallConnected, Detail::default());
+        }
+        // From here a CANCEL of A changes nothing: its connection is on its way to the journal.
+        if let Some(tx) = s.invite {
+            self.invites.remove(&tx);
+        }
+        let commit = self.save(s);
+        self.gate(s, commit, Gated::AnswerCaller);
+    }
+
+    fn callee_dialog(&self, s: &Session, response: &Response) -> Option<Dialog> {
+        let callee = s.outbound.as_ref()?;
+        let tx = match callee.invite {
+            CalleeInvite::Calling { tx, .. } | CalleeInvite::Cancelling { tx, .. } => Some(tx),
+            CalleeInvite::Gated | CalleeInvite::Answered { .. } | CalleeInvite::Ended => None,
+        };
+        let parts = &callee.parts;
+        match tx.and_then(|tx| self.transactions.request(tx)) {
+            Some(invite) => Dialog::of_callee(invite, response, parts.peer),
+            None => {
+                let invite = compose::request(&compose::RequestParts {
+                    method: Method::Invite,
+                    uri: &parts.uri,
+                    routes: &[],
+                    sent_by: &self.sent_by(parts.peer),
+                    branch: &parts.branch,
+                    from: &parts.from,
+                    to: &parts.to,
+                    call_id: &parts.call_id,
+                    cseq: 1,
+                    sdp: None,
+                    extra: &[],
+                })?;
+                Dialog::of_callee(&invite, response, parts.peer)
+            }
+        }
+    }
+
+    fn send_ack(&mut self, dialog: &Dialog, cseq: u32) -> Option<(Peer, bytes::Bytes)> {
+        let peer = dialog.next_hop();
+        let sent_by = self.sent_by(peer);
+        let branch = self.branch();
+        let ack = Message::Request(dialog.ack(cseq, &sent_by, &branch)?);
+        let bytes = ack.to_bytes();
+        self.transactions.send_bare(peer, ack);
+        Some((peer, bytes))
+    }
+
+    /// Acknowledges and ends a dialog that nobody wants: another fork's, or one that crossed our
+    /// CANCEL.
+    pub(super) fn acknowledge_and_end(&mut self, s: &mut Session, response: &Response) {
+        if let Some(dialog) = self.callee_dialog(s, response) {
+            self.end_dialog(dialog);
+        }
+    }
+
+    fn end_dialog(&mut self, mut dialog: Dialog) {
+        let cseq = dialog.local_cseq;
+        self.send_ack(&dialog, cseq);
+        let peer = dialog.next_hop();
+        let sent_by = self.sent_by(peer);
+        let branch = self.branch();
+        if let Some(bye) = dialog.request(Method::Bye, &sent_by, &branch) {
+            self.transactions
+                .send_request(self.now.tick, peer, bye, Purpose::Farewell);
+        }
+    }
+
+    /// A 2xx after the first: the same one again, or another branch of a fork.
+    pub(super) fn on_answer_again(&mut self, s: &mut Session, response: &Response) {
+        let same = s
+            .callee
+            .dialog
+            .as_ref()
+            .is_some_and(|d| view::to_tag(&response.headers).as_deref() == Some(&d.remote_tag));
+        if !same {
+            self.count("forked_answer");
+            self.acknowledge_and_end(s, response);
+            return;
+        }
+        if let Some(CalleeInvite::Answered { ack, peer }) =
+            s.outbound.as_ref().map(|callee| callee.invite.clone())
+        {
+            self.actions
+                .push_back(crate::io::Action::Send { peer, bytes: ack });
+        }
+    }
+
+    /// A response that no transaction took: a 2xx after its transaction's end still wants its ACK.
+    pub(super) fn on_stray(&mut self, response: &Response, _peer: Peer) {
+        let is_invite =
+            view::cseq(&response.headers).is_some_and(|(_, method)| method == Method::Invite);
+        let ours = view::from_tag(&response.headers).and_then(|tag| LocalTag::parse(&tag));
+        match ours {
+            Some(tag) if is_invite && response.status.is_success() => {
+                self.with(tag.session, |shard, s| {
+                    shard.on_invite_response(s, response)
+                });
+            }
+            _ => self.count("stray_response"),
+        }
+    }
+
+    /// A's CALL_CONNECTED is durable: its 200 leaves, and media flows.
+    pub(super) fn answer_caller(&mut self, s: &mut Session) {
+        if s.final_sent {
+            return;
+        }
+        s.final_sent = true;
+        if s.stage == Stage::Answering {
+            s.stage = Stage::Connected;
+            self.program(s);
+            let max = self.config.max_duration;
+            self.set_timer(s, SessionTimer::MaxDuration, max);
+        }
+        let Some(sdp) = self.answer_sdp(s) else {
+            return;
+        };
+        let (Some(tx), Some(dialog)) = (s.invite.take(), s.caller.dialog.as_ref()) else {
+            return;
+        };
+        let local_tag = dialog.local_tag.clone();
+        self.accept(s, Side::Caller, tx, &local_tag, &sdp, false);
+    }
+
+    fn answer_sdp(&self, s: &Session) -> Option<String> {
+        let caller_port = match s.media {
+            Media::Open { caller_port, .. } => caller_port,
+            // The call ended while A's 200 waited; A gets it and its BYE, with a port that is
+            // closed.
+            Media::None | Media::Opening | Media::Closing => 9,
+        };
+        let offer = s.caller.described.as_ref()?;
+        let answer = s.callee.described.as_ref()?;
+        Some(sdp::write_answer(
+            &self.local(s, Side::Caller, caller_port),
+            offer,
+            &s.negotiated.as_ref()?.caller,
+            answer.ptime_ms,
+            answer.direction,
+        ))
+    }
+
+    /// Sends a 200 with SDP to an INVITE, again and again until it is acknowledged.
+    pub(super) fn accept(
+        &mut self,
+        s: &mut Session,
+        side: Side,
+        tx: TxId,
+        local_tag: &str,
+        sdp: &str,
+        offers: bool,
+    ) {
+        let Some(peer) = self.transactions.peer(tx) else {
+            return;
+        };
+        let extra = [
+            (HeaderName::Contact, self.sent_by(peer).contact()),
+            (HeaderName::Allow, compose::ALLOW.to_owned()),
+        ];
+        let built = self.transactions.request(tx).and_then(|invite| {
+            let cseq = view::cseq(&invite.headers)?.0;
+            let response = compose::response(invite, 200, Some(local_tag), &extra, Some(sdp))?;
+            Some((cseq, response))
+        });
+        let Some((cseq, response)) = built else {
+            return;
+        };
+        self.transactions
+            .respond(self.now.tick, tx, response.clone());
+        let timers = self.config.timers;
+        s.party_mut(side).pending_2xx = Some(Pending2xx {
+            tx,
+            response,
+            cseq,
+            interval: timers.t1,
+            gives_up: self.now.tick + timers.timeout(),
+            offers,
+        });
+        self.set_timer(s, SessionTimer::Resend(side), timers.t1);
+    }
+
+    pub(super) fn on_resend(&mut self, s: &mut Session, side: Side) {
+        let tick: Tick = self.now.tick;
+        let t2 = self.config.timers.t2;
+        let Some(pending) = s.party_mut(side).pending_2xx.as_mut() else {
+            return;
+        };
+        if tick < pending.gives_up {
+            pending.interval = (pending.interval * 2).min(t2);
+            let left = pending.gives_up.since(tick);
+            let (tx, response) = (pending.tx, pending.response.clone());
+            let next = pending.interval.min(left);
+            self.transactions.respond(tick, tx, response);
+            self.set_timer(s, SessionTimer::Resend(side), next);
+            return;
+        }
+        s.party_mut(side).pending_2xx = None;
+        if s.party(side).owed_bye == Some(OwedBye::Unacknowledged) {
+            self.send_bye(s, side);
+        }
+        self.on_never_acknowledged(s, side);
+    }
+
+    /// RFC 3261 §13.3.1.4: a peer that never acknowledges is gone; both dialogs are ended.
+    fn on_never_acknowledged(&mut self, s: &mut Session, side: Side) {
+        if !s.is_live(side) {
+            return;
+        }
+        self.count("never_acknowledged");
+        let reason = match side {
+            Side::Caller => "the caller never acknowledged the answer",
+            Side::Callee => "the callee never acknowledged an answer",
+        };
+        let error = ErrorDetails::with_reason(ErrorCode::Connectivity, reason);
+        self.end_leg(s, side, 408, LegStatus::Completed, Some(error.clone()));
+        self.end_leg(
+            s,
+            side.other(),
+            200,
+            LegStatus::Completed,
+            Some(error.clone()),
+        );
+        self.finish_call(s, vec![side, side.other()], Some(error));
+    }
+
+    pub(super) fn on_ack(&mut self, ack: &Request) {
+        let Some((key, side)) = self.dialog_of(ack) else {
+            self.count("stray_ack");
+            return;
+        };
+        self.with(key, |shard, s| {
+            let acknowledged = view::cseq(&ack.headers).map(|(sequence, _)| sequence);
+            let party = s.party_mut(side);
+            let Some(pending) = party
+                .pending_2xx
+                .take_if(|pending| Some(pending.cseq) == acknowledged)
+            else {
+                return;
+            };
+            shard.clear_timer(s, SessionTimer::Resend(side));
+            if pending.offers
+                && let Ok(answer) = sdp::parse(ack.body())
+            {
+                shard.take_description(s, side, answer);
+            }
+            if s.party(side).owed_bye == Some(OwedBye::Unacknowledged) {
+                shard.send_bye(s, side);
+            }
+        });
+    }
+
+    /// Tells the media engine what both parties negotiated.
+    pub(super) fn program(&mut self, s: &Session) {
+        let key = s.media_key(self.config.shard);
+        let Some(negotiated) = &s.negotiated else {
+            return;
+        };
+        let (caller_payloads, callee_payloads) = sdp::media_payloads(negotiated);
+        let trunk_of = |side| {
+            s.places
+                .iter()
+                .find(|(held, _)| *held == side)
+                .map(|(_, trunk)| *trunk)
+        };
+        if let Some(described) = &s.callee.described {
+            let remote = self.remote(described, callee_payloads, trunk_of(Side::Callee));
+            self.actions
+                .push_back(crate::io::Action::Media(MediaCommand::ProgramCallee {
+                    key,
+                    media: CalleeMedia(remote),
+                }));
+        }
+        if let Some(described) = &s.caller.described {
+            let remote = self.remote(described, caller_payloads, trunk_of(Side::Caller));
+            self.actions
+                .push_back(crate::io::Action::Media(MediaCommand::ProgramCaller {
+                    key,
+                    media: CallerMedia(remote),
+                }));
+        }
+    }
+
+    fn remote(
+        &self,
+        described: &MediaDescription,
+        payloads: Vec<maskline_media::PayloadMap>,
+        trunk: Option<TrunkId>,
+    ) -> RemoteMedia {
+        let mut sources = vec![described.rtp.ip()];
+        if let Some(trunk) = trunk.and_then(|trunk| self.config.trunk(trunk)) {
+            sources.extend(trunk.media_sources.iter().copied());
+        }
+        RemoteMedia {
+            rtp: described.rtp,
+            rtcp: described.rtcp,
+            sources,
+            payloads,
+            sends: described.direction.sends(),
+            receives: described.direction.receives(),
+        }
+    }
+}

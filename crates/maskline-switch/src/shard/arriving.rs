@@ -1,0 +1,370 @@
+//! Requests that arrive: new calls, what gives one up before it is answered, and what is refused.
+
+use std::collections::BTreeMap;
+
+use maskline_events::{CallStatus, ErrorCode, LegStatus, Msisdn, Party, SessionStatus};
+use maskline_media::{MediaCommand, Side};
+use rand::RngCore;
+
+use super::record::Detail;
+use super::{Gated, Shard};
+use crate::admission::Refusal;
+use crate::config::TrunkId;
+use crate::dialog::Dialog;
+use crate::directory::NumberEntry;
+use crate::io::{Action, SessionKey};
+use crate::numbers;
+use crate::sdp::{self, MediaDescription};
+use crate::session::{CallerInvite, Leg, Media, PartyDialog, Session, SessionTimer, Stage};
+use crate::sip::{HeaderName, LocalTag, Method, Peer, Request, TxId, compose, view};
+
+/// Seconds that a refused caller is asked to wait (RFC 3261 §20.33).
+const RETRY_AFTER_SECONDS: &str = "5";
+
+impl Shard {
+    pub(super) fn on_request(&mut self, tx: TxId, request: Request, peer: Peer) {
+        let required = view::required_extensions(&request.headers);
+        if !required.is_empty() && request.method != Method::Cancel {
+            self.count("bad_extension");
+            let unsupported = (HeaderName::Unsupported, required.join(", "));
+            self.refuse(tx, &request, 420, &[unsupported]);
+            return;
+        }
+        let in_dialog = view::to_tag(&request.headers).is_some();
+        match &request.method {
+            Method::Invite if in_dialog => self.on_reinvite(tx, &request),
+            Method::Invite => self.on_new_call(tx, &request, peer),
+            Method::Cancel => self.on_cancel(tx, &request),
+            Method::Bye => self.on_bye(tx, &request),
+            Method::Update => self.on_update(tx, &request),
+            Method::Options => {
+                let offer = [
+                    (HeaderName::Allow, compose::ALLOW.to_owned()),
+                    (HeaderName::Accept, "application/sdp".to_owned()),
+                ];
+                self.refuse(tx, &request, 200, &offer);
+            }
+            // An ACK makes no transaction.
+            Method::Ack => {}
+            Method::Register
+            | Method::Info
+            | Method::Prack
+            | Method::Subscribe
+            | Method::Notify
+            | Method::Refer
+            | Method::Message
+            | Method::Publish => {
+                self.count("method_not_allowed");
+                let allow = (HeaderName::Allow, compose::ALLOW.to_owned());
+                self.refuse(tx, &request, 405, &[allow]);
+            }
+            // `Other`, and whatever a later version of the library may name.
+            Method::Other(_) | _ => {
+                self.count("method_unknown");
+                let allow = (HeaderName::Allow, compose::ALLOW.to_owned());
+                self.refuse(tx, &request, 501, &[allow]);
+            }
+        }
+    }
+
+    fn on_new_call(&mut self, tx: TxId, invite: &Request, peer: Peer) {
+        if self.draining || self.journal_down || self.sessions.len() >= self.config.max_sessions {
+            self.count(if self.draining {
+                "draining"
+            } else if self.journal_down {
+                "journal_down"
+            } else {
+                "sessions_full"
+            });
+            let retry = (HeaderName::RetryAfter, RETRY_AFTER_SECONDS.to_owned());
+            self.refuse(tx, invite, 503, &[retry]);
+            return;
+        }
+        let (number, offer) = match self.examine(invite) {
+            Ok(found) => found,
+            Err((status, reason)) => {
+                self.count(reason);
+                self.refuse(tx, invite, status, &[]);
+                return;
+            }
+        };
+        let key = self.rng.next_u64().max(1);
+        let local_tag = LocalTag {
+            shard: self.config.shard,
+            side: Side::Caller,
+            session: key,
+            secret: self.rng.next_u64(),
+        }
+        .to_string();
+        let answers_to = self.transactions.peer(tx).unwrap_or(peer);
+        let (Some(dialog), Some(caller_invite)) = (
+            Dialog::of_caller(invite, &local_tag, peer),
+            caller_invite(invite, &local_tag, answers_to),
+        ) else {
+            self.count("no_dialog");
+            self.refuse(tx, invite, 400, &[]);
+            return;
+        };
+        if self.sessions.contains_key(&key) {
+            // One chance in 2^64 per session: the caller may try again.
+            self.refuse(tx, invite, 500, &[]);
+            return;
+        }
+        let session_id = self.new_uuid();
+        let call_id = self.new_uuid();
+        let session = Session {
+            key,
+            id: session_id,
+            stage: Stage::Admitting,
+            ordinal: 0,
+            a: Leg {
+                call_id,
+                source: caller_of(invite),
+                destination: Party::Number(number.msisdn.clone()),
+                reference_id: number.reference_id.clone(),
+                initiated: self.now.wall,
+                connected: None,
+                connected_tick: None,
+                ringing: false,
+                end: None,
+            },
+            b: None,
+            number,
+            caller: PartyDialog {
+                dialog: Some(dialog),
+                described: Some(offer),
+                ..PartyDialog::default()
+            },
+            invite: Some(tx),
+            caller_invite,
+            final_sent: false,
+            callee: PartyDialog::default(),
+            outbound: None,
+            negotiated: None,
+            media: Media::None,
+            last_action: None,
+            status: None,
+            error: None,
+            places: Vec::new(),
+            timers: BTreeMap::new(),
+            gates: 0,
+            snapshot_kept: false,
+            unsaved: Vec::new(),
+            quality: (None, None),
+        };
+        self.respond(tx, invite, 100, None, &[]);
+        self.invites.insert(tx, key);
+        self.sessions.insert(key, session);
+        self.actions.push_back(Action::Admit {
+            session: key,
+            side: Side::Caller,
+            trunk: self.arriving_by,
+        });
+    }
+
+    /// What a new call needs before anything is kept of it: a status and a counter's reason
+    /// otherwise.
+    fn examine(
+        &self,
+        invite: &Request,
+    ) -> Result<(std::sync::Arc<NumberEntry>, MediaDescription), (u16, &'static str)> {
+        if view::max_forwards(&invite.headers) == 0 {
+            return Err((483, "too_many_hops"));
+        }
+        let number = view::user_of(&invite.uri)
+            .and_then(|user| numbers::normalise(&user))
+            .and_then(|called| self.directory.number(&called).cloned())
+            .ok_or((404, "unassigned_number"))?;
+        // An INVITE without an offer, or with one that we can't use, is not acceptable here.
+        if invite.body().is_empty() {
+            return Err((488, "no_offer"));
+        }
+        let is_sdp = view::text(&invite.headers, &HeaderName::ContentType).is_some_and(|kind| {
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case("application/sdp")
+        });
+        if !is_sdp {
+            return Err((415, "not_sdp"));
+        }
+        let offer = sdp::parse(invite.body()).map_err(|_| (488, "sdp_unusable"))?;
+        if !sdp::towards_callee(&offer)
+            .iter()
+            .any(|codec| codec.name != sdp::CodecName::TelephoneEvent)
+        {
+            return Err((488, "no_common_codec"));
+        }
+        Ok((number, offer))
+    }
+
+    pub(super) fn on_admission(
+        &mut self,
+        key: SessionKey,
+        side: Side,
+        trunk: TrunkId,
+        result: Result<(), Refusal>,
+    ) {
+        let wanted = self.sessions.get(&key).is_some_and(|s| match side {
+            Side::Caller => s.stage == Stage::Admitting,
+            Side::Callee => matches!(s.stage, Stage::Preparing(_)),
+        });
+        if !wanted {
+            // The caller gave up in the meantime: the place goes back.
+            if result.is_ok() {
+                self.actions.push_back(Action::Release { trunk });
+            }
+            return;
+        }
+        self.with(key, |shard, s| match (result, side) {
+            (Ok(()), Side::Caller) => {
+                s.places.push((side, trunk));
+                shard.receive_call(s);
+            }
+            (Ok(()), Side::Callee) => {
+                s.places.push((side, trunk));
+                shard.open_media(s);
+            }
+            (Err(refusal), _) => {
+                shard.count(match refusal {
+                    Refusal::Calls => "trunk_calls",
+                    Refusal::Rate => "trunk_rate",
+                });
+                match side {
+                    Side::Caller => shard.refuse_unadmitted(s),
+                    Side::Callee => shard.fail_callee(
+                        s,
+                        ErrorCode::TrunkCapacity,
+                        480,
+                        "the outbound trunk has no free place",
+                    ),
+                }
+            }
+        });
+    }
+
+    /// A call above its trunk's limits: nothing was recorded of it.
+    fn refuse_unadmitted(&mut self, s: &mut Session) {
+        let cause = (HeaderName::Reason, "Q.850;cause=34".to_owned());
+        self.refuse_caller(s, 480, &[cause]);
+        // Without an event there is nothing to summarise.
+        s.stage = Stage::Summarised;
+    }
+
+    /// The call is accepted for handling: its first event.
+    fn receive_call(&mut self, s: &mut Session) {
+        s.stage = Stage::Journaling;
+        self.record(s, Side::Caller, CallStatus::CallReceived, Detail::default());
+        let commit = self.save(s);
+        self.gate(s, commit, Gated::AskCallflow);
+    }
+
+    fn open_media(&mut self, s: &mut Session) {
+        s.media = Media::Opening;
+        let seed = self.rng.next_u64();
+        self.actions.push_back(Action::Media(MediaCommand::Open {
+            key: s.media_key(self.config.shard),
+            seed,
+        }));
+        self.set_timer(
+            s,
+            SessionTimer::MediaGuard,
+            std::time::Duration::from_secs(5),
+        );
+    }
+
+    fn on_cancel(&mut self, tx: TxId, cancel: &Request) {
+        let Some(invite) = self.transactions.invite_of(cancel) else {
+            self.count("cancel_of_nothing");
+            self.refuse(tx, cancel, 481, &[]);
+            return;
+        };
+        let Some(key) = self.invites.get(&invite).copied() else {
+            // Answered already: the CANCEL changes nothing (RFC 3261 §9.2).
+            self.refuse(tx, cancel, 200, &[]);
+            return;
+        };
+        self.with(key, |shard, s| {
+            let tag = s.caller.dialog.as_ref().map(|d| d.local_tag.clone());
+            shard.respond(tx, cancel, 200, tag.as_deref(), &[]);
+            shard.caller_gave_up(s);
+        });
+    }
+
+    /// A's CANCEL, or its BYE on the early dialog: decides only while A was not answered.
+    pub(super) fn caller_gave_up(&mut self, s: &mut Session) {
+        match &s.stage {
+            Stage::Admitting => {
+                self.refuse_caller(s, 487, &[]);
+                s.stage = Stage::Summarised;
+            }
+            Stage::Journaling | Stage::Asking | Stage::Preparing(_) | Stage::Calling => {
+                s.status = Some(SessionStatus::Canceled);
+                self.refuse_caller(s, 487, &[]);
+                self.end_leg(s, Side::Caller, 487, LegStatus::Canceled, None);
+                if s.b.is_some() {
+                    self.cancel_callee(s);
+                    self.end_leg(s, Side::Callee, 487, LegStatus::Canceled, None);
+                }
+                self.save(s);
+                self.close(s);
+            }
+            Stage::Answering | Stage::Connected | Stage::Closing | Stage::Summarised => {}
+        }
+    }
+
+    /// A's final refusal.
+    pub(super) fn refuse_caller(
+        &mut self,
+        s: &mut Session,
+        status: u16,
+        extra: &[(HeaderName, String)],
+    ) {
+        if s.final_sent {
+            return;
+        }
+        s.final_sent = true;
+        let Some(tx) = s.invite.take() else {
+            return;
+        };
+        self.invites.remove(&tx);
+        let tag = s.caller.dialog.as_ref().map(|d| d.local_tag.clone());
+        let response = self
+            .transactions
+            .request(tx)
+            .and_then(|invite| compose::response(invite, status, tag.as_deref(), extra, None));
+        if let Some(response) = response {
+            self.transactions.respond(self.now.tick, tx, response);
+        }
+    }
+}
+
+/// Who is calling, as events may show it: an asserted identity before From, and nothing where
+/// privacy was asked for (RFC 3323, RFC 3325).
+fn caller_of(invite: &Request) -> Party {
+    let headers = &invite.headers;
+    if view::wants_privacy(headers) {
+        return Party::Anonymous;
+    }
+    let from = view::from_claim(headers);
+    let claim = view::asserted_claim(headers).or(from);
+    claim
+        .filter(|claim| !claim.anonymous)
+        .and_then(|claim| claim.user)
+        .and_then(|user| numbers::normalise(&user))
+        .map_or(Party::Anonymous, |number: Msisdn| Party::Number(number))
+}
+
+fn caller_invite(invite: &Request, local_tag: &str, peer: Peer) -> Option<CallerInvite> {
+    let headers = &invite.headers;
+    let to = view::text(headers, &HeaderName::To)?;
+    Some(CallerInvite {
+        vias: headers
+            .get_all(&HeaderName::Via)
+            .map(|via| String::from_utf8_lossy(&via.value()).into_owned())
+            .collect(),
+        from: view::text(headers, &HeaderName::From)?,
+        to: format!("{to};tag={local_tag}"),
+        call_id: view::call_id(headers)?,
+        cseq: view::text(headers, &HeaderName::CSeq)?,
+        peer,
+    })
+}

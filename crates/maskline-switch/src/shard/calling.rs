@@ -1,0 +1,568 @@
+//! The way to B: the callflow, its checks, B's INVITE and what comes back to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use maskline_events::{
+    Action as FlowAction, CallStatus, Callflow, ErrorCode, LastAction, LegStatus, Msisdn, Party,
+    SessionStatus, Update,
+};
+use maskline_media::Side;
+use rand::RngCore;
+
+use super::record::Detail;
+use super::{Gated, Purpose, Shard};
+use crate::directory::NumberEntry;
+use crate::io::{Action, CallflowAnswer};
+use crate::numbers;
+use crate::sdp::{self, Local};
+use crate::session::{
+    Callee, CalleeInvite, InviteParts, Leg, Media, Session, SessionTimer, Stage, Target,
+};
+use crate::sip::compose::{self, RequestParts};
+use crate::sip::{HeaderName, LocalTag, Method, Request, Response, tag, view};
+
+impl Shard {
+    /// CALL_RECEIVED is durable: the customer's server is asked.
+    pub(super) fn ask_callflow(&mut self, s: &mut Session) {
+        if s.stage != Stage::Journaling {
+            return;
+        }
+        s.stage = Stage::Asking;
+        let (event_id, body) = self.action_request(s);
+        self.actions.push_back(Action::AskCallflow {
+            session: s.key,
+            sub_account_id: s.number.sub_account_id.clone(),
+            event_id,
+            body,
+        });
+        let guard = self.config.callflow_guard;
+        self.set_timer(s, SessionTimer::CallflowGuard, guard);
+    }
+
+    pub(super) fn on_callflow_lost(&mut self, s: &mut Session) {
+        self.on_callflow(
+            s,
+            CallflowAnswer::Unreachable("no answer in time".to_owned()),
+        );
+    }
+
+    pub(super) fn on_callflow(&mut self, s: &mut Session, answer: CallflowAnswer) {
+        if s.stage != Stage::Asking {
+            return;
+        }
+        self.clear_timer(s, SessionTimer::CallflowGuard);
+        match answer {
+            CallflowAnswer::Callflow(flow) => self.follow(s, &flow),
+            CallflowAnswer::Unreachable(reason) => {
+                self.fail_before_callee(s, ErrorCode::Connectivity, 500, &reason);
+            }
+            CallflowAnswer::Invalid(reason) => {
+                self.fail_before_callee(s, ErrorCode::CallflowInvalid, 500, &reason);
+            }
+        }
+    }
+
+    fn follow(&mut self, s: &mut Session, flow: &Callflow) {
+        // The whole flow is looked at before any of it runs.
+        let unsupported = flow
+            .actions
+            .iter()
+            .enumerate()
+            .find_map(|(at, action)| unsupported(action).map(|name| (at, name)));
+        if let Some((at, name)) = unsupported {
+            let reason =
+                format!("$.callflow[{at}].action: {name} is not supported by this version");
+            self.fail_before_callee(s, ErrorCode::CallflowInvalid, 500, &reason);
+            return;
+        }
+        match flow.actions.first() {
+            Some(FlowAction::MakeCall {
+                source,
+                destination,
+                ..
+            }) => {
+                let (source, destination) = (source.clone(), destination.clone());
+                s.last_action = Some(LastAction::MakeCall);
+                self.make_call(s, &source, destination);
+            }
+            _ => {
+                s.last_action = Some(LastAction::Hangup);
+                s.status = Some(SessionStatus::Completed);
+                self.refuse_caller(s, 603, &[]);
+                self.end_leg(s, Side::Caller, 603, LegStatus::Completed, None);
+                self.save(s);
+                self.close(s);
+            }
+        }
+    }
+
+    fn make_call(&mut self, s: &mut Session, source: &Msisdn, destination: Msisdn) {
+        let owned = self
+            .directory
+            .number(source)
+            .filter(|entry| entry.sub_account_id == s.number.sub_account_id)
+            .cloned();
+        let Some(source) = owned else {
+            self.fail_before_callee(
+                s,
+                ErrorCode::CallerIdNotAllowed,
+                403,
+                "makeCall's source is not a number of the sub-account",
+            );
+            return;
+        };
+        let verdict = match self.directory.countries(&s.number.sub_account_id) {
+            Some(allowed) => {
+                let is_virtual = self.directory.number(&destination).is_some();
+                numbers::may_dial(&destination, allowed, is_virtual)
+            }
+            None => numbers::may_dial(&destination, &std::collections::BTreeSet::new(), false),
+        };
+        let trunk = self.config.outbound(source.trunk.as_deref());
+        s.b = Some(self.new_callee_leg(&source, destination.clone()));
+        if let Err(refused) = verdict {
+            self.fail_callee(s, ErrorCode::NoCoverage, 403, &refused.to_string());
+            return;
+        }
+        let Some(trunk) = trunk else {
+            self.fail_callee(s, ErrorCode::Connectivity, 500, "the number has no trunk");
+            return;
+        };
+        s.stage = Stage::Preparing(Target {
+            destination,
+            source,
+            trunk,
+        });
+        self.actions.push_back(Action::Admit {
+            session: s.key,
+            side: Side::Callee,
+            trunk,
+        });
+    }
+
+    fn new_callee_leg(&mut self, source: &Arc<NumberEntry>, destination: Msisdn) -> Leg {
+        Leg {
+            call_id: self.new_uuid(),
+            source: Party::Number(source.msisdn.clone()),
+            destination: Party::Number(destination),
+            reference_id: source.reference_id.clone(),
+            initiated: self.now.wall,
+            connected: None,
+            connected_tick: None,
+            ringing: false,
+            end: None,
+        }
+    }
+
+    pub(super) fn on_media_refused(&mut self, s: &mut Session) {
+        if !matches!(s.stage, Stage::Preparing(_)) {
+            return;
+        }
+        self.clear_timer(s, SessionTimer::MediaGuard);
+        self.count("media_refused");
+        self.fail_callee(s, ErrorCode::Internal, 500, "no free media port");
+    }
+
+    pub(super) fn on_media_opened(&mut self, s: &mut Session, caller_port: u16, callee_port: u16) {
+        self.clear_timer(s, SessionTimer::MediaGuard);
+        if s.media != Media::Opening {
+            self.close_media(s.media_key(self.config.shard));
+            return;
+        }
+        s.media = Media::Open {
+            caller_port,
+            callee_port,
+        };
+        let Stage::Preparing(target) = s.stage.clone() else {
+            return;
+        };
+        let Some(parts) = self.invite_parts(s, &target) else {
+            self.fail_callee(
+                s,
+                ErrorCode::Connectivity,
+                500,
+                "no socket reaches the trunk",
+            );
+            return;
+        };
+        s.outbound = Some(Callee {
+            parts,
+            invite: CalleeInvite::Gated,
+        });
+        s.stage = Stage::Calling;
+        if let Some(leg) = s.b.as_mut() {
+            leg.initiated = self.now.wall;
+        }
+        self.record(
+            s,
+            Side::Callee,
+            CallStatus::CallInitiated,
+            Detail::default(),
+        );
+        let commit = self.save(s);
+        self.gate(s, commit, Gated::InviteCallee);
+    }
+
+    /// B's INVITE is built from nothing: the virtual number, the callee, and us.
+    fn invite_parts(&mut self, s: &Session, target: &Target) -> Option<InviteParts> {
+        let trunk = self.config.trunk(target.trunk)?;
+        let peer = self.config.peer_of(trunk)?;
+        let sent_by = self.sent_by(peer);
+        let destination = target.destination.as_str();
+        let at = trunk.address;
+        let transport = match peer.transport {
+            crate::sip::Transport::Udp => "",
+            crate::sip::Transport::Tcp => ";transport=tcp",
+        };
+        let local_tag = LocalTag {
+            shard: self.config.shard,
+            side: Side::Callee,
+            session: s.key,
+            secret: self.rng.next_u64(),
+        };
+        Some(InviteParts {
+            uri: format!("sip:{destination}@{at}{transport}"),
+            branch: self.branch(),
+            from: format!(
+                "<sip:{}@{}>;tag={local_tag}",
+                target.source.msisdn.as_str(),
+                sent_by.host_port
+            ),
+            to: format!("<sip:{destination}@{at}>"),
+            call_id: tag::new_call_id(&mut self.rng),
+            peer,
+        })
+    }
+
+    /// CALL_INITIATED is durable: the INVITE leaves.
+    pub(super) fn send_invite(&mut self, s: &mut Session) {
+        let Media::Open { callee_port, .. } = s.media else {
+            return;
+        };
+        let Some(offer) = s.caller.described.as_ref() else {
+            return;
+        };
+        if !matches!(
+            s.outbound.as_ref().map(|callee| &callee.invite),
+            Some(CalleeInvite::Gated)
+        ) {
+            return;
+        }
+        let sdp = sdp::write_offer(
+            &self.local(s, Side::Callee, callee_port),
+            &sdp::towards_callee(offer),
+            offer.ptime_ms,
+            offer.direction,
+        );
+        let Some(callee) = s.outbound.as_mut() else {
+            return;
+        };
+        let sent = self.compose_invite(&callee.parts, &sdp).and_then(|invite| {
+            self.transactions.send_request(
+                self.now.tick,
+                callee.parts.peer,
+                invite,
+                Purpose::Invite(s.key),
+            )
+        });
+        let Some(tx) = sent else {
+            callee.invite = CalleeInvite::Ended;
+            self.fail_callee(s, ErrorCode::Internal, 500, "the INVITE could not be built");
+            return;
+        };
+        callee.invite = CalleeInvite::Calling {
+            tx,
+            provisional: false,
+        };
+        let no_answer = self.config.no_answer;
+        self.set_timer(s, SessionTimer::NoAnswer, no_answer);
+    }
+
+    fn compose_invite(&self, parts: &InviteParts, sdp: &str) -> Option<Request> {
+        compose::request(&RequestParts {
+            method: Method::Invite,
+            uri: &parts.uri,
+            routes: &[],
+            sent_by: &self.sent_by(parts.peer),
+            branch: &parts.branch,
+            from: &parts.from,
+            to: &parts.to,
+            call_id: &parts.call_id,
+            cseq: 1,
+            sdp: Some(sdp),
+            extra: &[],
+        })
+    }
+
+    /// How we describe our own end of the media towards a side.
+    pub(super) fn local(&self, s: &Session, side: Side, port: u16) -> Local {
+        Local {
+            address: self.config.media_address,
+            port,
+            // Derived from the random session key, so that both sides' descriptions share nothing.
+            session_id: match side {
+                Side::Caller => s.key >> 33,
+                Side::Callee => s.key & 0x7fff_ffff,
+            },
+            version: s.party(side).sdp_version,
+        }
+    }
+
+    pub(super) fn on_invite_response(&mut self, s: &mut Session, response: &Response) {
+        let status = response.status.code();
+        let Some(callee) = s.outbound.as_mut() else {
+            return;
+        };
+        match (&mut callee.invite, status) {
+            (CalleeInvite::Calling { provisional, .. }, 100..=199) => {
+                *provisional = true;
+                if status == 180 {
+                    self.on_ringing(s);
+                }
+            }
+            (CalleeInvite::Calling { .. }, 200..=299) => self.on_callee_answered(s, response),
+            (CalleeInvite::Calling { .. }, _) => {
+                callee.invite = CalleeInvite::Ended;
+                let cause = view::q850_cause(&response.headers);
+                self.on_callee_refused(s, status, cause);
+            }
+            (CalleeInvite::Cancelling { sent: false, .. }, 100..=199) => self.send_cancel(s),
+            (CalleeInvite::Cancelling { sent: true, .. } | CalleeInvite::Gated, 100..=199) => {}
+            (CalleeInvite::Cancelling { .. } | CalleeInvite::Ended, 200..=299) => {
+                // It crossed our CANCEL: acknowledged and ended, and nobody hears of it.
+                callee.invite = CalleeInvite::Ended;
+                self.clear_timer(s, SessionTimer::CancelGuard);
+                self.acknowledge_and_end(s, response);
+            }
+            (CalleeInvite::Cancelling { .. }, _) => {
+                callee.invite = CalleeInvite::Ended;
+                self.clear_timer(s, SessionTimer::CancelGuard);
+            }
+            (CalleeInvite::Answered { .. }, 200..=299) => self.on_answer_again(s, response),
+            (CalleeInvite::Gated | CalleeInvite::Ended | CalleeInvite::Answered { .. }, _) => {}
+        }
+    }
+
+    fn on_ringing(&mut self, s: &mut Session) {
+        let first = s.b.as_mut().is_some_and(|leg| {
+            let first = !leg.ringing;
+            leg.ringing = true;
+            first
+        });
+        if !first {
+            return;
+        }
+        self.record(
+            s,
+            Side::Callee,
+            CallStatus::CallUpdated,
+            Detail::update(Update::Ringing),
+        );
+        self.save(s);
+        // A local ringback: nothing of B's announcement is passed on.
+        if let (Some(tx), Some(dialog)) = (s.invite, s.caller.dialog.as_ref()) {
+            let contact = self.sent_by(s.caller_invite.peer).contact();
+            let response = self.transactions.request(tx).and_then(|invite| {
+                compose::response(
+                    invite,
+                    180,
+                    Some(&dialog.local_tag),
+                    &[(HeaderName::Contact, contact)],
+                    None,
+                )
+            });
+            if let Some(response) = response {
+                self.transactions.respond(self.now.tick, tx, response);
+            }
+        }
+    }
+
+    /// B refused: what A hears, and how the session ends (contract §3).
+    fn on_callee_refused(&mut self, s: &mut Session, status: u16, cause: Option<u8>) {
+        self.clear_timer(s, SessionTimer::NoAnswer);
+        let rang = s.b.as_ref().is_some_and(|leg| leg.ringing);
+        let outcome = outcome_of(status, cause, rang);
+        if outcome == SessionStatus::Error {
+            let error = "the trunk reports a failure of the network";
+            self.fail_callee_with(s, ErrorCode::Connectivity, status, 500, error);
+            return;
+        }
+        let heard = match outcome {
+            SessionStatus::Busy if status == 603 => 603,
+            SessionStatus::Busy => 486,
+            SessionStatus::Completed
+            | SessionStatus::NoAnswer
+            | SessionStatus::Failed
+            | SessionStatus::Canceled
+            | SessionStatus::Error => 480,
+        };
+        let extra: Vec<_> = cause
+            .map(|cause| (HeaderName::Reason, format!("Q.850;cause={cause}")))
+            .into_iter()
+            .collect();
+        s.status = Some(outcome);
+        self.end_leg(s, Side::Callee, status, outcome, None);
+        self.refuse_caller(s, heard, &extra);
+        self.end_leg(s, Side::Caller, heard, LegStatus::Completed, None);
+        self.save(s);
+        self.close(s);
+    }
+
+    /// Nothing came back to B's INVITE, or its transport failed.
+    pub(super) fn on_invite_unanswered(&mut self, s: &mut Session) {
+        let Some(callee) = s.outbound.as_mut() else {
+            return;
+        };
+        let was_calling = matches!(callee.invite, CalleeInvite::Calling { .. });
+        callee.invite = CalleeInvite::Ended;
+        self.clear_timer(s, SessionTimer::CancelGuard);
+        if was_calling {
+            self.clear_timer(s, SessionTimer::NoAnswer);
+            let reason = "nothing came back from the trunk";
+            self.fail_callee_with(s, ErrorCode::Connectivity, 408, 500, reason);
+        }
+    }
+
+    pub(super) fn on_no_answer(&mut self, s: &mut Session) {
+        if s.stage != Stage::Calling {
+            return;
+        }
+        let provisional = matches!(
+            s.outbound.as_ref().map(|callee| &callee.invite),
+            Some(CalleeInvite::Calling {
+                provisional: true,
+                ..
+            })
+        );
+        let rang = s.b.as_ref().is_some_and(|leg| leg.ringing);
+        self.cancel_callee(s);
+        if !provisional {
+            let reason = "nothing came back from the trunk";
+            self.fail_callee_with(s, ErrorCode::Connectivity, 408, 500, reason);
+            return;
+        }
+        let outcome = if rang {
+            SessionStatus::NoAnswer
+        } else {
+            SessionStatus::Failed
+        };
+        s.status = Some(outcome);
+        self.end_leg(s, Side::Callee, 487, outcome, None);
+        self.refuse_caller(s, 480, &[]);
+        self.end_leg(s, Side::Caller, 480, LegStatus::Completed, None);
+        self.save(s);
+        self.close(s);
+    }
+
+    /// Gives B's INVITE up, whatever its state is. What still comes of it changes no event.
+    pub(super) fn cancel_callee(&mut self, s: &mut Session) {
+        self.clear_timer(s, SessionTimer::NoAnswer);
+        let Some(callee) = s.outbound.as_mut() else {
+            return;
+        };
+        match callee.invite {
+            CalleeInvite::Gated => callee.invite = CalleeInvite::Ended,
+            CalleeInvite::Calling { tx, provisional } => {
+                callee.invite = CalleeInvite::Cancelling { tx, sent: false };
+                if provisional {
+                    self.send_cancel(s);
+                }
+            }
+            CalleeInvite::Cancelling { .. }
+            | CalleeInvite::Answered { .. }
+            | CalleeInvite::Ended => {}
+        }
+    }
+
+    fn send_cancel(&mut self, s: &mut Session) {
+        let Some(callee) = s.outbound.as_mut() else {
+            return;
+        };
+        let CalleeInvite::Cancelling { tx, .. } = callee.invite else {
+            return;
+        };
+        callee.invite = CalleeInvite::Cancelling { tx, sent: true };
+        let cancel = self.transactions.request(tx).and_then(compose::cancel_of);
+        if let Some(cancel) = cancel {
+            let peer = callee.parts.peer;
+            self.transactions
+                .send_request(self.now.tick, peer, cancel, Purpose::Farewell);
+        }
+        // RFC 3261 §9.1: without a final answer in 64·T1 the INVITE is given up.
+        let guard: Duration = self.config.timers.timeout();
+        self.set_timer(s, SessionTimer::CancelGuard, guard);
+    }
+
+    pub(super) fn on_cancel_guard(&mut self, s: &mut Session) {
+        if let Some(callee) = s.outbound.as_mut()
+            && let CalleeInvite::Cancelling { tx, .. } = callee.invite
+        {
+            callee.invite = CalleeInvite::Ended;
+            self.transactions.forget(tx);
+        }
+    }
+}
+
+/// How B's refusal ends the session: a Q.850 cause outranks the SIP status (contract §3).
+const fn outcome_of(status: u16, cause: Option<u8>, rang: bool) -> SessionStatus {
+    match cause {
+        Some(17 | 21) => return SessionStatus::Busy,
+        Some(18 | 19) => return SessionStatus::NoAnswer,
+        Some(1 | 3 | 20 | 22 | 27 | 28 | 38) => return SessionStatus::Failed,
+        Some(34 | 41 | 42) => return SessionStatus::Error,
+        Some(_) | None => {}
+    }
+    match status {
+        486 | 600 | 603 => SessionStatus::Busy,
+        408 | 480 if rang => SessionStatus::NoAnswer,
+        _ => SessionStatus::Failed,
+    }
+}
+
+/// The name of an action that this version cannot carry out.
+const fn unsupported(action: &FlowAction) -> Option<&'static str> {
+    match action {
+        FlowAction::MakeCall { .. } | FlowAction::Hangup => None,
+        FlowAction::Say { .. } => Some("say"),
+        FlowAction::PlayFile { .. } => Some("playFile"),
+        FlowAction::SayAndCapture(_) => Some("sayAndCapture"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_table_of_the_contract_holds() {
+        use SessionStatus::{Busy, Error, Failed, NoAnswer};
+        for (status, cause, rang, outcome) in [
+            (486, None, true, Busy),
+            (600, None, false, Busy),
+            (603, None, true, Busy),
+            (408, None, true, NoAnswer),
+            (480, None, true, NoAnswer),
+            (408, None, false, Failed),
+            (480, None, false, Failed),
+            (404, None, true, Failed),
+            (500, None, false, Failed),
+            (302, None, false, Failed),
+            (480, Some(17), false, Busy),
+            (503, Some(21), false, Busy),
+            (486, Some(19), false, NoAnswer),
+            (486, Some(18), false, NoAnswer),
+            (486, Some(1), true, Failed),
+            (486, Some(38), true, Failed),
+            (486, Some(34), true, Error),
+            (486, Some(42), true, Error),
+            (486, Some(16), true, Busy),
+        ] {
+            assert_eq!(
+                outcome_of(status, cause, rang),
+                outcome,
+                "{status} {cause:?} rang: {rang}"
+            );
+        }
+    }
+}

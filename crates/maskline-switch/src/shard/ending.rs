@@ -1,0 +1,325 @@
+//! How calls end: by either side, by a clock, by an error; each leg once, the session once.
+
+use std::time::Duration;
+
+use maskline_events::{CallStatus, ErrorCode, ErrorDetails, LegStatus, SessionStatus};
+use maskline_media::{Side, Tick};
+
+use super::record::Detail;
+use super::{Gated, Purpose, Shard};
+use crate::session::{LegEnd, Media, OwedBye, Session, SessionTimer, Stage};
+use crate::sip::{HeaderName, Method, Request, TxId, view};
+
+/// How long the media figures of an ended call are waited for.
+const SUMMARY_GUARD: Duration = Duration::from_secs(2);
+
+impl Shard {
+    /// Ends a leg: its one CALL_DISCONNECTED. A leg that connected ends with 200 unless `sip_code`
+    /// says otherwise on purpose (408: A never acknowledged).
+    pub(super) fn end_leg(
+        &mut self,
+        s: &mut Session,
+        side: Side,
+        sip_code: u16,
+        status: LegStatus,
+        error: Option<ErrorDetails>,
+    ) {
+        let (tick, wall): (Tick, _) = (self.now.tick, self.now.wall);
+        let Some(leg) = s.leg_mut(side).filter(|leg| leg.end.is_none()) else {
+            return;
+        };
+        leg.end = Some(LegEnd {
+            at: wall,
+            duration_seconds: leg.duration_seconds(tick, wall),
+            sip_code,
+            status,
+        });
+        self.record(
+            s,
+            side,
+            CallStatus::CallDisconnected,
+            Detail { data: None, error },
+        );
+        let mut released = Vec::new();
+        s.places.retain(|(held, trunk)| {
+            if *held == side {
+                released.push(*trunk);
+            }
+            *held != side
+        });
+        for trunk in released {
+            self.actions.push_back(crate::io::Action::Release { trunk });
+        }
+    }
+
+    /// Every leg has ended: the media is closed, and its figures complete the summary.
+    pub(super) fn close(&mut self, s: &mut Session) {
+        for timer in [
+            SessionTimer::CallflowGuard,
+            SessionTimer::MediaGuard,
+            SessionTimer::NoAnswer,
+            SessionTimer::MaxDuration,
+        ] {
+            self.clear_timer(s, timer);
+        }
+        let had_media = !matches!(s.media, Media::None | Media::Closing);
+        if !had_media {
+            self.summarise(s);
+            return;
+        }
+        s.stage = Stage::Closing;
+        s.media = Media::Closing;
+        self.close_media(s.media_key(self.config.shard));
+        self.set_timer(s, SessionTimer::SummaryGuard, SUMMARY_GUARD);
+    }
+
+    /// The platform or the VCA endpoint failed before there was a B.
+    pub(super) fn fail_before_callee(
+        &mut self,
+        s: &mut Session,
+        code: ErrorCode,
+        heard: u16,
+        reason: &str,
+    ) {
+        let error = ErrorDetails::with_reason(code, reason);
+        s.status = Some(SessionStatus::Error);
+        s.error = Some(error.clone());
+        self.refuse_caller(s, heard, &[]);
+        self.end_leg(s, Side::Caller, heard, LegStatus::Error, Some(error));
+        self.save(s);
+        self.close(s);
+    }
+
+    /// The platform failed on B's side before anything of B's came back.
+    pub(super) fn fail_callee(
+        &mut self,
+        s: &mut Session,
+        code: ErrorCode,
+        heard: u16,
+        reason: &str,
+    ) {
+        if s.stage != Stage::Calling {
+            // B was decided on but never called: its leg begins and ends here, so that the summary
+            // and the events name the same legs.
+            self.record(
+                s,
+                Side::Callee,
+                CallStatus::CallInitiated,
+                Detail::default(),
+            );
+        }
+        self.fail_callee_with(s, code, heard, heard, reason);
+    }
+
+    /// As [`Self::fail_callee`], with B's final status of its own.
+    pub(super) fn fail_callee_with(
+        &mut self,
+        s: &mut Session,
+        code: ErrorCode,
+        sip_code: u16,
+        heard: u16,
+        reason: &str,
+    ) {
+        let error = ErrorDetails::with_reason(code, reason);
+        s.status = Some(SessionStatus::Error);
+        s.error = Some(error.clone());
+        self.end_leg(
+            s,
+            Side::Callee,
+            sip_code,
+            LegStatus::Error,
+            Some(error.clone()),
+        );
+        let extra: Vec<_> = (code == ErrorCode::TrunkCapacity)
+            .then(|| (HeaderName::Reason, "Q.850;cause=34".to_owned()))
+            .into_iter()
+            .collect();
+        self.refuse_caller(s, heard, &extra);
+        self.end_leg(s, Side::Caller, heard, LegStatus::Completed, Some(error));
+        self.save(s);
+        self.close(s);
+    }
+
+    pub(super) fn on_bye(&mut self, tx: TxId, bye: &Request) {
+        let Some((key, side)) = self.dialog_of(bye) else {
+            self.count("no_such_dialog");
+            self.refuse(tx, bye, 481, &[]);
+            return;
+        };
+        self.with(key, |shard, s| {
+            let in_order = s
+                .party_mut(side)
+                .dialog
+                .as_mut()
+                .is_some_and(|dialog| dialog.take_remote_cseq(&bye.headers));
+            if !in_order {
+                shard.count("cseq_out_of_order");
+                shard.respond(tx, bye, 500, None, &[]);
+                return;
+            }
+            shard.respond(tx, bye, 200, None, &[]);
+            s.party_mut(side).owed_bye = None;
+            if side == Side::Caller && s.a.connected.is_none() {
+                // RFC 3261 §15: the caller may end an early dialog by BYE.
+                shard.caller_gave_up(s);
+                return;
+            }
+            shard.hang_up(s, Some(side), None);
+        });
+    }
+
+    /// Ends a call whose legs are connected: by this side, or by the platform.
+    pub(super) fn hang_up(
+        &mut self,
+        s: &mut Session,
+        by: Option<Side>,
+        error: Option<ErrorDetails>,
+    ) {
+        let first = by.unwrap_or(Side::Caller);
+        let mut owed = Vec::new();
+        for side in [first, first.other()] {
+            if !s.is_live(side) {
+                continue;
+            }
+            let sip_code = 200;
+            self.end_leg(s, side, sip_code, LegStatus::Completed, error.clone());
+            if by != Some(side) {
+                owed.push(side);
+            }
+        }
+        if matches!(s.stage, Stage::Closing | Stage::Summarised) {
+            return;
+        }
+        self.finish_call(s, owed, error);
+    }
+
+    /// Records how a connected call ended, and owes the remaining parties their BYE.
+    pub(super) fn finish_call(
+        &mut self,
+        s: &mut Session,
+        owed: Vec<Side>,
+        error: Option<ErrorDetails>,
+    ) {
+        s.status = Some(if error.is_some() {
+            SessionStatus::Error
+        } else {
+            SessionStatus::Completed
+        });
+        s.error = error;
+        for side in &owed {
+            s.party_mut(*side).owed_bye = Some(OwedBye::Gated);
+        }
+        let commit = self.save(s);
+        for side in owed {
+            self.gate(s, commit, Gated::Bye(side));
+            let gate = self.config.bye_gate;
+            self.set_timer(s, SessionTimer::ByeGate, gate);
+        }
+        self.close(s);
+    }
+
+    /// The commit that a BYE waited for is there, or has taken too long.
+    pub(super) fn open_bye_gate(&mut self, s: &mut Session, side: Side) {
+        let party = s.party_mut(side);
+        if party.owed_bye != Some(OwedBye::Gated) {
+            return;
+        }
+        let unacknowledged = party.pending_2xx.is_some() || (side == Side::Caller && !s.final_sent);
+        if unacknowledged {
+            s.party_mut(side).owed_bye = Some(OwedBye::Unacknowledged);
+        } else {
+            self.send_bye(s, side);
+        }
+    }
+
+    pub(super) fn send_bye(&mut self, s: &mut Session, side: Side) {
+        let party = s.party_mut(side);
+        party.owed_bye = None;
+        let Some(dialog) = party.dialog.as_mut() else {
+            return;
+        };
+        let peer = dialog.next_hop();
+        let sent_by = self.sent_by(peer);
+        let branch = self.branch();
+        if let Some(bye) = dialog.request(Method::Bye, &sent_by, &branch) {
+            self.transactions
+                .send_request(self.now.tick, peer, bye, Purpose::Farewell);
+        }
+        if s.callee.owed_bye.is_none() && s.caller.owed_bye.is_none() {
+            self.clear_timer(s, SessionTimer::ByeGate);
+        }
+    }
+
+    pub(super) fn on_max_duration(&mut self, s: &mut Session) {
+        self.count("max_duration");
+        self.hang_up(s, None, None);
+    }
+
+    /// A party that should send has been silent for too long.
+    pub(super) fn on_silence(&mut self, s: &mut Session, side: Side) {
+        if s.stage != Stage::Connected || s.caller.holding || s.callee.holding {
+            return;
+        }
+        self.count("media_stopped");
+        let reason = match side {
+            Side::Caller => "the caller's media stopped",
+            Side::Callee => "the callee's media stopped",
+        };
+        let error = ErrorDetails::with_reason(ErrorCode::Connectivity, reason);
+        self.hang_up(s, None, Some(error));
+    }
+
+    /// The drain's deadline passed.
+    pub(super) fn end_all(&mut self) {
+        let live: Vec<_> = self.sessions.keys().copied().collect();
+        for key in live {
+            self.with(key, |shard, s| {
+                let error = ErrorDetails::with_reason(ErrorCode::Internal, "the node is shut down");
+                match s.stage {
+                    Stage::Admitting => {
+                        shard.refuse_caller(s, 503, &[]);
+                        s.stage = Stage::Summarised;
+                    }
+                    Stage::Journaling | Stage::Asking => {
+                        shard.fail_before_callee(
+                            s,
+                            ErrorCode::Internal,
+                            500,
+                            "the node is shut down",
+                        );
+                    }
+                    Stage::Preparing(_) => {
+                        shard.fail_callee(s, ErrorCode::Internal, 500, "the node is shut down");
+                    }
+                    Stage::Calling => {
+                        shard.cancel_callee(s);
+                        shard.fail_callee_with(
+                            s,
+                            ErrorCode::Internal,
+                            487,
+                            500,
+                            "the node is shut down",
+                        );
+                    }
+                    Stage::Answering | Stage::Connected => shard.hang_up(s, None, Some(error)),
+                    Stage::Closing | Stage::Summarised => {}
+                }
+            });
+        }
+    }
+
+    /// The session and side whose dialog a request belongs to.
+    pub(super) fn dialog_of(&self, request: &Request) -> Option<(crate::io::SessionKey, Side)> {
+        let tag = view::to_tag(&request.headers)?;
+        let tag = crate::sip::LocalTag::parse(&tag)?;
+        let dialog = self
+            .sessions
+            .get(&tag.session)?
+            .party(tag.side)
+            .dialog
+            .as_ref()?;
+        dialog
+            .owns(&request.headers)
+            .then_some((tag.session, tag.side))
+    }
+}

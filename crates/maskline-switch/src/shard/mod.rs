@@ -1,0 +1,370 @@
+//! One shard: all decisions about its calls, driven by `handle / poll / deadline`.
+//!
+//! Each file below holds one part of a call's life; this one holds what they share: the tables,
+//! timers and gates.
+
+mod adopting;
+mod answering;
+mod arriving;
+mod calling;
+mod ending;
+mod in_dialog;
+mod record;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use maskline_events::Timestamp;
+use maskline_media::{MediaEvent, Side, Tick};
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+
+use crate::config::{SwitchConfig, TrunkId};
+use crate::directory::Directory;
+use crate::dispatch::Arrival;
+use crate::io::{Action, CommitId, Input, Now, SessionKey};
+use crate::session::{Media, Session, SessionTimer, Stage};
+use crate::sip::compose::SentBy;
+use crate::sip::{HeaderName, Peer, Request, Transactions, TxId, Upcall, compose, tag};
+
+/// What one of our requests is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// The call to B.
+    Invite(SessionKey),
+    /// Ending a dialog, or a CANCEL: no answer changes anything.
+    Farewell,
+}
+
+/// What waits for a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gated {
+    /// The VCA request.
+    AskCallflow,
+    /// B's INVITE.
+    InviteCallee,
+    /// A's 200.
+    AnswerCaller,
+    /// The BYE to this side.
+    Bye(Side),
+}
+
+/// One shard of the switch.
+#[derive(Debug)]
+pub struct Shard {
+    config: SwitchConfig,
+    rng: ChaCha12Rng,
+    directory: Arc<Directory>,
+    transactions: Transactions<Purpose>,
+    sessions: BTreeMap<SessionKey, Session>,
+    /// A's unanswered INVITEs, for their CANCELs.
+    invites: BTreeMap<TxId, SessionKey>,
+    timers: BTreeMap<(Tick, u64), (SessionKey, SessionTimer)>,
+    gates: BTreeMap<CommitId, Vec<(SessionKey, Gated)>>,
+    next_commit: CommitId,
+    next_slot: u64,
+    journal_down: bool,
+    draining: bool,
+    actions: VecDeque<Action>,
+    now: Now,
+    /// The trunk of the message that is being handled.
+    arriving_by: TrunkId,
+}
+
+impl Shard {
+    /// An idle shard. `seed` feeds every tag, branch and id that it makes; in production it comes
+    /// from the operating system and is never used twice.
+    #[must_use]
+    pub fn new(config: SwitchConfig, seed: [u8; 32]) -> Self {
+        Self {
+            transactions: Transactions::new(config.timers, config.max_transactions),
+            rng: ChaCha12Rng::from_seed(seed),
+            config,
+            directory: Arc::default(),
+            sessions: BTreeMap::new(),
+            invites: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            next_commit: 0,
+            next_slot: 0,
+            journal_down: false,
+            draining: false,
+            actions: VecDeque::new(),
+            now: Now {
+                tick: Tick::ZERO,
+                wall: Timestamp::from_unix_ms(0),
+            },
+            arriving_by: TrunkId(0),
+        }
+    }
+
+    /// Takes one input; infallible, bounded work. Drain [`Self::poll`] after it.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.now = now;
+        match input {
+            Input::MessageArrived(arrival) => self.on_arrival(*arrival),
+            Input::TransportFailed(peer) => {
+                self.transactions.on_transport_failed(now.tick, peer);
+            }
+            Input::Committed(ids) => self.on_committed(&ids),
+            Input::JournalDown(down) => self.journal_down = down,
+            Input::CallflowAnswered { session, answer } => {
+                self.with(session, |shard, s| shard.on_callflow(s, answer));
+            }
+            Input::Admission {
+                session,
+                side,
+                trunk,
+                result,
+            } => self.on_admission(session, side, trunk, result),
+            Input::Media(event) => self.on_media(event),
+            Input::DirectoryChanged(directory) => self.directory = directory,
+            Input::SessionFound(snapshot) => self.adopt(&snapshot),
+            Input::DrainStarted => self.draining = true,
+            Input::DrainEnded => self.end_all(),
+            Input::DeadlineReached => {}
+        }
+        self.run_timers();
+        self.hear_transactions();
+    }
+
+    /// The next thing to do; `None` when everything was said.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`Self::handle`] with [`Input::DeadlineReached`], unless something else comes
+    /// first.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        let session = self.timers.keys().next().map(|(at, _)| *at);
+        let transaction = self.transactions.deadline();
+        match (session, transaction) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Sessions that are not over, for the drain and the gauges. A summarised session whose SIP is
+    /// still being finished counts until that is done.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether nothing at all is left: no session, no transaction, no timer, no gate.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.sessions.is_empty()
+            && self.transactions.is_empty()
+            && self.timers.is_empty()
+            && self.gates.is_empty()
+            && self.invites.is_empty()
+    }
+
+    fn on_arrival(&mut self, arrival: Arrival) {
+        self.arriving_by = arrival.trunk;
+        if !self
+            .transactions
+            .receive(self.now.tick, arrival.peer, arrival.message)
+        {
+            self.count("transactions_full");
+        }
+    }
+
+    /// Handles what the transactions have to say and puts their messages into the actions.
+    fn hear_transactions(&mut self) {
+        while let Some(upcall) = self.transactions.poll_upcall() {
+            match upcall {
+                Upcall::Request { tx, request, peer } => self.on_request(tx, request, peer),
+                Upcall::Ack(ack) => self.on_ack(&ack),
+                Upcall::Response { owner, response } => match owner {
+                    Purpose::Invite(key) => {
+                        self.with(key, |shard, s| shard.on_invite_response(s, &response));
+                    }
+                    Purpose::Farewell => {}
+                },
+                Upcall::Stray(response, peer) => self.on_stray(&response, peer),
+                Upcall::Unanswered { owner } => match owner {
+                    Purpose::Invite(key) => self.with(key, Self::on_invite_unanswered),
+                    Purpose::Farewell => self.count("farewell_unanswered"),
+                },
+            }
+        }
+        while let Some((peer, bytes)) = self.transactions.poll_outgoing() {
+            self.actions.push_back(Action::Send { peer, bytes });
+        }
+    }
+
+    fn on_committed(&mut self, ids: &[CommitId]) {
+        for id in ids {
+            for (key, gated) in self.gates.remove(id).unwrap_or_default() {
+                self.with(key, |shard, s| {
+                    s.gates -= 1;
+                    match gated {
+                        Gated::AskCallflow => shard.ask_callflow(s),
+                        Gated::InviteCallee => shard.send_invite(s),
+                        Gated::AnswerCaller => shard.answer_caller(s),
+                        Gated::Bye(side) => shard.open_bye_gate(s, side),
+                    }
+                });
+            }
+        }
+    }
+
+    fn on_media(&mut self, event: MediaEvent) {
+        let key = event.key().id;
+        match event {
+            MediaEvent::Opened {
+                key: media,
+                caller_port,
+                callee_port,
+            } => {
+                if self.sessions.contains_key(&key) {
+                    self.with(key, |shard, s| {
+                        shard.on_media_opened(s, caller_port, callee_port);
+                    });
+                } else {
+                    self.close_media(media);
+                }
+            }
+            MediaEvent::Refused { .. } => self.with(key, Self::on_media_refused),
+            MediaEvent::Dtmf { side, digit, .. } => {
+                self.with(key, |shard, s| shard.on_dtmf(s, side, digit));
+            }
+            MediaEvent::Silent { side, .. } => {
+                self.with(key, |shard, s| shard.on_silence(s, side));
+            }
+            MediaEvent::Closed { caller, callee, .. } => self.with(key, |shard, s| {
+                s.quality = (caller, callee);
+                if s.stage == Stage::Closing {
+                    shard.summarise(s);
+                }
+            }),
+        }
+    }
+
+    /// Runs a step on a session, and forgets the session when nothing of it is left.
+    fn with(&mut self, key: SessionKey, step: impl FnOnce(&mut Self, &mut Session)) {
+        let Some(mut session) = self.sessions.remove(&key) else {
+            return;
+        };
+        step(self, &mut session);
+        if session.stage == Stage::Summarised && !session.owes_sip() {
+            self.forget(session);
+        } else {
+            self.sessions.insert(key, session);
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let tick = self.now.tick;
+        self.transactions.on_deadline(tick);
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().0 > tick {
+                return;
+            }
+            let (key, timer) = entry.remove();
+            self.with(key, |shard, s| {
+                s.timers.remove(&timer);
+                match timer {
+                    SessionTimer::CallflowGuard => shard.on_callflow_lost(s),
+                    SessionTimer::MediaGuard => shard.on_media_refused(s),
+                    SessionTimer::NoAnswer => shard.on_no_answer(s),
+                    SessionTimer::MaxDuration => shard.on_max_duration(s),
+                    SessionTimer::Resend(side) => shard.on_resend(s, side),
+                    SessionTimer::ByeGate => {
+                        shard.open_bye_gate(s, Side::Caller);
+                        shard.open_bye_gate(s, Side::Callee);
+                    }
+                    SessionTimer::CancelGuard => shard.on_cancel_guard(s),
+                    SessionTimer::SummaryGuard => shard.summarise(s),
+                }
+            });
+        }
+    }
+
+    fn set_timer(&mut self, s: &mut Session, timer: SessionTimer, after: Duration) {
+        self.clear_timer(s, timer);
+        self.next_slot += 1;
+        let slot = (self.now.tick + after, self.next_slot);
+        self.timers.insert(slot, (s.key, timer));
+        s.timers.insert(timer, slot);
+    }
+
+    fn clear_timer(&mut self, s: &mut Session, timer: SessionTimer) {
+        if let Some(slot) = s.timers.remove(&timer) {
+            self.timers.remove(&slot);
+        }
+    }
+
+    fn gate(&mut self, s: &mut Session, commit: CommitId, gated: Gated) {
+        s.gates += 1;
+        self.gates.entry(commit).or_default().push((s.key, gated));
+    }
+
+    fn respond(
+        &mut self,
+        tx: TxId,
+        request: &Request,
+        status: u16,
+        local_tag: Option<&str>,
+        extra: &[(HeaderName, String)],
+    ) {
+        if let Some(response) = compose::response(request, status, local_tag, extra, None) {
+            self.transactions.respond(self.now.tick, tx, response);
+        }
+    }
+
+    /// Refuses a request that belongs to no session, with a tag that is nobody's.
+    fn refuse(&mut self, tx: TxId, request: &Request, status: u16, extra: &[(HeaderName, String)]) {
+        let tag = format!("{:016x}", self.rng.next_u64());
+        self.respond(tx, request, status, Some(&tag), extra);
+    }
+
+    fn sent_by(&self, peer: Peer) -> SentBy {
+        self.config
+            .sent_by(peer)
+            .cloned()
+            .unwrap_or_else(|| SentBy {
+                host_port: "invalid.invalid".to_owned(),
+                transport: peer.transport,
+            })
+    }
+
+    fn branch(&mut self) -> String {
+        tag::new_branch(self.config.shard, &mut self.rng)
+    }
+
+    fn count(&mut self, reason: &'static str) {
+        self.actions.push_back(Action::Count(reason));
+    }
+
+    fn close_media(&mut self, key: maskline_media::MediaKey) {
+        self.actions
+            .push_back(Action::Media(maskline_media::MediaCommand::Close { key }));
+    }
+
+    /// Drops a session's last traces.
+    fn forget(&mut self, s: Session) {
+        for slot in s.timers.values() {
+            self.timers.remove(slot);
+        }
+        if s.snapshot_kept {
+            self.save_as_over(&s);
+        }
+        if let Some(tx) = s.invite {
+            self.invites.remove(&tx);
+        }
+        for (_, trunk) in s.places {
+            self.actions.push_back(Action::Release { trunk });
+        }
+        if matches!(s.media, Media::Open { .. }) {
+            self.close_media(maskline_media::MediaKey {
+                shard: self.config.shard,
+                id: s.key,
+            });
+        }
+    }
+}

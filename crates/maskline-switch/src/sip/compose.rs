@@ -1,0 +1,200 @@
+//! Building messages from nothing: what we say is ours, never copied from the other party.
+
+use sipx_sip::message::{Header, StatusCode};
+use sipx_sip::{HeaderName, Method, Request, RequestBuilder, Response, ResponseBuilder, Uri};
+
+use super::view;
+use super::wire::Transport;
+
+/// Methods that we take; in `Allow` (RFC 3261 §20.5).
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE";
+
+/// How we are reached on one transport: what stands in `Via` and `Contact`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentBy {
+    /// `host:port`, the host in brackets when it is IPv6.
+    pub host_port: String,
+    /// How messages travel to it.
+    pub transport: Transport,
+}
+
+impl SentBy {
+    fn via(&self, branch: &str) -> String {
+        format!(
+            "SIP/2.0/{} {};branch={branch};rport",
+            self.transport.as_str(),
+            self.host_port
+        )
+    }
+
+    /// The value of our `Contact`.
+    #[must_use]
+    pub fn contact(&self) -> String {
+        match self.transport {
+            Transport::Udp => format!("<sip:{}>", self.host_port),
+            Transport::Tcp => format!("<sip:{};transport=tcp>", self.host_port),
+        }
+    }
+}
+
+/// A request's parts; every text is ours or was checked when it was read.
+#[derive(Clone, Debug)]
+pub struct RequestParts<'a> {
+    /// The method.
+    pub method: Method,
+    /// The Request-URI.
+    pub uri: &'a str,
+    /// `Route` values in order.
+    pub routes: &'a [String],
+    /// Our side.
+    pub sent_by: &'a SentBy,
+    /// The `Via` branch.
+    pub branch: &'a str,
+    /// The whole `From` value.
+    pub from: &'a str,
+    /// The whole `To` value.
+    pub to: &'a str,
+    /// `Call-ID`.
+    pub call_id: &'a str,
+    /// `CSeq` number.
+    pub cseq: u32,
+    /// An SDP body.
+    pub sdp: Option<&'a str>,
+    /// More headers: name and value.
+    pub extra: &'a [(HeaderName, String)],
+}
+
+/// Builds a request; `None` when a part holds what no header may hold (a line break, say).
+#[must_use]
+pub fn request(parts: &RequestParts<'_>) -> Option<Request> {
+    let uri = Uri::parse(bytes::Bytes::copy_from_slice(parts.uri.as_bytes())).ok()?;
+    let mut builder = RequestBuilder::new(parts.method.clone(), uri)
+        .header(HeaderName::Via, parts.sent_by.via(parts.branch))
+        .ok()?;
+    for route in parts.routes {
+        builder = builder.header(HeaderName::Route, route.clone()).ok()?;
+    }
+    builder = builder
+        .max_forwards(70)
+        .header(HeaderName::From, parts.from.to_owned())
+        .ok()?
+        .header(HeaderName::To, parts.to.to_owned())
+        .ok()?
+        .header(HeaderName::CallId, parts.call_id.to_owned())
+        .ok()?
+        .cseq(parts.cseq, &parts.method)
+        .ok()?;
+    if matches!(parts.method, Method::Invite | Method::Update) {
+        builder = builder
+            .header(HeaderName::Contact, parts.sent_by.contact())
+            .ok()?
+            .header(HeaderName::Allow, ALLOW)
+            .ok()?;
+    }
+    for (name, value) in parts.extra {
+        builder = builder.header(name.clone(), value.clone()).ok()?;
+    }
+    if let Some(sdp) = parts.sdp {
+        builder = builder
+            .header(HeaderName::ContentType, "application/sdp")
+            .ok()?
+            .body(sdp.to_owned());
+    }
+    Some(builder.build())
+}
+
+/// The CANCEL of an INVITE of ours (RFC 3261 §9.1).
+#[must_use]
+pub fn cancel_of(invite: &Request) -> Option<Request> {
+    let mut cancel = RequestBuilder::new(Method::Cancel, invite.uri.clone()).build();
+    let mut headers = Vec::new();
+    for name in [
+        HeaderName::Via,
+        HeaderName::Route,
+        HeaderName::From,
+        HeaderName::To,
+        HeaderName::CallId,
+    ] {
+        headers.extend(invite.headers.get_all(&name).cloned());
+    }
+    let (sequence, _) = view::cseq(&invite.headers)?;
+    headers.push(Header::build(HeaderName::CSeq, format!("{sequence} CANCEL")).ok()?);
+    headers.push(Header::build(HeaderName::MaxForwards, "70").ok()?);
+    for header in headers.into_iter().rev() {
+        cancel.headers.push_front(header);
+    }
+    Some(cancel)
+}
+
+/// A response to a request, with our To tag and nothing of anyone else's; the caller adds
+/// `Contact`, `Record-Route` and a body where they belong.
+#[must_use]
+pub fn response(
+    request: &Request,
+    status: u16,
+    local_tag: Option<&str>,
+    extra: &[(HeaderName, String)],
+    sdp: Option<&str>,
+) -> Option<Response> {
+    let mut builder =
+        ResponseBuilder::to_request(request, StatusCode::new(status)?, phrase(status)).ok()?;
+    if let (Some(tag), None) = (local_tag, view::to_tag(&request.headers)) {
+        let to = view::text(&request.headers, &HeaderName::To)?;
+        builder = builder
+            .set_header(&HeaderName::To, format!("{to};tag={tag}"))
+            .ok()?;
+    }
+    // A dialog is made by 101-299: the caller's own route set goes back to it (RFC 3261 §12.1.1).
+    if (101..300).contains(&status) && request.method == Method::Invite {
+        for route in view::record_routes(&request.headers)? {
+            builder = builder.header(HeaderName::RecordRoute, route).ok()?;
+        }
+    }
+    for (name, value) in extra {
+        builder = builder.header(name.clone(), value.clone()).ok()?;
+    }
+    if let Some(sdp) = sdp {
+        builder = builder
+            .header(HeaderName::ContentType, "application/sdp")
+            .ok()?
+            .body(sdp.to_owned());
+    }
+    let mut response = builder.build();
+    // The library reflects History-Info, and makes one up when the peer supports it: it would name
+    // numbers.
+    response.headers.remove_all(&HeaderName::HistoryInfo);
+    Some(response)
+}
+
+/// The reason phrase that we use for a status.
+#[must_use]
+pub const fn phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        183 => "Session Progress",
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        415 => "Unsupported Media Type",
+        420 => "Bad Extension",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        491 => "Request Pending",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "Version Not Supported",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        _ => "Refused",
+    }
+}

@@ -1,0 +1,211 @@
+//! Reading headers of a message as plain values.
+
+use std::net::SocketAddr;
+
+use sipx_sip::headers::misc::{MaxForwards, Require};
+use sipx_sip::headers::{CSeq, Contact, From, RecordRoute, To, Via};
+use sipx_sip::{Headers, Host, Method, Uri};
+
+use super::HeaderName;
+
+/// Most entries of a route set that are kept; a call through more proxies is refused by its size.
+const MAX_ROUTES: usize = 16;
+
+/// The `Call-ID`.
+#[must_use]
+pub fn call_id(headers: &Headers) -> Option<String> {
+    text(headers, &HeaderName::CallId)
+}
+
+/// A header's first value as text.
+#[must_use]
+pub fn text(headers: &Headers, name: &HeaderName) -> Option<String> {
+    let value = headers.value(name)?;
+    Some(String::from_utf8_lossy(&value).trim().to_owned())
+}
+
+/// The From tag.
+#[must_use]
+pub fn from_tag(headers: &Headers) -> Option<String> {
+    let from = headers.typed::<From>()?.ok()?;
+    from.tag()
+        .map(|tag| String::from_utf8_lossy(tag).into_owned())
+}
+
+/// The To tag.
+#[must_use]
+pub fn to_tag(headers: &Headers) -> Option<String> {
+    let to = headers.typed::<To>()?.ok()?;
+    to.tag()
+        .map(|tag| String::from_utf8_lossy(tag).into_owned())
+}
+
+/// `CSeq`.
+#[must_use]
+pub fn cseq(headers: &Headers) -> Option<(u32, Method)> {
+    let cseq = headers.typed::<CSeq>()?.ok()?;
+    Some((cseq.sequence, cseq.method))
+}
+
+/// The branch of the top `Via`.
+#[must_use]
+pub fn top_branch(headers: &Headers) -> Option<String> {
+    let via = headers.typed::<Via>()?.ok()?;
+    via.branch()
+        .map(|branch| String::from_utf8_lossy(branch).into_owned())
+}
+
+/// `Max-Forwards`; 70 where it is missing (RFC 3261 §16.6 lets an element repair that).
+#[must_use]
+pub fn max_forwards(headers: &Headers) -> u8 {
+    headers
+        .typed::<MaxForwards>()
+        .and_then(Result::ok)
+        .map_or(70, |hops| hops.0)
+}
+
+/// The URI of the first `Contact`.
+#[must_use]
+pub fn contact(headers: &Headers) -> Option<String> {
+    let contact = headers.typed::<Contact>()?.ok()?;
+    Some(uri_text(&contact.uri))
+}
+
+/// The `Record-Route` URIs from top to bottom, each as `<uri>`; `None` when there are too many or
+/// one does not parse.
+#[must_use]
+pub fn record_routes(headers: &Headers) -> Option<Vec<String>> {
+    let mut routes = Vec::new();
+    for route in headers.typed_all::<RecordRoute>() {
+        if routes.len() == MAX_ROUTES {
+            return None;
+        }
+        routes.push(format!("<{}>", uri_text(&route.ok()?.uri)));
+    }
+    Some(routes)
+}
+
+/// The option tags of all `Require` rows.
+#[must_use]
+pub fn required_extensions(headers: &Headers) -> Vec<String> {
+    headers
+        .typed_all::<Require>()
+        .flatten()
+        .flat_map(|list| list.0.0)
+        .map(|tag| String::from_utf8_lossy(&tag).into_owned())
+        .collect()
+}
+
+/// The Q.850 cause of a `Reason` header (RFC 3326), whatever else the header says.
+#[must_use]
+pub fn q850_cause(headers: &Headers) -> Option<u8> {
+    headers
+        .iter()
+        .filter(|header| *header.name() == HeaderName::Reason)
+        .find_map(|header| {
+            let value = header.value();
+            let value = String::from_utf8_lossy(&value);
+            value.split(',').find_map(|reason| {
+                let mut parts = reason.split(';').map(str::trim);
+                if !parts.next()?.eq_ignore_ascii_case("Q.850") {
+                    return None;
+                }
+                parts.find_map(|part| {
+                    let (name, cause) = part.split_once('=')?;
+                    name.trim()
+                        .eq_ignore_ascii_case("cause")
+                        .then(|| cause.trim().parse::<u8>().ok().filter(|c| *c <= 127))
+                        .flatten()
+                })
+            })
+        })
+}
+
+/// The user part of a `sip:`, `sips:` or `tel:` URI, percent-decoded.
+#[must_use]
+pub fn user_of(uri: &Uri) -> Option<String> {
+    if let Some(tel) = uri.tel_parts() {
+        return Some(String::from_utf8_lossy(tel.subscriber()).into_owned());
+    }
+    let user = uri.decoded_user()?;
+    Some(String::from_utf8_lossy(&user).into_owned())
+}
+
+/// What a From-like header says of the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerClaim {
+    /// The user part, if there is one.
+    pub user: Option<String>,
+    /// Whether the address itself says `anonymous` (RFC 3323 §4.1).
+    pub anonymous: bool,
+}
+
+/// Who `From` says is calling.
+#[must_use]
+pub fn from_claim(headers: &Headers) -> Option<CallerClaim> {
+    let from = headers.typed::<From>()?.ok()?;
+    Some(claim(&from.uri))
+}
+
+/// Who the first `P-Asserted-Identity` (RFC 3325 §9.1) with a usable user part says is calling.
+#[must_use]
+pub fn asserted_claim(headers: &Headers) -> Option<CallerClaim> {
+    headers
+        .iter()
+        .filter(|header| *header.name() == HeaderName::PAssertedIdentity)
+        .take(4)
+        .filter_map(|header| {
+            sipx_sip::Address::parse_list(&header.value(), "P-Asserted-Identity").ok()
+        })
+        .flatten()
+        .map(|address| claim(&address.uri))
+        .find(|claim| claim.user.is_some())
+}
+
+/// Whether `Privacy` (RFC 3323 §4.2) withholds the caller's identity.
+#[must_use]
+pub fn wants_privacy(headers: &Headers) -> bool {
+    headers
+        .iter()
+        .filter(|header| *header.name() == HeaderName::Privacy)
+        .any(|header| {
+            let value = header.value();
+            String::from_utf8_lossy(&value)
+                .split([';', ','])
+                .map(str::trim)
+                .any(|word| {
+                    ["id", "user", "header"]
+                        .iter()
+                        .any(|p| word.eq_ignore_ascii_case(p))
+                })
+        })
+}
+
+fn claim(uri: &Uri) -> CallerClaim {
+    let user = user_of(uri);
+    let host_anonymous = uri
+        .host()
+        .is_some_and(|host| host.to_string().eq_ignore_ascii_case("anonymous.invalid"));
+    CallerClaim {
+        anonymous: host_anonymous
+            || user
+                .as_deref()
+                .is_some_and(|user| user.eq_ignore_ascii_case("anonymous")),
+        user,
+    }
+}
+
+/// Where a URI points, when its host is an address (names need DNS, which is not here).
+#[must_use]
+pub fn address_of(uri: &Uri) -> Option<SocketAddr> {
+    match uri.host()? {
+        Host::Ip(ip) => Some(SocketAddr::new(*ip, uri.port().unwrap_or(5060))),
+        Host::Name(_) => None,
+    }
+}
+
+/// A URI as text.
+#[must_use]
+pub fn uri_text(uri: &Uri) -> String {
+    String::from_utf8_lossy(&uri.to_bytes()).into_owned()
+}

@@ -1,0 +1,127 @@
+//! What the journal keeps of a session beside its events, so that a restarted node can finish it.
+//!
+//! The format is JSON with a version; fields are only ever added, with defaults, so that a snapshot
+//! of the previous version is read by the next.
+
+use std::sync::Arc;
+
+use maskline_events::{ErrorDetails, LastAction, SessionStatus};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::dialog::Dialog;
+use crate::directory::NumberEntry;
+use crate::io::SessionKey;
+use crate::session::{CallerInvite, InviteParts, Leg, Session, Stage};
+
+/// The version that this code writes.
+const VERSION: u32 = 1;
+
+/// One session, as of its last commit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Format version.
+    pub version: u32,
+    /// The shard that owned it.
+    pub shard: u16,
+    /// Its key there: part of our tags.
+    pub key: SessionKey,
+    /// Its id.
+    pub session_id: Uuid,
+    /// The virtual number that was called.
+    pub number: NumberEntry,
+    /// The last ordinal that was used.
+    pub ordinal: u64,
+    /// Leg A.
+    pub a: Leg,
+    /// Leg B.
+    pub b: Option<Leg>,
+    /// A's INVITE.
+    pub caller_invite: CallerInvite,
+    /// Whether A's 200 was decided.
+    pub caller_answered: bool,
+    /// A's dialog.
+    pub caller: Option<Dialog>,
+    /// Whether A is owed a BYE.
+    pub caller_owed_bye: bool,
+    /// B's INVITE.
+    pub callee_invite: Option<InviteParts>,
+    /// B's dialog, once it answered.
+    pub callee: Option<Dialog>,
+    /// Whether B is owed a BYE.
+    pub callee_owed_bye: bool,
+    /// The callflow's last action.
+    pub last_action: Option<LastAction>,
+    /// How the session ended, if that was decided.
+    pub status: Option<SessionStatus>,
+    /// Why.
+    pub error: Option<ErrorDetails>,
+    /// Whether the summary is written.
+    pub summarised: bool,
+}
+
+/// Why a snapshot is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// No JSON of this shape.
+    #[error("a session's snapshot can't be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// Made by a newer version.
+    #[error("a session's snapshot has version {0}, this version knows up to {VERSION}")]
+    TooNew(u32),
+}
+
+impl Snapshot {
+    /// The snapshot of a session.
+    #[must_use]
+    pub fn of(session: &Session, shard: u16) -> Self {
+        Self {
+            version: VERSION,
+            shard,
+            key: session.key,
+            session_id: session.id,
+            number: NumberEntry::clone(&session.number),
+            ordinal: session.ordinal,
+            a: session.a.clone(),
+            b: session.b.clone(),
+            caller_invite: session.caller_invite.clone(),
+            caller_answered: session.a.connected.is_some(),
+            caller: session.caller.dialog.clone(),
+            caller_owed_bye: session.caller.owed_bye.is_some(),
+            callee_invite: session
+                .outbound
+                .as_ref()
+                .map(|outbound| outbound.parts.clone()),
+            callee: session.callee.dialog.clone(),
+            callee_owed_bye: session.callee.owed_bye.is_some(),
+            last_action: session.last_action,
+            status: session.status,
+            error: session.error.clone(),
+            summarised: session.stage == Stage::Summarised,
+        }
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let snapshot: Self = serde_json::from_slice(bytes)?;
+        if snapshot.version > VERSION {
+            return Err(SnapshotError::TooNew(snapshot.version));
+        }
+        Ok(snapshot)
+    }
+
+    /// The stored form. A snapshot holds only texts, numbers and lists, which always serialise.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The number that was called.
+    #[must_use]
+    pub fn number(&self) -> Arc<NumberEntry> {
+        Arc::new(self.number.clone())
+    }
+}
