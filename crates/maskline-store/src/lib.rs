@@ -6,11 +6,20 @@
 //!
 //! What lives elsewhere: what an event says (`maskline-switch`), sending it (`maskline-webhook`).
 
+pub mod journal;
 pub mod model;
+pub mod secrets;
+pub mod sqlite;
 pub mod store;
 
+pub use journal::{
+    CommittedEvents, Journal, JournalCounters, JournalOptions, JournalReport, Refusal, Refused,
+    Submission,
+};
 pub use model::{
     ApiKeyScope, DeliveryState, Endpoint, EventRow, JournalBatch, JournalEntry, NewNumber,
     NewSubAccount, NewWebhook, NodeEpoch, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
 };
+pub use secrets::{ApiKeyHash, KeyError, MasterKey};
+pub use sqlite::{SqliteLocation, SqliteOptions, SqliteStore};
 pub use store::{Store, StoreError};

@@ -65,6 +65,22 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether the same may succeed later without being changed: the store is at fault, not what it was
+    /// given.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::Full { .. } | Self::Unavailable { .. } => true,
+            Self::TooNew { .. }
+            | Self::Conflict { .. }
+            | Self::NotFound { .. }
+            | Self::Secret
+            | Self::BrokenRow { .. } => false,
+        }
+    }
+}
+
 /// The store. Every method is safe to call from many tasks at once.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -73,6 +89,12 @@ pub trait Store: Send + Sync + 'static {
     /// Writing an event id that is already there is not an error and changes nothing: a batch can
     /// be tried again when its outcome is unknown.
     async fn commit(&self, batch: JournalBatch) -> Result<(), StoreError>;
+
+    /// Whether the store runs on its reserved space: what live calls have to say is still written,
+    /// new calls should be refused.
+    fn low_on_space(&self) -> bool {
+        false
+    }
 
     /// Starts this process's epoch: the node's id and how often it has started.
     async fn begin_epoch(&self) -> Result<NodeEpoch, StoreError>;

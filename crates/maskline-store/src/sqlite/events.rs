@@ -1,0 +1,259 @@
+//! SQL of the journal: sessions, events, outcomes of their delivery, the node's epoch.
+//!
+//! What lives elsewhere: configuration (`sqlite::config`), when any of this runs (`journal`).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use maskline_events::{Timestamp, WebhookType};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::fault::{Fault, broken, named};
+use crate::model::{
+    DeliveryState, EventRow, JournalBatch, JournalEntry, NodeEpoch, OpenSession, Outcome,
+};
+use crate::secrets::random_uuid;
+
+/// Columns of an event with its outcome, as [`event`] reads them.
+const EVENT: &str = "event_id, session_id, sub_account_id, ordinal, webhook_type, at, body, \
+                     state, attempts, next_attempt_at, status, error, outcome_at";
+
+pub(crate) fn commit(connection: &Connection, batch: &JournalBatch) -> Result<(), Fault> {
+    for entry in &batch.entries {
+        for event in &entry.events {
+            insert_event(connection, event)?;
+        }
+        write_snapshot(connection, entry)?;
+    }
+    Ok(())
+}
+
+fn insert_event(connection: &Connection, event: &EventRow) -> Result<(), Fault> {
+    let ordinal =
+        i64::try_from(event.ordinal).map_err(|_| broken("events", "an ordinal is out of range"))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO events (event_id, session_id, sub_account_id, ordinal, webhook_type, at, \
+             body, state, attempts, outcome_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?6) \
+             ON CONFLICT (event_id) DO NOTHING",
+        )?
+        .execute(params![
+            event.event_id.to_string(),
+            event.session_id.to_string(),
+            event.sub_account_id,
+            ordinal,
+            event.webhook_type.as_str(),
+            event.at.unix_ms(),
+            event.body,
+            state_code(DeliveryState::Pending),
+        ])
+        .map_err(|error| {
+            named(
+                error,
+                "an event of this session with this ordinal",
+                "the session",
+            )
+        })?;
+    Ok(())
+}
+
+fn write_snapshot(connection: &Connection, entry: &JournalEntry) -> Result<(), Fault> {
+    let session_id = entry.session_id.to_string();
+    match &entry.snapshot {
+        Some(snapshot) => connection
+            .prepare_cached(
+                "INSERT INTO sessions (session_id, sub_account_id, snapshot, updated) \
+                 VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (session_id) DO UPDATE \
+                 SET snapshot = excluded.snapshot, updated = excluded.updated",
+            )?
+            .execute(params![
+                session_id,
+                entry.sub_account_id,
+                snapshot,
+                system_time_ms()
+            ])?,
+        None => connection
+            .prepare_cached("DELETE FROM sessions WHERE session_id = ?1")?
+            .execute([session_id])?,
+    };
+    Ok(())
+}
+
+/// For people who look at the table; nothing is decided by it.
+fn system_time_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
+}
+
+pub(crate) fn begin_epoch(connection: &Connection) -> Result<NodeEpoch, Fault> {
+    let known: Option<String> = connection
+        .query_row("SELECT node_id FROM node", [], |row| row.get(0))
+        .optional()?;
+    let node_id = match known {
+        Some(text) => uuid(&text, "node")?,
+        None => {
+            let node_id = random_uuid()?;
+            connection.execute(
+                "INSERT INTO node (node_id, boot_epoch) VALUES (?1, 0)",
+                [node_id.to_string()],
+            )?;
+            node_id
+        }
+    };
+    let boot_epoch: i64 = connection.query_row(
+        "UPDATE node SET boot_epoch = boot_epoch + 1 WHERE node_id = ?1 RETURNING boot_epoch",
+        [node_id.to_string()],
+        |row| row.get(0),
+    )?;
+    Ok(NodeEpoch {
+        node_id,
+        boot_epoch: u64::try_from(boot_epoch)
+            .map_err(|_| broken("node", "a boot epoch is negative"))?,
+    })
+}
+
+pub(crate) fn open_sessions(
+    connection: &Connection,
+    after: Option<Uuid>,
+    limit: u32,
+) -> Result<Vec<OpenSession>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT session_id, sub_account_id, snapshot FROM sessions \
+         WHERE session_id > ?1 ORDER BY session_id LIMIT ?2",
+    )?;
+    // The empty text comes before every id.
+    let after = after.map(|id| id.to_string()).unwrap_or_default();
+    let mut rows = statement.query(params![after, limit])?;
+    let mut sessions = Vec::new();
+    while let Some(row) = rows.next()? {
+        sessions.push(OpenSession {
+            session_id: uuid(&row.get::<_, String>(0)?, "sessions")?,
+            sub_account_id: row.get(1)?,
+            snapshot: row.get(2)?,
+        });
+    }
+    Ok(sessions)
+}
+
+pub(crate) fn unsettled(
+    connection: &Connection,
+    after: Option<(Uuid, u64)>,
+    limit: u32,
+) -> Result<Vec<(EventRow, Outcome)>, Fault> {
+    let (session, ordinal) = match after {
+        Some((session, ordinal)) => (
+            session.to_string(),
+            i64::try_from(ordinal).unwrap_or(i64::MAX),
+        ),
+        None => (String::new(), 0),
+    };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {EVENT} FROM events \
+         WHERE settled IS NULL AND (session_id, ordinal) > (?1, ?2) \
+         ORDER BY session_id, ordinal LIMIT ?3"
+    ))?;
+    let mut rows = statement.query(params![session, ordinal, limit])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(event(row)?);
+    }
+    Ok(events)
+}
+
+pub(crate) fn session_events(
+    connection: &Connection,
+    session_id: Uuid,
+) -> Result<Vec<(EventRow, Outcome)>, Fault> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {EVENT} FROM events WHERE session_id = ?1 ORDER BY ordinal"
+    ))?;
+    let mut rows = statement.query([session_id.to_string()])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(event(row)?);
+    }
+    Ok(events)
+}
+
+/// Writes outcomes; one of an event that is not there (any more) changes nothing.
+pub(crate) fn record(connection: &Connection, outcomes: &[Outcome]) -> Result<(), Fault> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE events SET state = ?2, attempts = ?3, next_attempt_at = ?4, status = ?5, \
+         error = ?6, outcome_at = ?7, settled = ?8 WHERE event_id = ?1",
+    )?;
+    for outcome in outcomes {
+        let at = outcome.at.unix_ms();
+        statement.execute(params![
+            outcome.event_id.to_string(),
+            state_code(outcome.state),
+            outcome.attempts,
+            outcome.next_attempt_at.map(Timestamp::unix_ms),
+            outcome.status,
+            outcome.error,
+            at,
+            outcome.state.is_final().then_some(at),
+        ])?;
+    }
+    Ok(())
+}
+
+fn event(row: &Row<'_>) -> Result<(EventRow, Outcome), Fault> {
+    const TABLE: &str = "events";
+    let event_id = uuid(&row.get::<_, String>(0)?, TABLE)?;
+    let ordinal: i64 = row.get(3)?;
+    let webhook_type: String = row.get(4)?;
+    let event = EventRow {
+        event_id,
+        session_id: uuid(&row.get::<_, String>(1)?, TABLE)?,
+        sub_account_id: row.get(2)?,
+        ordinal: u64::try_from(ordinal).map_err(|_| broken(TABLE, "an ordinal is negative"))?,
+        webhook_type: self::webhook_type(&webhook_type, TABLE)?,
+        at: Timestamp::from_unix_ms(row.get(5)?),
+        body: row.get(6)?,
+    };
+    let outcome = Outcome {
+        event_id,
+        state: state(row.get(7)?)?,
+        attempts: row.get(8)?,
+        next_attempt_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_unix_ms),
+        status: row.get(10)?,
+        error: row.get(11)?,
+        at: Timestamp::from_unix_ms(row.get(12)?),
+    };
+    Ok((event, outcome))
+}
+
+pub(crate) fn webhook_type(text: &str, table: &'static str) -> Result<WebhookType, Fault> {
+    text.parse()
+        .map_err(|_| broken(table, "an unknown webhook type"))
+}
+
+fn uuid(text: &str, table: &'static str) -> Result<Uuid, Fault> {
+    Uuid::try_parse(text).map_err(|_| broken(table, "an id is no UUID"))
+}
+
+const fn state_code(state: DeliveryState) -> i64 {
+    match state {
+        DeliveryState::Pending => 0,
+        DeliveryState::Parked => 1,
+        DeliveryState::Delivered => 2,
+        DeliveryState::Dead => 3,
+        DeliveryState::NoEndpoint => 4,
+    }
+}
+
+fn state(code: i64) -> Result<DeliveryState, Fault> {
+    Ok(match code {
+        0 => DeliveryState::Pending,
+        1 => DeliveryState::Parked,
+        2 => DeliveryState::Delivered,
+        3 => DeliveryState::Dead,
+        4 => DeliveryState::NoEndpoint,
+        _ => return Err(broken("events", "an unknown delivery state")),
+    })
+}
