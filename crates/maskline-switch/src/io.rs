@@ -40,6 +40,8 @@ pub enum Input {
     TransportFailed(Peer),
     /// These commits are durable.
     Committed(Vec<CommitId>),
+    /// The journal will never take these, for what they hold: their sessions end.
+    CommitsRejected(Vec<CommitId>),
     /// Commits fail (`true`) or succeed again (`false`). While they fail, new calls are refused.
     JournalDown(bool),
     /// The answer to [`Action::AskCallflow`].

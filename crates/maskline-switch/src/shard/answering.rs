@@ -163,6 +163,11 @@ impl Shard {
         if s.final_sent {
             return;
         }
+        if !s.is_live(Side::Caller) && s.caller.owed_bye.is_none() {
+            // A ended its early dialog by BYE while its 200 waited (RFC 3261 §15.1.2).
+            self.refuse_caller(s, 487, &[]);
+            return;
+        }
         s.final_sent = true;
         if s.stage == Stage::Answering {
             s.stage = Stage::Connected;

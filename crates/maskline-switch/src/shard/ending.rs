@@ -159,6 +159,9 @@ impl Shard {
             }
             shard.respond(tx, bye, 200, None, &[]);
             s.party_mut(side).owed_bye = None;
+            // Whoever hangs up has our 2xx, whether or not its ACK got through.
+            s.party_mut(side).pending_2xx = None;
+            shard.clear_timer(s, SessionTimer::Resend(side));
             if side == Side::Caller && s.a.connected.is_none() {
                 // RFC 3261 §15: the caller may end an early dialog by BYE.
                 shard.caller_gave_up(s);
@@ -273,38 +276,30 @@ impl Shard {
     pub(super) fn end_all(&mut self) {
         let live: Vec<_> = self.sessions.keys().copied().collect();
         for key in live {
-            self.with(key, |shard, s| {
-                let error = ErrorDetails::with_reason(ErrorCode::Internal, "the node is shut down");
-                match s.stage {
-                    Stage::Admitting => {
-                        shard.refuse_caller(s, 503, &[]);
-                        s.stage = Stage::Summarised;
-                    }
-                    Stage::Journaling | Stage::Asking => {
-                        shard.fail_before_callee(
-                            s,
-                            ErrorCode::Internal,
-                            500,
-                            "the node is shut down",
-                        );
-                    }
-                    Stage::Preparing(_) => {
-                        shard.fail_callee(s, ErrorCode::Internal, 500, "the node is shut down");
-                    }
-                    Stage::Calling => {
-                        shard.cancel_callee(s);
-                        shard.fail_callee_with(
-                            s,
-                            ErrorCode::Internal,
-                            487,
-                            500,
-                            "the node is shut down",
-                        );
-                    }
-                    Stage::Answering | Stage::Connected => shard.hang_up(s, None, Some(error)),
-                    Stage::Closing | Stage::Summarised => {}
-                }
-            });
+            self.with(key, |shard, s| shard.end_now(s, "the node is shut down"));
+        }
+    }
+
+    /// Ends a call for a reason of the platform's own, wherever it stands.
+    pub(super) fn end_now(&mut self, s: &mut Session, reason: &str) {
+        match s.stage {
+            Stage::Admitting => {
+                self.refuse_caller(s, 503, &[]);
+                s.stage = Stage::Summarised;
+            }
+            Stage::Journaling | Stage::Asking => {
+                self.fail_before_callee(s, ErrorCode::Internal, 500, reason);
+            }
+            Stage::Preparing(_) => self.fail_callee(s, ErrorCode::Internal, 500, reason),
+            Stage::Calling => {
+                self.cancel_callee(s);
+                self.fail_callee_with(s, ErrorCode::Internal, 487, 500, reason);
+            }
+            Stage::Answering | Stage::Connected => {
+                let error = ErrorDetails::with_reason(ErrorCode::Internal, reason);
+                self.hang_up(s, None, Some(error));
+            }
+            Stage::Closing | Stage::Summarised => {}
         }
     }
 

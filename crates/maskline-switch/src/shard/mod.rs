@@ -108,6 +108,7 @@ impl Shard {
                 self.transactions.on_transport_failed(now.tick, peer);
             }
             Input::Committed(ids) => self.on_committed(&ids),
+            Input::CommitsRejected(ids) => self.on_rejected(&ids),
             Input::JournalDown(down) => self.journal_down = down,
             Input::CallflowAnswered { session, answer } => {
                 self.with(session, |shard, s| shard.on_callflow(s, answer));
@@ -206,6 +207,24 @@ impl Shard {
                         Gated::AskCallflow => shard.ask_callflow(s),
                         Gated::InviteCallee => shard.send_invite(s),
                         Gated::AnswerCaller => shard.answer_caller(s),
+                        Gated::Bye(side) => shard.open_bye_gate(s, side),
+                    }
+                });
+            }
+        }
+    }
+
+    /// A session whose story can't be written down does not go on.
+    fn on_rejected(&mut self, ids: &[CommitId]) {
+        for id in ids {
+            self.count("commit_rejected");
+            for (key, gated) in self.gates.remove(id).unwrap_or_default() {
+                self.with(key, |shard, s| {
+                    s.gates -= 1;
+                    match gated {
+                        Gated::AskCallflow | Gated::InviteCallee | Gated::AnswerCaller => {
+                            shard.end_now(s, "an event could not be stored");
+                        }
                         Gated::Bye(side) => shard.open_bye_gate(s, side),
                     }
                 });

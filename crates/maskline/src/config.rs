@@ -1,0 +1,566 @@
+//! The configuration: one TOML file over an embedded reference, overridden by the environment.
+//!
+//! Every fault names the file (or variable), the key and the reason.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use ipnet::IpNet;
+use maskline_switch::Trunk;
+use maskline_switch::sip::Transport;
+use serde::Deserialize;
+
+/// The reference file: every key, its default, what it means.
+pub(crate) const REFERENCE: &str = include_str!("reference.toml");
+
+const SECTIONS: [&str; 10] = [
+    "http", "sip", "media", "call", "vca", "store", "egress", "delivery", "drain", "log",
+];
+
+/// What is wrong with the configuration.
+#[derive(Debug)]
+pub(crate) struct ConfigError {
+    /// File or variable.
+    place: String,
+    /// The key, as `[section] key`.
+    key: String,
+    /// What is wrong and what is expected.
+    reason: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The file as it is written; resolved by [`Config::load`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    http: Http,
+    sip: Sip,
+    media: Media,
+    call: Call,
+    vca: Vca,
+    store: Store,
+    egress: Egress,
+    delivery: Delivery,
+    drain: Drain,
+    log: Log,
+    #[serde(default)]
+    trunk: Vec<TrunkBlock>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Http {
+    listen: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sip {
+    listen: Vec<String>,
+    public_address: String,
+    t1_ms: u32,
+    shards: u16,
+    max_sessions: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Media {
+    address: String,
+    ports: String,
+    public_address: String,
+    silence_seconds: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Call {
+    no_answer_seconds: u32,
+    max_duration_seconds: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vca {
+    timeout_ms: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Store {
+    url: String,
+    reserve_mib: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Egress {
+    allow_private_targets: bool,
+    addresses: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Delivery {
+    attempt_timeout_seconds: u32,
+    order_deadline_seconds: u32,
+    max_in_flight: u32,
+    max_in_flight_per_endpoint: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drain {
+    deadline_seconds: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    filter: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrunkBlock {
+    name: String,
+    address: String,
+    #[serde(default = "udp")]
+    transport: Transport,
+    allow: Vec<String>,
+    #[serde(default)]
+    media_sources: Vec<String>,
+    #[serde(default = "default_max_calls")]
+    max_calls: u32,
+    #[serde(default = "default_calls_per_second")]
+    max_calls_per_second: u32,
+}
+
+const fn udp() -> Transport {
+    Transport::Udp
+}
+
+const fn default_max_calls() -> u32 {
+    1000
+}
+
+const fn default_calls_per_second() -> u32 {
+    100
+}
+
+/// One SIP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenSpec {
+    pub(crate) transport: Transport,
+    pub(crate) address: SocketAddr,
+}
+
+/// The configuration, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The file's name, for errors that show up later.
+    pub(crate) place: String,
+    pub(crate) http_listen: SocketAddr,
+    pub(crate) sip_listen: Vec<ListenSpec>,
+    pub(crate) sip_public_address: Option<String>,
+    pub(crate) t1: Duration,
+    pub(crate) shards: u16,
+    pub(crate) max_sessions: usize,
+    pub(crate) media_address: IpAddr,
+    pub(crate) media_public_address: IpAddr,
+    pub(crate) media_ports: RangeInclusive<u16>,
+    pub(crate) media_silence: Duration,
+    pub(crate) no_answer: Duration,
+    pub(crate) max_duration: Duration,
+    pub(crate) vca_timeout: Duration,
+    pub(crate) store_url: String,
+    pub(crate) store_reserve_bytes: u64,
+    pub(crate) allow_private_targets: bool,
+    pub(crate) egress_addresses: Vec<String>,
+    pub(crate) attempt_timeout: Duration,
+    pub(crate) order_deadline: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_in_flight_per_endpoint: usize,
+    pub(crate) drain_deadline: Duration,
+    pub(crate) log_filter: String,
+    pub(crate) trunks: Vec<Trunk>,
+}
+
+impl Config {
+    /// Reads and checks a file; without one, the defaults.
+    ///
+    /// # Errors
+    /// The first fault, with file, key and reason.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut place = "defaults".to_owned();
+        let mut figment = Figment::from(Toml::string(REFERENCE));
+        if let Some(path) = path {
+            place = path.display().to_string();
+            let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+                place: place.clone(),
+                key: String::new(),
+                reason: format!("can't be read: {error}"),
+            })?;
+            // A syntax error has a line and a column; figment would lose the file's name.
+            figment = figment.merge(Toml::string(&text));
+        }
+        let environment = Env::prefixed("MASKLINE_")
+            .filter(|name| {
+                let name = name.as_str().to_ascii_lowercase();
+                name.split_once('_')
+                    .is_some_and(|(section, _)| SECTIONS.contains(&section))
+            })
+            .map(|name| name.as_str().replacen('_', ".", 1).into());
+        let file: File = figment
+            .merge(environment)
+            .extract()
+            .map_err(|error| explain(&place, &error))?;
+        Resolver { place }.resolve(file)
+    }
+
+    /// An error that shows up when the configuration is put to use: a port that is taken, say.
+    pub(crate) fn fault(&self, key: &str, reason: impl fmt::Display) -> ConfigError {
+        ConfigError {
+            place: self.place.clone(),
+            key: key.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+fn explain(place: &str, error: &figment::Error) -> ConfigError {
+    let from_environment = error
+        .metadata
+        .as_ref()
+        .is_some_and(|metadata| metadata.name.contains("environment"));
+    let key = match error.path.as_slice() {
+        [] => String::new(),
+        [one] => format!("[{one}]"),
+        [section, rest @ ..] => format!("[{section}] {}", rest.join(".")),
+    };
+    ConfigError {
+        place: if from_environment {
+            format!("environment MASKLINE_{}", error.path.join("_").to_uppercase())
+        } else {
+            place.to_owned()
+        },
+        key,
+        reason: format!(
+            "{} (maskline check-config --reference prints every key)",
+            error.kind
+        ),
+    }
+}
+
+struct Resolver {
+    place: String,
+}
+
+impl Resolver {
+    fn bad(&self, key: &str, reason: impl fmt::Display) -> ConfigError {
+        ConfigError {
+            place: self.place.clone(),
+            key: key.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn parse<T>(&self, key: &str, text: &str, expected: &str) -> Result<T, ConfigError>
+    where
+        T: std::str::FromStr,
+    {
+        text.parse()
+            .map_err(|_| self.bad(key, format!("{text:?} is not {expected}")))
+    }
+
+    fn positive(&self, key: &str, value: u32) -> Result<u32, ConfigError> {
+        if value == 0 {
+            return Err(self.bad(key, "must be above 0"));
+        }
+        Ok(value)
+    }
+
+    fn seconds(&self, key: &str, value: u32) -> Result<Duration, ConfigError> {
+        Ok(Duration::from_secs(u64::from(self.positive(key, value)?)))
+    }
+
+    fn millis(&self, key: &str, value: u32) -> Result<Duration, ConfigError> {
+        Ok(Duration::from_millis(u64::from(self.positive(key, value)?)))
+    }
+
+    fn resolve(self, file: File) -> Result<Config, ConfigError> {
+        let media_address = self.parse("[media] address", &file.media.address, "an IP address")?;
+        let media_public_address = match file.media.public_address.as_str() {
+            "" => media_address,
+            text => self.parse("[media] public_address", text, "an IP address")?,
+        };
+        if media_public_address.is_unspecified() {
+            return Err(self.bad(
+                "[media] public_address",
+                "an address that listens everywhere can't stand in SDP: set the one that callers reach",
+            ));
+        }
+        let sip_public_address = self.public_host(&file.sip.public_address)?;
+        let sip_listen = self.listen(&file.sip.listen)?;
+        if sip_public_address.is_none()
+            && let Some(spec) = sip_listen.iter().find(|s| s.address.ip().is_unspecified())
+        {
+            return Err(self.bad(
+                "[sip] public_address",
+                format!(
+                    "must be set, because {} listens everywhere and can't stand in Via and Contact",
+                    spec.address
+                ),
+            ));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Config {
+            http_listen: self.parse("[http] listen", &file.http.listen, "ADDRESS:PORT")?,
+            sip_listen,
+            sip_public_address,
+            t1: self.millis("[sip] t1_ms", file.sip.t1_ms)?,
+            shards: match file.sip.shards {
+                0 => u16::try_from(cores).unwrap_or(u16::MAX),
+                shards => shards,
+            },
+            max_sessions: self.positive("[sip] max_sessions", file.sip.max_sessions)? as usize,
+            media_address,
+            media_public_address,
+            media_ports: self.ports(&file.media.ports)?,
+            media_silence: self.seconds("[media] silence_seconds", file.media.silence_seconds)?,
+            no_answer: self.seconds("[call] no_answer_seconds", file.call.no_answer_seconds)?,
+            max_duration: self
+                .seconds("[call] max_duration_seconds", file.call.max_duration_seconds)?,
+            vca_timeout: self.millis("[vca] timeout_ms", file.vca.timeout_ms)?,
+            store_url: file.store.url,
+            store_reserve_bytes: u64::from(file.store.reserve_mib) << 20,
+            allow_private_targets: file.egress.allow_private_targets,
+            egress_addresses: self.egress(file.egress.addresses)?,
+            attempt_timeout: self.seconds(
+                "[delivery] attempt_timeout_seconds",
+                file.delivery.attempt_timeout_seconds,
+            )?,
+            order_deadline: self.seconds(
+                "[delivery] order_deadline_seconds",
+                file.delivery.order_deadline_seconds,
+            )?,
+            max_in_flight: self
+                .positive("[delivery] max_in_flight", file.delivery.max_in_flight)?
+                as usize,
+            max_in_flight_per_endpoint: self.positive(
+                "[delivery] max_in_flight_per_endpoint",
+                file.delivery.max_in_flight_per_endpoint,
+            )? as usize,
+            drain_deadline: Duration::from_secs(u64::from(file.drain.deadline_seconds)),
+            log_filter: file.log.filter,
+            trunks: self.trunks(file.trunk)?,
+            place: self.place,
+        })
+    }
+
+    fn public_host(&self, text: &str) -> Result<Option<String>, ConfigError> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(Some(match ip {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            }));
+        }
+        let is_name = text.len() <= 253
+            && text
+                .split('.')
+                .all(|label| {
+                    !label.is_empty()
+                        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                });
+        if is_name {
+            Ok(Some(text.to_owned()))
+        } else {
+            Err(self.bad(
+                "[sip] public_address",
+                format!("{text:?} is neither an IP address nor a host name (it has no port)"),
+            ))
+        }
+    }
+
+    fn listen(&self, texts: &[String]) -> Result<Vec<ListenSpec>, ConfigError> {
+        const KEY: &str = "[sip] listen";
+        if texts.is_empty() {
+            return Err(self.bad(KEY, "needs at least one socket"));
+        }
+        texts
+            .iter()
+            .map(|text| {
+                let (transport, address) = match text.split_once(':') {
+                    Some(("udp", address)) => (Transport::Udp, address),
+                    Some(("tcp", address)) => (Transport::Tcp, address),
+                    _ => {
+                        return Err(self.bad(
+                            KEY,
+                            format!("{text:?} is neither \"udp:ADDRESS:PORT\" nor \"tcp:ADDRESS:PORT\""),
+                        ));
+                    }
+                };
+                Ok(ListenSpec {
+                    transport,
+                    address: self.parse(KEY, address, "ADDRESS:PORT")?,
+                })
+            })
+            .collect()
+    }
+
+    fn ports(&self, text: &str) -> Result<RangeInclusive<u16>, ConfigError> {
+        const KEY: &str = "[media] ports";
+        let range = text
+            .split_once('-')
+            .and_then(|(first, last)| {
+                Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+            })
+            .ok_or_else(|| self.bad(KEY, format!("{text:?} is not FIRST-LAST")))?;
+        if *range.start() < 1024 || range.end().saturating_sub(*range.start()) < 3 {
+            return Err(self.bad(
+                KEY,
+                "must begin at 1024 or above and hold at least four ports: one call",
+            ));
+        }
+        Ok(range)
+    }
+
+    fn egress(&self, addresses: Vec<String>) -> Result<Vec<String>, ConfigError> {
+        for address in &addresses {
+            if address.parse::<IpAddr>().is_err() && address.parse::<IpNet>().is_err() {
+                return Err(self.bad(
+                    "[egress] addresses",
+                    format!("{address:?} is neither an IP address nor a network"),
+                ));
+            }
+        }
+        Ok(addresses)
+    }
+
+    fn trunks(&self, blocks: Vec<TrunkBlock>) -> Result<Vec<Trunk>, ConfigError> {
+        let mut trunks: Vec<Trunk> = Vec::new();
+        for block in blocks {
+            let key = |name: &str| format!("[[trunk]] {:?} {name}", block.name);
+            if block.name.is_empty() || trunks.iter().any(|trunk| trunk.name == block.name) {
+                return Err(self.bad(&key("name"), "must be there, and once only"));
+            }
+            let allow = block
+                .allow
+                .iter()
+                .map(|text| {
+                    text.parse::<IpAddr>()
+                        .map(IpNet::from)
+                        .or_else(|_| text.parse())
+                        .map_err(|_| {
+                            self.bad(
+                                &key("allow"),
+                                format!("{text:?} is neither an IP address nor a network"),
+                            )
+                        })
+                })
+                .collect::<Result<_, _>>()?;
+            let media_sources = block
+                .media_sources
+                .iter()
+                .map(|text| self.parse(&key("media_sources"), text, "an IP address"))
+                .collect::<Result<_, _>>()?;
+            trunks.push(Trunk {
+                address: self.parse(&key("address"), &block.address, "IP-ADDRESS:PORT")?,
+                transport: block.transport,
+                allow,
+                media_sources,
+                max_calls: self.positive(&key("max_calls"), block.max_calls)?,
+                max_calls_per_second: self
+                    .positive(&key("max_calls_per_second"), block.max_calls_per_second)?,
+                name: block.name,
+            });
+        }
+        Ok(trunks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(Some(file.path()))
+    }
+
+    #[test]
+    fn the_reference_file_is_the_defaults() {
+        let config = Config::load(None).unwrap();
+        assert_eq!(config.http_listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(config.media_ports, 20_000..=29_999);
+        assert_eq!(config.t1, Duration::from_millis(500));
+        assert!(config.trunks.is_empty());
+    }
+
+    #[test]
+    fn every_commented_key_of_a_trunk_is_a_key() {
+        let block: String = REFERENCE
+            .lines()
+            .skip_while(|line| *line != "# [[trunk]]")
+            .map(|line| line.trim_start_matches("# ").to_owned() + "\n")
+            .collect();
+        let config = load(&block).unwrap();
+        assert_eq!(config.trunks.len(), 1);
+        assert_eq!(config.trunks[0].max_calls, default_max_calls());
+    }
+
+    #[test]
+    fn a_fault_names_file_key_and_reason() {
+        for (text, key, reason) in [
+            ("[http]\nlisen = \"x\"", "[http] lisen", "unknown field"),
+            ("[htp]\nlisten = \"x\"", "[htp]", "unknown field"),
+            ("[http]\nlisten = 5", "[http] listen", "invalid type"),
+            ("[http]\nlisten = \"nowhere\"", "[http] listen", "is not ADDRESS:PORT"),
+            ("[sip]\nlisten = [\"5060\"]", "[sip] listen", "udp:ADDRESS:PORT"),
+            ("[sip]\nlisten = []", "[sip] listen", "at least one"),
+            ("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]", "[sip] public_address", "must be set"),
+            ("[sip]\npublic_address = \"a b\"", "[sip] public_address", "neither"),
+            ("[sip]\nt1_ms = 0", "[sip] t1_ms", "above 0"),
+            ("[media]\nports = \"5-2\"", "[media] ports", "1024"),
+            ("[media]\nports = \"x\"", "[media] ports", "FIRST-LAST"),
+            ("[media]\naddress = \"0.0.0.0\"", "[media] public_address", "SDP"),
+            ("[egress]\naddresses = [\"x\"]", "[egress] addresses", "neither"),
+            (
+                "[[trunk]]\nname = \"a\"\naddress = \"b:1\"\nallow = []",
+                "[[trunk]] \"a\" address",
+                "IP-ADDRESS:PORT",
+            ),
+            (
+                "[[trunk]]\nname = \"a\"\naddress = \"192.0.2.1:1\"\nallow = [\"x\"]",
+                "[[trunk]] \"a\" allow",
+                "network",
+            ),
+            ("[http\n", "", "expected"),
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(error.key.contains(key), "{text}: {error}");
+            assert!(error.to_string().contains(reason), "{text}: {error}");
+            assert!(error.place.contains("tmp"), "{text}: {error}");
+        }
+    }
+}
