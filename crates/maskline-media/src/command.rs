@@ -40,12 +40,18 @@ impl Side {
 pub struct PayloadMap {
     /// The RTP payload type (0-127) by which *this* side's party sends and wants to receive it.
     pub here: u8,
-    /// The payload type by which the other side's party knows the same codec.
+    /// The payload type by which the other side's party knows the same codec;
+    /// [`PayloadMap::NOT_PASSED`] if it does not: telephone-events are still reported then.
     pub there: u8,
     /// RTP clock rate in Hz (RFC 3551), for jitter and RTCP.
     pub clock_rate: u32,
     /// Whether this is `telephone-event` (RFC 4733): passed on, and each press reported.
     pub telephone_event: bool,
+}
+
+impl PayloadMap {
+    /// In `there`: the other side's party did not negotiate this codec, nothing of it is passed on.
+    pub const NOT_PASSED: u8 = u8::MAX;
 }
 
 /// What one side's party negotiated: where its packets go and where they may come from.
@@ -85,14 +91,15 @@ pub enum MediaCommand {
         /// Seeds SSRCs, CNAMEs, first sequence numbers and timestamps.
         seed: u64,
     },
-    /// A's negotiated media, at first or anew. Latching starts over when the addresses changed.
+    /// A's negotiated media, at first or anew. Latching starts over when the addresses changed;
+    /// silence of either party counts from here, even if nothing changed.
     ProgramCaller {
         /// The session's media.
         key: MediaKey,
         /// What A negotiated.
         media: CallerMedia,
     },
-    /// B's negotiated media, at first or anew.
+    /// B's negotiated media, at first or anew, with the same effects.
     ProgramCallee {
         /// The session's media.
         key: MediaKey,
@@ -104,6 +111,37 @@ pub enum MediaCommand {
         /// The session's media.
         key: MediaKey,
     },
+}
+
+impl MediaCommand {
+    /// Whose order this is.
+    #[must_use]
+    pub const fn key(&self) -> MediaKey {
+        match self {
+            Self::Open { key, .. }
+            | Self::ProgramCaller { key, .. }
+            | Self::ProgramCallee { key, .. }
+            | Self::Close { key } => *key,
+        }
+    }
+
+    /// The answer to this order where there is no such session and will be none, `None` if it
+    /// asks for no answer; `failure` is why an opening fails.
+    #[must_use]
+    pub const fn answer_without_session(&self, failure: OpenFailure) -> Option<MediaEvent> {
+        match self {
+            Self::Open { key, .. } => Some(MediaEvent::Refused {
+                key: *key,
+                reason: failure,
+            }),
+            Self::Close { key } => Some(MediaEvent::Closed {
+                key: *key,
+                caller: None,
+                callee: None,
+            }),
+            Self::ProgramCaller { .. } | Self::ProgramCallee { .. } => None,
+        }
+    }
 }
 
 /// What a media engine tells the switch.
@@ -134,8 +172,8 @@ pub enum MediaEvent {
         /// `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
     },
-    /// Neither RTP nor RTCP from a party that should send, for the configured time. Once per
-    /// silence.
+    /// Neither RTP nor RTCP from a party that should send to one that wants to receive, for the
+    /// configured time. Once per silence.
     Silent {
         /// The session's media.
         key: MediaKey,

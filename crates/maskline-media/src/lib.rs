@@ -6,10 +6,23 @@
 //! What lives elsewhere: SDP and the decision what to relay where (`maskline-switch`).
 
 pub mod command;
+pub mod counters;
+pub mod dtmf;
+pub mod engine;
+mod party;
+pub mod quality;
+pub mod relay;
+pub mod rtcp;
+pub mod rtp;
+pub mod stream;
 pub mod tick;
+pub mod tone;
 
 pub use command::{
     CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure, PayloadMap, Quality,
     RemoteMedia, Side,
 };
+pub use counters::{DropCounts, DropReason, RelayCounters};
+pub use engine::{EngineConfig, EngineCounters, EngineError, MediaEngine};
+pub use relay::{Relay, RelayOutput, RelayTimer, Verdict};
 pub use tick::Tick;

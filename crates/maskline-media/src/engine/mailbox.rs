@@ -1,0 +1,300 @@
+//! The orders of a worker, kept per session as the work still to be done for it.
+//!
+//! That is what bounds them: a session has at most one opening, one programming of each side and
+//! one closing to be done, however fast orders come.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::command::{CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure};
+
+/// A worker's orders; shared by whoever gives them and the worker.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    state: Mutex<State>,
+    posted: Notify,
+    max_waiting_opens: usize,
+    max_sessions: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: HashMap<MediaKey, Slot>,
+    ready: VecDeque<MediaKey>,
+    waiting_opens: usize,
+    stopped: bool,
+}
+
+/// A session's place: it has one from its admission until its last answer was taken.
+#[derive(Debug, Default)]
+struct Slot {
+    work: Work,
+    /// Whether the key is in the ready queue.
+    ready: bool,
+    /// Whether a close was ordered: nothing further is accepted.
+    closing: bool,
+}
+
+/// What is to be done for a session, in this order.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Open it with this seed.
+    pub(super) open: Option<u64>,
+    /// What A negotiated last.
+    pub(super) caller: Option<CallerMedia>,
+    /// What B negotiated last.
+    pub(super) callee: Option<CalleeMedia>,
+    /// Close it.
+    pub(super) close: bool,
+}
+
+/// What the worker finds.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Something to do.
+    Work(MediaKey, Box<Work>),
+    /// Nothing at the moment.
+    Nothing,
+    /// The engine ends.
+    Stopped,
+}
+
+impl Mailbox {
+    pub(super) fn new(max_waiting_opens: usize, max_sessions: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            posted: Notify::new(),
+            max_waiting_opens,
+            max_sessions,
+        }
+    }
+
+    /// Keeps an order, or answers it at once.
+    pub(super) fn post(&self, command: MediaCommand) -> Option<MediaEvent> {
+        let mut state = self.lock();
+        if state.stopped {
+            drop(state);
+            return command.answer_without_session(OpenFailure::Unavailable);
+        }
+        let answer = match command {
+            MediaCommand::Open { key, seed } => self.admit(&mut state, key, seed),
+            MediaCommand::ProgramCaller { key, media } => {
+                state.order(key, |work| work.caller = Some(media));
+                None
+            }
+            MediaCommand::ProgramCallee { key, media } => {
+                state.order(key, |work| work.callee = Some(media));
+                None
+            }
+            MediaCommand::Close { key } => {
+                if state.sessions.contains_key(&key) {
+                    state.order(key, |work| work.close = true);
+                    None
+                } else {
+                    command.answer_without_session(OpenFailure::Unavailable)
+                }
+            }
+        };
+        drop(state);
+        self.posted.notify_one();
+        answer
+    }
+
+    /// The next session that there is something to do for.
+    pub(super) fn take(&self) -> Taken {
+        let mut state = self.lock();
+        if state.stopped {
+            return Taken::Stopped;
+        }
+        while let Some(key) = state.ready.pop_front() {
+            if let Some(slot) = state.sessions.get_mut(&key) {
+                slot.ready = false;
+                let work = std::mem::take(&mut slot.work);
+                if work.open.is_some() {
+                    state.waiting_opens = state.waiting_opens.saturating_sub(1);
+                }
+                return Taken::Work(key, Box::new(work));
+            }
+        }
+        Taken::Nothing
+    }
+
+    /// Waits until there may be something to take.
+    pub(super) async fn posted(&self) {
+        self.posted.notified().await;
+    }
+
+    /// The session's last answer was taken by its shard, or there is no such session: its place
+    /// is free, unless more is to be done and answered.
+    pub(super) fn release(&self, key: MediaKey) {
+        let mut state = self.lock();
+        if state.sessions.get(&key).is_some_and(|slot| !slot.ready) {
+            state.sessions.remove(&key);
+        }
+    }
+
+    /// Ends it: nothing is taken any more, and all orders are answered at once.
+    pub(super) fn stop(&self) {
+        self.lock().stopped = true;
+        self.posted.notify_one();
+    }
+
+    fn admit(&self, state: &mut State, key: MediaKey, seed: u64) -> Option<MediaEvent> {
+        let full = state.waiting_opens >= self.max_waiting_opens
+            || state.sessions.len() >= self.max_sessions;
+        if full || state.sessions.contains_key(&key) {
+            return Some(MediaEvent::Refused {
+                key,
+                reason: OpenFailure::Unavailable,
+            });
+        }
+        state.waiting_opens += 1;
+        state.sessions.insert(key, Slot::default());
+        state.order(key, |work| work.open = Some(seed));
+        None
+    }
+
+    /// A thread that died while it held the lock left no half-done change behind.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn order(&mut self, key: MediaKey, add: impl FnOnce(&mut Work)) {
+        let Some(slot) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        if slot.closing {
+            return;
+        }
+        add(&mut slot.work);
+        slot.closing = slot.work.close;
+        if !slot.ready {
+            slot.ready = true;
+            self.ready.push_back(key);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::command::RemoteMedia;
+
+    const fn key(id: u64) -> MediaKey {
+        MediaKey { shard: 0, id }
+    }
+
+    const fn open(id: u64) -> MediaCommand {
+        MediaCommand::Open {
+            key: key(id),
+            seed: 9,
+        }
+    }
+
+    const fn close(id: u64) -> MediaCommand {
+        MediaCommand::Close { key: key(id) }
+    }
+
+    fn program(id: u64, sends: bool) -> MediaCommand {
+        MediaCommand::ProgramCaller {
+            key: key(id),
+            media: CallerMedia(RemoteMedia {
+                rtp: "127.0.0.1:4000".parse().unwrap(),
+                rtcp: None,
+                sources: Vec::new(),
+                payloads: Vec::new(),
+                sends,
+                receives: true,
+            }),
+        }
+    }
+
+    fn closed(id: u64) -> Option<MediaEvent> {
+        close(id).answer_without_session(OpenFailure::Unavailable)
+    }
+
+    fn refused(id: u64) -> Option<MediaEvent> {
+        open(id).answer_without_session(OpenFailure::Unavailable)
+    }
+
+    #[test]
+    fn orders_of_a_session_wait_as_one_piece_of_work_with_the_last_programming() {
+        let mailbox = Mailbox::new(8, 8);
+        assert_eq!(mailbox.post(open(1)), None);
+        for n in 0..1_000 {
+            assert_eq!(mailbox.post(program(1, n % 2 == 0)), None);
+        }
+        assert_eq!(mailbox.post(close(1)), None);
+        assert_eq!(mailbox.post(close(1)), None);
+        assert_eq!(
+            mailbox.post(program(1, true)),
+            None,
+            "after the close: void"
+        );
+        let Taken::Work(taken, work) = mailbox.take() else {
+            panic!("nothing to do");
+        };
+        assert_eq!(taken, key(1));
+        assert_eq!((work.open, work.close), (Some(9), true));
+        assert!(!work.caller.unwrap().0.sends);
+        assert!(matches!(mailbox.take(), Taken::Nothing));
+    }
+
+    #[test]
+    fn a_full_queue_refuses_openings_and_still_takes_closes() {
+        let mailbox = Mailbox::new(2, 8);
+        assert_eq!(mailbox.post(open(1)), None);
+        assert_eq!(mailbox.post(open(2)), None);
+        assert_eq!(mailbox.post(open(3)), refused(3));
+        assert_eq!(mailbox.post(close(1)), None);
+        assert_eq!(mailbox.post(close(3)), closed(3));
+        assert!(matches!(
+            mailbox.take(),
+            Taken::Work(_, work) if work.close
+        ));
+        assert_eq!(mailbox.post(open(3)), None, "one opening less waits");
+    }
+
+    #[test]
+    fn a_session_keeps_its_place_until_its_last_answer_was_taken() {
+        let mailbox = Mailbox::new(8, 1);
+        assert_eq!(mailbox.post(open(1)), None);
+        mailbox.take();
+        assert_eq!(mailbox.post(close(1)), None);
+        mailbox.take();
+        assert_eq!(mailbox.post(open(2)), refused(2));
+        mailbox.release(key(1));
+        assert_eq!(mailbox.post(open(2)), None);
+    }
+
+    #[test]
+    fn a_close_that_came_while_a_refusal_was_on_its_way_is_not_forgotten() {
+        let mailbox = Mailbox::new(8, 8);
+        assert_eq!(mailbox.post(open(1)), None);
+        mailbox.take();
+        assert_eq!(mailbox.post(close(1)), None);
+        mailbox.release(key(1));
+        assert!(matches!(
+            mailbox.take(),
+            Taken::Work(_, work) if work.close
+        ));
+        mailbox.release(key(1));
+        assert_eq!(mailbox.post(close(1)), closed(1));
+    }
+
+    #[test]
+    fn a_stopped_mailbox_answers_everything_at_once() {
+        let mailbox = Mailbox::new(8, 8);
+        assert_eq!(mailbox.post(open(1)), None);
+        mailbox.stop();
+        assert!(matches!(mailbox.take(), Taken::Stopped));
+        assert_eq!(mailbox.post(close(1)), closed(1));
+        assert_eq!(mailbox.post(open(2)), refused(2));
+        assert_eq!(mailbox.post(program(1, true)), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! The ports of the engine: pairs of an even RTP port and the RTCP port above it, taken in turn
+//! and rested before they are taken again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::command::OpenFailure;
+use crate::engine::{EngineConfig, at_port};
+
+/// How many pairs are tried for one side of a session before its opening is refused: it bounds
+/// how long a worker is kept from its packets by ports that other processes hold.
+const MAX_ATTEMPTS: usize = 128;
+
+/// All port pairs that are not taken.
+#[derive(Debug)]
+pub(super) struct PortPool {
+    address: IpAddr,
+    quarantine: Duration,
+    /// Oldest release first, and so by time of availability.
+    free: Mutex<VecDeque<Resting>>,
+    capacity: usize,
+    taken: AtomicUsize,
+    passed_over: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Resting {
+    port: u16,
+    /// `None`: never used.
+    until: Option<Instant>,
+}
+
+/// A port pair with its sockets. The sockets close before the ports go back.
+#[derive(Debug)]
+pub(super) struct PortPair {
+    pub(super) rtp: tokio::net::UdpSocket,
+    pub(super) rtcp: tokio::net::UdpSocket,
+    lease: Lease,
+}
+
+/// A taken port pair; dropping it gives the ports back.
+#[derive(Debug)]
+struct Lease {
+    port: u16,
+    pool: Arc<PortPool>,
+}
+
+impl PortPool {
+    pub(super) fn new(config: &EngineConfig) -> Self {
+        let last = *config.ports.end();
+        let free: VecDeque<_> = config
+            .ports
+            .clone()
+            .filter(|port| *port > 0 && port.is_multiple_of(2) && *port < last)
+            .map(|port| Resting { port, until: None })
+            .collect();
+        Self {
+            address: config.address,
+            quarantine: config.quarantine,
+            capacity: free.len(),
+            free: Mutex::new(free),
+            taken: AtomicUsize::new(0),
+            passed_over: AtomicU64::new(0),
+        }
+    }
+
+    /// How many pairs there are in all.
+    pub(super) const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many ports are taken.
+    pub(super) fn in_use(&self) -> usize {
+        self.taken.load(Ordering::Relaxed) * 2
+    }
+
+    /// How often a pair was passed over because another process has one of its ports.
+    pub(super) fn passed_over(&self) -> u64 {
+        self.passed_over.load(Ordering::Relaxed)
+    }
+
+    /// Takes the pair that has rested longest and binds it. Needs the runtime whose sockets they
+    /// shall be.
+    pub(super) fn take(self: &Arc<Self>) -> Result<PortPair, OpenFailure> {
+        for _ in 0..MAX_ATTEMPTS.min(self.capacity) {
+            let lease = self.lease().ok_or(OpenFailure::PortsExhausted)?;
+            match lease.bind() {
+                Ok((rtp, rtcp)) => return Ok(PortPair { rtp, rtcp, lease }),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    self.passed_over.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    tracing::warn!(address = %self.address, %error, "no media port can be opened");
+                    return Err(OpenFailure::Unavailable);
+                }
+            }
+        }
+        Err(OpenFailure::PortsExhausted)
+    }
+
+    fn lease(self: &Arc<Self>) -> Option<Lease> {
+        let mut free = self.lock();
+        let now = Instant::now();
+        let rested = |resting: &Resting| resting.until.is_none_or(|until| until <= now);
+        let Resting { port, .. } = free.pop_front_if(|resting| rested(resting))?;
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Some(Lease {
+            port,
+            pool: Arc::clone(self),
+        })
+    }
+
+    /// A thread that died while it held the lock left no half-done change behind.
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Resting>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PortPair {
+    /// The RTP port.
+    pub(super) const fn port(&self) -> u16 {
+        self.lease.port
+    }
+}
+
+impl Lease {
+    fn bind(&self) -> io::Result<(tokio::net::UdpSocket, tokio::net::UdpSocket)> {
+        let address = self.pool.address;
+        let rtp = udp_socket(address, self.port)?;
+        let rtcp = udp_socket(address, self.port.saturating_add(1))?;
+        Ok((
+            tokio::net::UdpSocket::from_std(rtp)?,
+            tokio::net::UdpSocket::from_std(rtcp)?,
+        ))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut free = self.pool.lock();
+        free.push_back(Resting {
+            port: self.port,
+            until: Some(Instant::now() + self.pool.quarantine),
+        });
+        drop(free);
+        self.pool.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether the address can be bound at all.
+pub(super) fn probe(address: IpAddr) -> io::Result<()> {
+    udp_socket(address, 0).map(drop)
+}
+
+fn udp_socket(address: IpAddr, port: u16) -> io::Result<std::net::UdpSocket> {
+    let address = at_port(address, port);
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        // An IPv4 peer would show up as a mapped address, which no source list names.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}

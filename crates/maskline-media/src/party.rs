@@ -1,0 +1,307 @@
+//! One side of a relay: what its party negotiated, where its packets come from, and what was
+//! received from and sent to it.
+//!
+//! What lives elsewhere: what happens between the sides, and when ([`crate::relay`]).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::RngCore;
+
+use crate::command::{PayloadMap, Quality, RemoteMedia};
+use crate::counters::DropReason;
+use crate::dtmf::DtmfReceiver;
+use crate::quality::{Arrival, Reception};
+use crate::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket};
+use crate::rtp::{MAX_PACKET_BYTES, RtpPacket};
+use crate::stream::{OutgoingStream, ntp};
+use crate::tick::Tick;
+
+/// The most codecs of one party; further ones are not looked at.
+const MAX_PAYLOADS: usize = 16;
+/// The clock rate of everything that telephony knows but calls 0 in a faulty description.
+const DEFAULT_CLOCK_RATE: u32 = 8_000;
+/// A CNAME of 100 random bits (RFC 7022 §5 asks for 96), five to a character.
+const CNAME_CHARACTERS: usize = 20;
+const CNAME_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// Presses that may come at once after a stall of the network.
+const PRESS_BURST: u32 = 32;
+/// The pace at which that allowance refills: 20 a second, faster than fingers and dialers.
+const PRESS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// One side of a relay.
+#[derive(Debug)]
+pub(crate) struct Party {
+    media: Option<RemoteMedia>,
+    rtp_latch: Option<SocketAddr>,
+    rtcp_latch: Option<SocketAddr>,
+    pub(crate) last_heard: Option<Tick>,
+    pub(crate) silence_reported: bool,
+    pub(crate) next_report: Option<Tick>,
+    pub(crate) stream: OutgoingStream,
+    reception: Reception,
+    dtmf: DtmfReceiver,
+    presses: Allowance,
+    cname: String,
+    sent_rtcp: bool,
+    last_sender_report: Option<SenderReportSeen>,
+}
+
+/// A packet that this side may have sent, and how the other side knows its codec.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accepted<'a> {
+    pub(crate) packet: RtpPacket<'a>,
+    pub(crate) payload: PayloadMap,
+    /// Whether this packet latched its source.
+    pub(crate) latched: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SenderReportSeen {
+    ssrc: u32,
+    middle: u32,
+    at: Tick,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    left: u32,
+    refilled_at: Tick,
+}
+
+impl Party {
+    pub(crate) fn new(opened: Tick, rng: &mut ChaCha8Rng) -> Self {
+        let stream = OutgoingStream::new(
+            rng.next_u32(),
+            (rng.next_u32() >> 16) as u16,
+            rng.next_u32(),
+        );
+        let mut bits = [0; CNAME_CHARACTERS];
+        rng.fill_bytes(&mut bits);
+        let cname = bits
+            .iter()
+            .filter_map(|byte| CNAME_ALPHABET.get(usize::from(byte & 31)))
+            .map(|byte| char::from(*byte))
+            .collect();
+        Self {
+            media: None,
+            rtp_latch: None,
+            rtcp_latch: None,
+            last_heard: None,
+            silence_reported: false,
+            next_report: None,
+            stream,
+            reception: Reception::default(),
+            dtmf: DtmfReceiver::default(),
+            presses: Allowance {
+                left: PRESS_BURST,
+                refilled_at: opened,
+            },
+            cname,
+            sent_rtcp: false,
+            last_sender_report: None,
+        }
+    }
+
+    pub(crate) const fn media(&self) -> Option<&RemoteMedia> {
+        self.media.as_ref()
+    }
+
+    pub(crate) fn quality(&self) -> Option<Quality> {
+        self.reception.quality()
+    }
+
+    /// Takes what was negotiated; forgets the latched sources if they may not be right any more.
+    pub(crate) fn program(&mut self, mut media: RemoteMedia) {
+        media.payloads.truncate(MAX_PAYLOADS);
+        for payload in &mut media.payloads {
+            if payload.clock_rate == 0 {
+                payload.clock_rate = DEFAULT_CLOCK_RATE;
+            }
+        }
+        if let Some(before) = &self.media {
+            let moved = before.rtp != media.rtp || before.sources != media.sources;
+            if moved {
+                self.rtp_latch = None;
+            }
+            if moved || before.rtcp != media.rtcp {
+                self.rtcp_latch = None;
+            }
+        }
+        self.media = Some(media);
+    }
+
+    /// Decides whether an RTP datagram is this party's; if so, measures it and latches its source.
+    pub(crate) fn accept_rtp<'a>(
+        &mut self,
+        now: Tick,
+        from: SocketAddr,
+        datagram: &'a [u8],
+    ) -> Result<Accepted<'a>, DropReason> {
+        let media = self.media.as_ref().ok_or(DropReason::NotProgrammed)?;
+        check_source(media, self.rtp_latch, from)?;
+        if datagram.len() > MAX_PACKET_BYTES {
+            return Err(DropReason::TooLong);
+        }
+        let packet = RtpPacket::parse(datagram).map_err(|_| DropReason::MalformedRtp)?;
+        let payload = media
+            .payloads
+            .iter()
+            .find(|payload| payload.here == packet.payload_type)
+            .copied();
+        self.heard(now);
+        let payload = payload.ok_or(DropReason::UnknownPayload)?;
+        let latched = self.rtp_latch.is_none();
+        self.rtp_latch.get_or_insert(from);
+        self.reception.on_packet(Arrival {
+            at: now,
+            ssrc: packet.ssrc,
+            sequence: packet.sequence,
+            timestamp: (!payload.telephone_event).then_some(packet.timestamp),
+            clock_rate: payload.clock_rate,
+        });
+        Ok(Accepted {
+            packet,
+            payload,
+            latched,
+        })
+    }
+
+    /// Decides whether an RTCP datagram is this party's; if so, notes what our reports need of it
+    /// and latches its source.
+    pub(crate) fn accept_rtcp(
+        &mut self,
+        now: Tick,
+        from: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
+        let media = self.media.as_ref().ok_or(DropReason::NotProgrammed)?;
+        check_source(media, self.rtcp_latch, from)?;
+        if datagram.len() > MAX_PACKET_BYTES {
+            return Err(DropReason::TooLong);
+        }
+        let compound = RtcpCompound::parse(datagram).map_err(|_| DropReason::MalformedRtcp)?;
+        self.rtcp_latch.get_or_insert(from);
+        self.heard(now);
+        for packet in compound.packets() {
+            if let RtcpPacket::SenderReport { ssrc, info, .. } = packet {
+                self.last_sender_report = Some(SenderReportSeen {
+                    ssrc,
+                    middle: (info.ntp_timestamp >> 16) as u32,
+                    at: now,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys that an accepted telephone-event newly presses, with whether each may be reported.
+    pub(crate) fn presses(
+        &mut self,
+        now: Tick,
+        packet: &RtpPacket<'_>,
+    ) -> impl Iterator<Item = (char, bool)> {
+        let pressed = self
+            .dtmf
+            .on_event(packet.ssrc, packet.timestamp, packet.payload);
+        pressed.map(move |digit| (digit, self.presses.take(now)))
+    }
+
+    /// Where RTP to this party goes: where its own comes from, else where it asked for it.
+    pub(crate) fn rtp_destination(&self) -> Option<SocketAddr> {
+        let media = self.media.as_ref()?;
+        self.rtp_latch
+            .or(Some(media.rtp))
+            .filter(|to| is_destination(*to))
+    }
+
+    /// Where RTCP to this party goes, if it wants any.
+    pub(crate) fn rtcp_destination(&self) -> Option<SocketAddr> {
+        let asked = self.media.as_ref()?.rtcp?;
+        Some(self.rtcp_latch.unwrap_or(asked)).filter(|to| is_destination(*to))
+    }
+
+    /// Our next report to this party.
+    pub(crate) fn report(&mut self, now: Tick, opened: Tick) -> Vec<u8> {
+        self.sent_rtcp = true;
+        self.compound(now, opened, false)
+    }
+
+    /// Our BYE to this party, `None` if it never heard of us (RFC 3550 §6.3.7).
+    pub(crate) fn goodbye(&mut self, now: Tick, opened: Tick) -> Option<Vec<u8>> {
+        (self.sent_rtcp || self.stream.has_sent()).then(|| self.compound(now, opened, true))
+    }
+
+    fn compound(&mut self, now: Tick, opened: Tick, goodbye: bool) -> Vec<u8> {
+        let seen = self.last_sender_report;
+        let block = self.reception.report().map(|report| {
+            let seen = seen.filter(|seen| seen.ssrc == report.ssrc);
+            ReportBlock {
+                ssrc: report.ssrc,
+                fraction_lost: report.fraction_lost,
+                cumulative_lost: report.cumulative_lost,
+                extended_sequence: report.extended_sequence,
+                jitter: report.jitter,
+                last_report: seen.map_or(0, |seen| seen.middle),
+                delay_since_last_report: seen
+                    .map_or(0, |seen| (ntp(now.since(seen.at)) >> 16) as u32),
+            }
+        });
+        Report {
+            ssrc: self.stream.ssrc(),
+            cname: &self.cname,
+            sender: self.stream.sender_info(now, opened),
+            block,
+            goodbye,
+        }
+        .to_bytes()
+    }
+
+    const fn heard(&mut self, now: Tick) {
+        self.last_heard = Some(now);
+        self.silence_reported = false;
+    }
+}
+
+impl Allowance {
+    fn take(&mut self, now: Tick) -> bool {
+        let earned = now.since(self.refilled_at).as_millis() / PRESS_INTERVAL.as_millis();
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+        if self.left.saturating_add(earned) >= PRESS_BURST {
+            self.left = PRESS_BURST;
+            self.refilled_at = now;
+        } else {
+            self.left += earned;
+            self.refilled_at = self.refilled_at + PRESS_INTERVAL * earned;
+        }
+        let granted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        granted
+    }
+}
+
+fn check_source(
+    media: &RemoteMedia,
+    latch: Option<SocketAddr>,
+    from: SocketAddr,
+) -> Result<(), DropReason> {
+    let negotiated = media.sources.contains(&from.ip());
+    match latch {
+        // Flow label and scope of an IPv6 address do not make another source.
+        Some(latched) if latched.ip() == from.ip() && latched.port() == from.port() => Ok(()),
+        Some(_) if negotiated => Err(DropReason::NotLatched),
+        None if negotiated => Ok(()),
+        Some(_) | None => Err(DropReason::Stranger),
+    }
+}
+
+/// Whether one party can be at this address: a hostile description could name a multicast group
+/// or everybody on the network.
+fn is_destination(to: SocketAddr) -> bool {
+    let everybody = match to.ip() {
+        IpAddr::V4(ip) => ip.is_broadcast(),
+        IpAddr::V6(_) => false,
+    };
+    to.port() != 0 && !to.ip().is_unspecified() && !to.ip().is_multicast() && !everybody
+}

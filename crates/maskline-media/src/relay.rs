@@ -1,0 +1,341 @@
+//! The relay of one session: which packet of one party goes to the other, as what, and what is
+//! noticed on the way.
+//!
+//! Pure: the shell hands over datagrams with their time and source, sends what comes out, and
+//! calls again at the deadline. What lives elsewhere: sockets ([`crate::engine`]); one party's
+//! state (`party.rs`).
+//!
+//! **Latching.** A party's packets are accepted from the addresses that signalling named, and from
+//! the first valid packet on from exactly its address and port; packets to the party go there
+//! too, since it may sit behind a NAT. A stranger's packet is dropped, counted, and moves nothing.
+//! RTP and RTCP latch on their own.
+//!
+//! **RTCP** is never passed on. Each party gets reports of our own about what it sent and what we
+//! sent it, on average every 5 s (RFC 3550 §6.2 with its least interval; a session of two needs
+//! neither bandwidth shares nor timer reconsideration, and so no compensation for the latter).
+//!
+//! **Silence.** A direction flows when both sides are programmed, its sender is expected to send
+//! and its receiver to receive. When its sender sent neither RTP nor RTCP for the configured time,
+//! counted from the last such packet or the last programming of either side, that is reported,
+//! and again only after the party was heard or programmed anew.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::command::{CalleeMedia, CallerMedia, Quality, RemoteMedia, Side};
+use crate::counters::{DropReason, RelayCounters};
+use crate::party::Party;
+use crate::tick::Tick;
+
+/// How long a party is not heard before it counts as silent, by default.
+pub const DEFAULT_SILENCE: Duration = Duration::from_secs(60);
+
+/// The mean time between two reports to a party.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Both sides of one session's media.
+#[derive(Debug)]
+pub struct Relay {
+    opened: Tick,
+    silence: Duration,
+    rng: ChaCha8Rng,
+    caller: Party,
+    callee: Party,
+    programmed: Tick,
+    outputs: VecDeque<RelayOutput>,
+    counters: RelayCounters,
+}
+
+/// What became of an RTP datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// What was written to the output buffer goes from the other side's RTP port to this address.
+    Forward {
+        /// The other party.
+        to: SocketAddr,
+    },
+    /// Nothing is sent. The drop is counted already.
+    Drop(DropReason),
+}
+
+/// What a relay wants done or known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelayOutput {
+    /// Send this from the side's RTCP port.
+    SendRtcp {
+        /// Whose port sends it.
+        side: Side,
+        /// To whom.
+        to: SocketAddr,
+        /// The compound.
+        datagram: Vec<u8>,
+    },
+    /// A party pressed a key; once per press.
+    Dtmf {
+        /// Who.
+        side: Side,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+    },
+    /// A party that should send has been silent for the configured time; once per silence.
+    Silent {
+        /// Who.
+        side: Side,
+    },
+}
+
+/// Why a relay wants to be called at its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayTimer {
+    /// A report to a party is due.
+    Report(Side),
+    /// A party would be silent by then.
+    Silence(Side),
+}
+
+/// What was received from both parties; absent where nothing was.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Received from A.
+    pub caller: Option<Quality>,
+    /// Received from B.
+    pub callee: Option<Quality>,
+}
+
+impl Relay {
+    /// A relay with neither side programmed. `seed` has to be unpredictable: SSRCs, CNAMEs, first
+    /// sequence numbers and timestamps come from it.
+    #[must_use]
+    pub fn new(now: Tick, seed: u64, silence: Duration) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let caller = Party::new(now, &mut rng);
+        let callee = Party::new(now, &mut rng);
+        Self {
+            opened: now,
+            silence,
+            rng,
+            caller,
+            callee,
+            programmed: now,
+            outputs: VecDeque::new(),
+            counters: RelayCounters::default(),
+        }
+    }
+
+    /// Takes what A negotiated, at first or anew.
+    pub fn program_caller(&mut self, now: Tick, CallerMedia(media): CallerMedia) {
+        self.program(now, Side::Caller, media);
+    }
+
+    /// Takes what B negotiated, at first or anew.
+    pub fn program_callee(&mut self, now: Tick, CalleeMedia(media): CalleeMedia) {
+        self.program(now, Side::Callee, media);
+    }
+
+    /// Takes a datagram that arrived on a side's RTP port. With [`Verdict::Forward`], `out` holds
+    /// what is to be sent and nothing else; with [`Verdict::Drop`] it is left alone.
+    pub fn on_rtp(
+        &mut self,
+        now: Tick,
+        side: Side,
+        from: SocketAddr,
+        datagram: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Verdict {
+        self.counters.rtp_received += 1;
+        match self.forward_rtp(now, side, from, datagram, out) {
+            Ok(to) => {
+                self.counters.rtp_forwarded += 1;
+                Verdict::Forward { to }
+            }
+            Err(reason) => {
+                self.counters.drops.add(reason, 1);
+                Verdict::Drop(reason)
+            }
+        }
+    }
+
+    /// Takes a datagram that arrived on a side's RTCP port. It goes no further; one that is
+    /// refused is counted.
+    pub fn on_rtcp(&mut self, now: Tick, side: Side, from: SocketAddr, datagram: &[u8]) {
+        self.counters.rtcp_received += 1;
+        if let Err(reason) = self.party_mut(side).accept_rtcp(now, from, datagram) {
+            self.counters.drops.add(reason, 1);
+        }
+    }
+
+    /// When to call [`Relay::on_deadline`], and why. May move after each input; one that moved
+    /// later may be kept at its earlier time.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Tick, RelayTimer)> {
+        [Side::Caller, Side::Callee]
+            .into_iter()
+            .flat_map(|side| {
+                let report = self.party(side).next_report;
+                let silence = self.silence_due(side);
+                [
+                    report.map(|at| (at, RelayTimer::Report(side))),
+                    silence.map(|at| (at, RelayTimer::Silence(side))),
+                ]
+            })
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// Does what is due by now; nothing if it is called early.
+    pub fn on_deadline(&mut self, now: Tick) {
+        for side in [Side::Caller, Side::Callee] {
+            if self.party(side).next_report.is_some_and(|at| at <= now) {
+                self.report(now, side);
+            }
+            if self.silence_due(side).is_some_and(|at| at <= now) {
+                self.party_mut(side).silence_reported = true;
+                self.outputs.push_back(RelayOutput::Silent { side });
+            }
+        }
+    }
+
+    /// What is to be done next; to be called until `None` after each other call.
+    pub fn poll(&mut self) -> Option<RelayOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Ends the media: a BYE to each party that heard of us comes out, and the call's figures.
+    pub fn close(&mut self, now: Tick) -> Figures {
+        for side in [Side::Caller, Side::Callee] {
+            let opened = self.opened;
+            let party = self.party_mut(side);
+            party.next_report = None;
+            if let Some(to) = party.rtcp_destination()
+                && let Some(datagram) = party.goodbye(now, opened)
+            {
+                self.send_rtcp(side, to, datagram);
+            }
+        }
+        Figures {
+            caller: self.caller.quality(),
+            callee: self.callee.quality(),
+        }
+    }
+
+    /// What was counted since the last call.
+    pub fn take_counters(&mut self) -> RelayCounters {
+        std::mem::take(&mut self.counters)
+    }
+
+    fn program(&mut self, now: Tick, side: Side, media: RemoteMedia) {
+        let first_report = self.report_interval() / 2;
+        let party = self.party_mut(side);
+        party.program(media);
+        party.next_report = match party.rtcp_destination() {
+            Some(_) => party.next_report.or(Some(now + first_report)),
+            None => None,
+        };
+        self.programmed = now;
+        self.caller.silence_reported = false;
+        self.callee.silence_reported = false;
+    }
+
+    fn forward_rtp(
+        &mut self,
+        now: Tick,
+        side: Side,
+        from: SocketAddr,
+        datagram: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<SocketAddr, DropReason> {
+        let (sender, receiver) = match side {
+            Side::Caller => (&mut self.caller, &mut self.callee),
+            Side::Callee => (&mut self.callee, &mut self.caller),
+        };
+        let accepted = sender.accept_rtp(now, from, datagram)?;
+        if accepted.latched {
+            receiver.stream.source_changed();
+        }
+        if accepted.payload.telephone_event {
+            for (digit, reported) in sender.presses(now, &accepted.packet) {
+                if reported {
+                    self.counters.presses += 1;
+                    self.outputs.push_back(RelayOutput::Dtmf { side, digit });
+                } else {
+                    self.counters.presses_suppressed += 1;
+                }
+            }
+        }
+        let media = receiver.media().ok_or(DropReason::ReceiverNotProgrammed)?;
+        if !media.receives {
+            return Err(DropReason::ReceiverOnHold);
+        }
+        if accepted.payload.there > 127 {
+            return Err(DropReason::ReceiverLacksCodec);
+        }
+        let to = receiver
+            .rtp_destination()
+            .ok_or(DropReason::NoDestination)?;
+        receiver
+            .stream
+            .translate(
+                now,
+                &accepted.packet,
+                accepted.payload.there,
+                accepted.payload.clock_rate,
+            )
+            .write(out);
+        Ok(to)
+    }
+
+    fn report(&mut self, now: Tick, side: Side) {
+        let next = now + self.report_interval();
+        let opened = self.opened;
+        let party = self.party_mut(side);
+        party.next_report = Some(next);
+        if let Some(to) = party.rtcp_destination() {
+            let datagram = party.report(now, opened);
+            self.send_rtcp(side, to, datagram);
+        }
+    }
+
+    fn send_rtcp(&mut self, side: Side, to: SocketAddr, datagram: Vec<u8>) {
+        self.counters.rtcp_sent += 1;
+        self.outputs
+            .push_back(RelayOutput::SendRtcp { side, to, datagram });
+    }
+
+    /// Between half and one and a half of the mean (RFC 3550 §6.2), so that sessions that begin
+    /// together do not report together.
+    fn report_interval(&mut self) -> Duration {
+        let mean_us = REPORT_INTERVAL.as_micros() as u64;
+        Duration::from_micros(mean_us / 2 + u64::from(self.rng.next_u32()) % mean_us)
+    }
+
+    fn silence_due(&self, side: Side) -> Option<Tick> {
+        let party = self.party(side);
+        let sends = party.media()?.sends;
+        let wanted = self.party(side.other()).media()?.receives;
+        if !sends || !wanted || party.silence_reported {
+            return None;
+        }
+        let since = party
+            .last_heard
+            .map_or(self.programmed, |heard| heard.max(self.programmed));
+        Some(since + self.silence)
+    }
+
+    const fn party(&self, side: Side) -> &Party {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Callee => &self.callee,
+        }
+    }
+
+    const fn party_mut(&mut self, side: Side) -> &mut Party {
+        match side {
+            Side::Caller => &mut self.caller,
+            Side::Callee => &mut self.callee,
+        }
+    }
+}

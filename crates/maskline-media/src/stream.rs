@@ -1,0 +1,238 @@
+//! One RTP stream as we send it: its own SSRC, its own sequence numbers and timestamps, without a
+//! jump when what feeds it changes.
+//!
+//! What lives elsewhere: reading and writing packets ([`crate::rtp`]), reports about the stream
+//! ([`crate::rtcp`]).
+
+use std::time::Duration;
+
+use crate::rtcp::SenderInfo;
+use crate::rtp::RtpPacket;
+use crate::tick::Tick;
+
+/// The stream towards one party.
+///
+/// Within one incoming source, sequence numbers and timestamps are shifted by a constant, so that
+/// loss and order stay visible to the receiver. A new source goes on with the next sequence number,
+/// and with the timestamp that the time passed asks for.
+#[derive(Clone, Debug)]
+pub struct OutgoingStream {
+    ssrc: u32,
+    first_sequence: u16,
+    first_timestamp: u32,
+    shift: Option<Shift>,
+    sent: Option<Sent>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shift {
+    incoming_ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    highest_sequence: u16,
+    timestamp: u32,
+    at: Tick,
+    clock_rate: u32,
+    packets: u32,
+    octets: u32,
+}
+
+impl OutgoingStream {
+    /// A stream that begins with these values, which have to be unpredictable (RFC 3550 §5.1).
+    #[must_use]
+    pub const fn new(ssrc: u32, first_sequence: u16, first_timestamp: u32) -> Self {
+        Self {
+            ssrc,
+            first_sequence,
+            first_timestamp,
+            shift: None,
+            sent: None,
+        }
+    }
+
+    /// Our SSRC.
+    #[must_use]
+    pub const fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Whether anything was sent.
+    #[must_use]
+    pub const fn has_sent(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// The next packet comes from another source, even if its SSRC is the same.
+    pub const fn source_changed(&mut self) {
+        self.shift = None;
+    }
+
+    /// The packet as it is to be sent now, with `payload_type` in its place.
+    pub fn translate<'a>(
+        &mut self,
+        now: Tick,
+        packet: &RtpPacket<'a>,
+        payload_type: u8,
+        clock_rate: u32,
+    ) -> RtpPacket<'a> {
+        let shift = match self.shift {
+            Some(shift) if shift.incoming_ssrc == packet.ssrc => shift,
+            Some(_) | None => self.shift_for(now, packet, clock_rate),
+        };
+        self.shift = Some(shift);
+        let translated = RtpPacket {
+            marker: packet.marker,
+            payload_type,
+            sequence: packet.sequence.wrapping_add(shift.sequence),
+            timestamp: packet.timestamp.wrapping_add(shift.timestamp),
+            ssrc: self.ssrc,
+            payload: packet.payload,
+        };
+        self.count(now, &translated, clock_rate);
+        translated
+    }
+
+    /// What a sender report says of this stream (RFC 3550 §6.4.1), `None` before the first packet.
+    ///
+    /// The NTP timestamp counts from `opened`, which that section allows to a sender that does not
+    /// want to show its wall clock.
+    #[must_use]
+    pub fn sender_info(&self, now: Tick, opened: Tick) -> Option<SenderInfo> {
+        self.sent.map(|sent| SenderInfo {
+            ntp_timestamp: ntp(now.since(opened)),
+            rtp_timestamp: sent
+                .timestamp
+                .wrapping_add(clock_ticks(now.since(sent.at), sent.clock_rate)),
+            packets: sent.packets,
+            octets: sent.octets,
+        })
+    }
+
+    fn shift_for(&self, now: Tick, packet: &RtpPacket<'_>, clock_rate: u32) -> Shift {
+        let (sequence, timestamp) =
+            self.sent
+                .map_or((self.first_sequence, self.first_timestamp), |sent| {
+                    let passed = clock_ticks(now.since(sent.at), clock_rate).max(1);
+                    (
+                        sent.highest_sequence.wrapping_add(1),
+                        sent.timestamp.wrapping_add(passed),
+                    )
+                });
+        Shift {
+            incoming_ssrc: packet.ssrc,
+            sequence: sequence.wrapping_sub(packet.sequence),
+            timestamp: timestamp.wrapping_sub(packet.timestamp),
+        }
+    }
+
+    fn count(&mut self, now: Tick, packet: &RtpPacket<'_>, clock_rate: u32) {
+        let sent = self.sent.get_or_insert(Sent {
+            highest_sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            at: now,
+            clock_rate,
+            packets: 0,
+            octets: 0,
+        });
+        if packet.sequence.wrapping_sub(sent.highest_sequence) < 0x8000 {
+            sent.highest_sequence = packet.sequence;
+        }
+        // The repeated timestamp of a telephone-event says nothing about now.
+        if packet
+            .timestamp
+            .wrapping_sub(sent.timestamp)
+            .wrapping_sub(1)
+            < 0x7fff_ffff
+        {
+            sent.timestamp = packet.timestamp;
+            sent.at = now;
+            sent.clock_rate = clock_rate;
+        }
+        sent.packets = sent.packets.wrapping_add(1);
+        sent.octets = sent
+            .octets
+            .wrapping_add(u32::try_from(packet.payload.len()).unwrap_or(u32::MAX));
+    }
+}
+
+/// How many ticks of an RTP clock fit into a time, modulo 2^32.
+#[must_use]
+pub(crate) fn clock_ticks(time: Duration, clock_rate: u32) -> u32 {
+    let ticks = time.as_nanos() * u128::from(clock_rate) / 1_000_000_000;
+    (ticks & u128::from(u32::MAX)) as u32
+}
+
+/// A time as an NTP timestamp: 32 bits of seconds, 32 bits of their fraction.
+#[must_use]
+pub(crate) fn ntp(time: Duration) -> u64 {
+    let fraction = (u64::from(time.subsec_nanos()) << 32) / 1_000_000_000;
+    (time.as_secs() << 32) | fraction
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Tick {
+        Tick::from_start(Duration::from_millis(ms))
+    }
+
+    fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> RtpPacket<'static> {
+        RtpPacket {
+            marker: false,
+            payload_type: 0,
+            sequence,
+            timestamp,
+            ssrc,
+            payload: &[0; 160],
+        }
+    }
+
+    #[test]
+    fn the_first_packet_gets_our_numbers_and_the_next_keep_their_distance() {
+        let mut stream = OutgoingStream::new(77, 65_535, u32::MAX);
+        let first = stream.translate(at(0), &packet(1, 500, 9_000), 8, 8_000);
+        assert_eq!(
+            (
+                first.ssrc,
+                first.sequence,
+                first.timestamp,
+                first.payload_type
+            ),
+            (77, 65_535, u32::MAX, 8)
+        );
+        let skipped_one = stream.translate(at(40), &packet(1, 502, 9_320), 8, 8_000);
+        assert_eq!((skipped_one.sequence, skipped_one.timestamp), (1, 319));
+        let late = stream.translate(at(41), &packet(1, 501, 9_160), 8, 8_000);
+        assert_eq!((late.sequence, late.timestamp), (0, 159));
+    }
+
+    #[test]
+    fn a_new_source_goes_on_where_the_old_one_was() {
+        let mut stream = OutgoingStream::new(77, 10, 1_000);
+        stream.translate(at(0), &packet(1, 500, 9_000), 0, 8_000);
+        stream.translate(at(20), &packet(1, 501, 9_160), 0, 8_000);
+        let other = stream.translate(at(520), &packet(2, 3, 44), 0, 8_000);
+        assert_eq!((other.sequence, other.timestamp), (12, 1_160 + 4_000));
+        stream.source_changed();
+        let same_ssrc = stream.translate(at(520), &packet(2, 900, 4), 0, 8_000);
+        assert_eq!((same_ssrc.sequence, same_ssrc.timestamp), (13, 5_161));
+    }
+
+    #[test]
+    fn the_sender_report_extrapolates_to_now() {
+        let mut stream = OutgoingStream::new(77, 10, 1_000);
+        assert!(stream.sender_info(at(0), at(0)).is_none());
+        stream.translate(at(1_000), &packet(1, 500, 9_000), 0, 8_000);
+        stream.translate(at(1_500), &packet(1, 501, 9_000), 101, 8_000);
+        let info = stream.sender_info(at(3_500), at(1_000)).unwrap();
+        assert_eq!(info.ntp_timestamp, (2 << 32) | (1 << 31));
+        assert_eq!(info.rtp_timestamp, 1_000 + 20_000);
+        assert_eq!((info.packets, info.octets), (2, 320));
+    }
+}
