@@ -1,0 +1,117 @@
+//! The command line as people and scripts use it: the reference file, faults that say where they
+//! are, the demo.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn maskline(folder: &str, arguments: &[&str], configuration: &str) -> Output {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("maskline.toml"), configuration).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_maskline"))
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// A configuration with which `serve` must not start, and what it has to say about it.
+fn assert_refused(folder: &str, configuration: &str, says: &[&str]) {
+    let output = maskline(
+        folder,
+        &["serve", "--config", "maskline.toml"],
+        configuration,
+    );
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{configuration} was accepted");
+    for word in says {
+        assert!(message.contains(word), "{word:?} is missing in: {message}");
+    }
+}
+
+#[test]
+fn the_reference_file_is_itself_a_configuration() {
+    let output = maskline("reference", &["check-config", "--reference"], "");
+    assert!(output.status.success());
+    let reference = String::from_utf8(output.stdout).unwrap();
+    let check = ["check-config", "--config", "maskline.toml"];
+    let output = maskline("reference", &check, &reference);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_fault_names_file_key_and_reason() {
+    assert_refused(
+        "fault-key",
+        "[sip]\nlissten = []\n",
+        &["maskline.toml", "sip", "lissten"],
+    );
+    assert_refused(
+        "fault-value",
+        "[http]\nlisten = \"here\"\n",
+        &["maskline.toml", "listen", "here"],
+    );
+    let ports = "[media]\nports = \"30000-20000\"\n";
+    assert_refused("fault-range", ports, &["maskline.toml", "ports"]);
+    assert_refused("fault-syntax", "[http\n", &["maskline.toml"]);
+}
+
+#[test]
+fn a_port_in_use_is_named_with_its_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let configuration =
+        format!("[http]\nlisten = \"{address}\"\n[sip]\nlisten = [\"udp:127.0.0.1:0\"]\n");
+    assert_refused(
+        "fault-port",
+        &configuration,
+        &["maskline.toml", "listen", &address],
+    );
+}
+
+/// `--json` prints the webhooks of one whole call, a line each, and nothing else.
+#[test]
+fn the_demo_shows_a_whole_call_as_ndjson() {
+    let output = maskline("demo", &["demo", "--json"], "");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let webhooks: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        webhooks.iter().all(|it| it["namespace"] == "VOICE"),
+        "{lines}"
+    );
+    let status = |it: &&Value| it["eventType"] == "CALL_STATUS";
+    let sequence: Vec<u64> = webhooks
+        .iter()
+        .filter(status)
+        .map(|it| it["payload"]["sequence"].as_u64().unwrap())
+        .collect();
+    assert_eq!(
+        sequence,
+        (1..=sequence.len() as u64).collect::<Vec<_>>(),
+        "{lines}"
+    );
+    let last = webhooks.last().unwrap();
+    assert_eq!(last["eventType"], "SESSION_SUMMARY", "{lines}");
+    assert_eq!(last["payload"]["sessionStatus"], "COMPLETED", "{lines}");
+    for leg in ["callA", "callB"] {
+        let quality = &last["payload"]["details"][leg]["callQuality"];
+        assert!(
+            quality["mos"].as_f64().is_some_and(|mos| mos > 3.0),
+            "{leg}: {quality}"
+        );
+    }
+}

@@ -1,0 +1,26 @@
+//! The shipped binary against independent programs: SIPp calls and is called through
+//! `maskline serve`, and a real HTTP server answers the VCA request and records every webhook.
+//!
+//! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
+//! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
+//! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should;
+//! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    clippy::large_futures,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
+mod audio;
+mod bad_input;
+mod calls;
+mod commands;
+mod crash;
+mod masking;
+mod shutdown;
+mod support;

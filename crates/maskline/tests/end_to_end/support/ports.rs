@@ -1,0 +1,71 @@
+//! Ports that no other test of this machine takes.
+//!
+//! Port 0 is no way out here: SIPp, the switch and its configuration all have to know the numbers
+//! beforehand. So each test takes a block of ports, and holds it by listening on its first one.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+const FIRST: u16 = 21_000;
+const BLOCKS: u16 = 100;
+const BLOCK: u16 = 100;
+
+/// A block of ports, held until it is dropped.
+#[derive(Debug)]
+pub struct Ports {
+    _hold: TcpListener,
+    first: u16,
+}
+
+impl Ports {
+    /// Takes a free block. Blocks lie below the range from which the kernel hands out ports.
+    pub fn take() -> Self {
+        let start = u16::try_from(std::process::id() % u32::from(BLOCKS)).unwrap();
+        (0..BLOCKS)
+            .map(|step| FIRST + (start + step) % BLOCKS * BLOCK)
+            .find_map(|first| {
+                let hold = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).ok()?;
+                Some(Self { _hold: hold, first })
+            })
+            .expect("a block of ports is free")
+    }
+
+    /// The switch's HTTP port.
+    pub const fn http(&self) -> u16 {
+        self.first + 1
+    }
+
+    /// The switch's SIP port.
+    pub const fn sip(&self) -> u16 {
+        self.first + 2
+    }
+
+    /// The caller's SIP port.
+    pub const fn caller_sip(&self) -> u16 {
+        self.first + 8
+    }
+
+    /// The callee's SIP port.
+    pub const fn callee_sip(&self) -> u16 {
+        self.first + 9
+    }
+
+    /// A port on which nothing listens.
+    pub const fn nobody(&self) -> u16 {
+        self.first + 3
+    }
+
+    /// The RTP port of the caller.
+    pub const fn caller_media(&self) -> u16 {
+        self.first + 4
+    }
+
+    /// The RTP port of the callee.
+    pub const fn callee_media(&self) -> u16 {
+        self.first + 6
+    }
+
+    /// The switch's range for media.
+    pub fn media(&self) -> String {
+        format!("{}-{}", self.first + 20, self.first + BLOCK - 1)
+    }
+}
