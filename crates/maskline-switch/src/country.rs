@@ -28,7 +28,14 @@ pub fn country_of(number: &Msisdn) -> Option<&'static str> {
         47 => one_of(national, &[("SJ", &["79"])], "NO"),
         61 => one_of(national, AUSTRALIA, "AU"),
         212 => one_of(national, &[("EH", &["5288", "5289"])], "MA"),
-        262 => one_of(national, &[("YT", &["2689", "269", "639", "7093"])], "RE"),
+        262 => one_of(
+            national,
+            &[(
+                "YT",
+                &["2689", "269", "639", "7093", "9398", "9478", "9769"],
+            )],
+            "RE",
+        ),
         358 => one_of(national, &[("AX", &["18"])], "FI"),
         590 => one_of(national, GUADELOUPE, "GP"),
         599 => one_of(national, &[("BQ", &["3", "4", "7"])], "CW"),
@@ -80,25 +87,20 @@ const BRITISH_ISLES: Split = &[
     ),
 ];
 
-/// +61: the exchanges of the Cocos (Keeling) Islands and of Christmas Island. Their mobile numbers
-/// can't be told from those of the mainland.
+/// +61: the exchanges that only the Cocos (Keeling) Islands or only Christmas Island have. Their
+/// mobile numbers can't be told from those of the mainland.
 const AUSTRALIA: Split = &[
     (
         "CC",
         &[
-            "851002", "851031", "851060", "851089", "851118", "851176", "851223", "891010",
-            "891011", "891012", "891029", "891122", "891150", "891179", "891182", "891210",
-            "891264", "891308", "891322", "891368", "891428", "891498", "89162", "891702",
-            "891703", "891723", "891959",
+            "851002", "851031", "851060", "851089", "851118", "851176", "851223", "89162", "891703",
         ],
     ),
     (
         "CX",
         &[
             "851001", "851030", "851059", "851088", "851117", "851146", "851175", "851222",
-            "851235", "891006", "891007", "891008", "891009", "891121", "891149", "891178",
-            "891181", "891209", "891263", "891312", "891326", "891375", "891456", "891497",
-            "89164", "891700", "891701", "891710", "891711", "891712", "891958",
+            "851235", "89164", "891958",
         ],
     ),
 ];
@@ -368,12 +370,31 @@ mod tests {
         country_of(&Msisdn::parse(text).unwrap())
     }
 
-    /// What libphonenumber says, with the two regions that ISO 3166-1 has under Saint Helena.
+    /// Where libphonenumber's answer is not ours, and why.
+    const DEPARTURES: [(&str, &str); 6] = [
+        // The codes 5288 and 5289 are in its pattern for EH, but its MA takes all of +212.
+        ("+2125288", "EH"),
+        ("+2125289", "EH"),
+        // In its pattern for IM, but its GB takes it first.
+        ("+447924", "IM"),
+        // Toll-free and special services: its metadata happens to name them in one country's only.
+        ("+18001", "US"),
+        ("+44980", "GB"),
+        ("+44981", "GB"),
+    ];
+
+    /// What libphonenumber says, but for the departures and for the two regions that ISO 3166-1
+    /// has under Saint Helena.
     fn reference(number: &PhoneNumber) -> Option<String> {
-        let region = PHONE_NUMBER_UTIL.get_region_for_number(number)?;
-        Some(match region.to_string().as_str() {
-            "AC" | "TA" => "SH".to_owned(),
-            other => other.to_owned(),
+        let region = PHONE_NUMBER_UTIL.get_region_for_number(number)?.to_string();
+        let text = e164(number);
+        let departure = DEPARTURES
+            .iter()
+            .find(|(prefix, _)| text.starts_with(prefix));
+        Some(match (departure, region.as_str()) {
+            (Some((_, country)), _) => (*country).to_owned(),
+            (None, "AC" | "TA") => "SH".to_owned(),
+            (None, _) => region,
         })
     }
 

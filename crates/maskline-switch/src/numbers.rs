@@ -177,8 +177,8 @@ fn shortest_subscriber_number(code: u16) -> usize {
         | 855 | 856 | 886 | 962 | 963 | 964 | 965 | 968 | 970 | 971 | 972 | 973 | 974 | 976
         | 977 | 993 => 8,
         27 | 31 | 33 | 34 | 41 | 44 | 56 | 61 | 81 | 84 | 92 | 93 | 94 | 211 | 212 | 218 | 221
-        | 233 | 237 | 240 | 242 | 244 | 245 | 249 | 251 | 255 | 256 | 260 | 261 | 262 | 263
-        | 351 | 375 | 380 | 420 | 590 | 594 | 596 | 966 | 992 | 994 | 995 | 996 | 998 => 9,
+        | 233 | 237 | 240 | 242 | 244 | 245 | 249 | 251 | 255 | 256 | 260 | 261 | 262 | 351
+        | 375 | 380 | 420 | 590 | 594 | 596 | 966 | 992 | 994 | 995 | 996 | 998 => 9,
         1 | 7 | 30 | 52 | 54 | 55 | 58 | 90 | 91 | 225 | 229 | 234 => 10,
         _ => 7,
     }
@@ -505,25 +505,26 @@ mod tests {
     #[test]
     fn the_shortest_lengths_agree_with_libphonenumber() {
         let longer_here = [27, 43, 82, 352];
+        let mut wrong = Vec::new();
         for code in PHONE_NUMBER_UTIL.get_supported_calling_codes() {
             let regions = PHONE_NUMBER_UTIL
                 .get_regions_for_country_calling_code(code)
                 .unwrap();
-            let examples: Vec<PhoneNumber> = regions
-                .filter_map(|region| PHONE_NUMBER_UTIL.get_example_number(region).ok())
-                .collect();
-            if examples.is_empty() {
+            // The codes of no country have no region with an example.
+            if !regions
+                .into_iter()
+                .any(|region| PHONE_NUMBER_UTIL.get_example_number(region).is_ok())
+            {
                 continue;
             }
             let ours = shortest_subscriber_number(u16::try_from(code).unwrap());
-            for example in &examples {
-                let length = get_national_significant_number_owned(example).len();
-                assert!(length >= ours, "+{code}: {length} digits, we say {ours}");
-            }
             let theirs = (2..=12).find(|&length| {
-                let number = PHONE_NUMBER_UTIL
-                    .parse(format!("+{code}{}", "8".repeat(length)), None)
-                    .unwrap();
+                // Made, not parsed: a parser takes a national prefix away or adds an area code.
+                let number = PhoneNumber {
+                    country_code: code,
+                    national_number: "8".repeat(length).parse().unwrap(),
+                    ..PhoneNumber::default()
+                };
                 [PhoneNumberType::FixedLine, PhoneNumberType::Mobile]
                     .iter()
                     .any(|kind| {
@@ -536,10 +537,11 @@ mod tests {
             });
             if longer_here.contains(&code) {
                 assert!(theirs.unwrap() < ours, "+{code} needs no exception");
-            } else {
-                assert_eq!(theirs, Some(ours), "+{code}");
+            } else if theirs != Some(ours) {
+                wrong.push((code, theirs, ours));
             }
         }
+        assert!(wrong.is_empty(), "code, theirs, ours: {wrong:?}");
     }
 
     #[test]
