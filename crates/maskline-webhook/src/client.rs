@@ -1,0 +1,375 @@
+//! One signed POST to a webhook endpoint: kept connections, HTTP/1.1, one deadline from DNS to the
+//! last byte of the answer, bounded reading, no redirect, no proxy.
+//!
+//! What lives elsewhere: which addresses may be asked (`egress`, `connector`), what an answer
+//! means (`action`, `delivery`).
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use hyper::{Method, Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use maskline_events::signing;
+use maskline_store::Endpoint;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::connector::{ConnectFault, Deadlined, GuardedConnector};
+use crate::egress::{EgressPolicy, UrlFault, check_url};
+
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(30);
+/// Most unused connections that are kept to one host.
+const IDLE_PER_HOST: usize = 32;
+/// Most bytes of an answer's head, and of what is read ahead of its body.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Most bytes of a body that are reserved on the word of its Content-Length.
+const RESERVE_BYTES: usize = 16 * 1024;
+
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
+static AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("Maskline/", env!("CARGO_PKG_VERSION")));
+static TRUE: HeaderValue = HeaderValue::from_static("true");
+static WEBHOOK_ID: HeaderName = HeaderName::from_static(signing::HEADER_ID);
+static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(signing::HEADER_TIMESTAMP);
+static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(signing::HEADER_SIGNATURE);
+static WEBHOOK_GAP: HeaderName = HeaderName::from_static(signing::HEADER_GAP);
+
+/// Why a request got no whole answer. Its text holds no secret, number or body.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The stored URL is none that may be asked.
+    #[error("{0}")]
+    Url(#[from] UrlFault),
+    /// The stored `Authorization` value can't be sent.
+    #[error("httpAuthHeader holds characters that a header can't")]
+    AuthHeader,
+    /// The name has only addresses that the policy refuses.
+    #[error("target refused: {0}")]
+    Refused(String),
+    /// No connection.
+    #[error("{0}")]
+    Connect(String),
+    /// No TLS session: the certificate was not accepted, or the handshake failed.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The deadline passed.
+    #[error("no whole answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// The connection was closed or reset before an answer had begun.
+    #[error("the connection was closed before an answer")]
+    Closed,
+    /// The connection ended in the middle of the answer.
+    #[error("the answer was cut off")]
+    CutOff,
+    /// What came back is no HTTP/1.1 answer, or its head is above 64 kB.
+    #[error("the answer is not HTTP")]
+    NotHttp,
+}
+
+impl SendError {
+    /// Whether the connection failed, not what was said over it: the one case in which a call
+    /// action is asked again.
+    #[must_use]
+    pub const fn is_connection_failure(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Closed => true,
+            Self::Url(_)
+            | Self::AuthHeader
+            | Self::Refused(_)
+            | Self::Tls(_)
+            | Self::Timeout(_)
+            | Self::CutOff
+            | Self::NotHttp => false,
+        }
+    }
+}
+
+/// A webhook endpoint, checked and ready to be asked. No `Debug`: it holds secrets.
+pub struct Target {
+    uri: Uri,
+    authorization: Option<HeaderValue>,
+    secrets: Vec<Vec<u8>>,
+}
+
+impl Target {
+    /// Checks an endpoint as it is stored.
+    ///
+    /// # Errors
+    /// [`SendError::Url`] and [`SendError::AuthHeader`].
+    pub fn new(endpoint: Endpoint, policy: &EgressPolicy) -> Result<Self, SendError> {
+        let uri = check_url(&endpoint.url, policy)?;
+        let authorization = endpoint
+            .http_auth_header
+            .map(|text| {
+                let mut value = HeaderValue::from_str(&text).map_err(|_| SendError::AuthHeader)?;
+                value.set_sensitive(true);
+                Ok::<_, SendError>(value)
+            })
+            .transpose()?;
+        Ok(Self {
+            uri,
+            authorization,
+            secrets: endpoint.signing_secrets,
+        })
+    }
+
+    /// Whether both go to the same URL.
+    pub(crate) fn same_url(&self, other: &Self) -> bool {
+        self.uri == other.uri
+    }
+}
+
+/// What is to be sent.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// The `webhook-id`.
+    pub event_id: Uuid,
+    /// The body, JSON.
+    pub body: Bytes,
+    /// Whether an earlier event of the session is not through: `webhook-gap: true`.
+    pub gap: bool,
+    /// The time of the attempt, which is signed.
+    pub unix_seconds: i64,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Retry-After` as it was written.
+    pub retry_after: Option<String>,
+    /// The body, up to the limit that was asked for.
+    pub body: Bytes,
+    /// Whether the body went on beyond the limit; the rest was not read.
+    pub truncated: bool,
+}
+
+/// The HTTP client of everything that goes to a customer's server. Cheap to clone; clones share
+/// connections.
+#[derive(Clone)]
+pub struct EgressClient {
+    http: Client<Deadlined<HttpsConnector<GuardedConnector>>, Full<Bytes>>,
+    policy: EgressPolicy,
+}
+
+impl EgressClient {
+    /// A client that trusts the operating system's root certificates (`SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` name others) and those given in addition.
+    ///
+    /// The system's and not a built-in list: an operator's own authority works as it does for
+    /// every other program, and roots are withdrawn without a new version of this one.
+    ///
+    /// # Errors
+    /// [`SendError::Tls`] if the TLS library can't be set up.
+    pub fn new(
+        policy: EgressPolicy,
+        extra_roots: &[CertificateDer<'static>],
+    ) -> Result<Self, SendError> {
+        let mut roots = RootCertStore::empty();
+        let system = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(system.certs);
+        roots.add_parsable_certificates(extra_roots.iter().cloned());
+        if roots.is_empty() {
+            tracing::warn!(
+                "no root certificates found, so no https webhook can be reached: install \
+                 ca-certificates or set SSL_CERT_FILE"
+            );
+        }
+        let tls = rustls::ClientConfig::builder_with_provider(
+            rustls::crypto::ring::default_provider().into(),
+        )
+        .with_safe_default_protocol_versions()
+        .map_err(|error| SendError::Tls(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(GuardedConnector::new(policy));
+        let http = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(READ_BUFFER_BYTES)
+            .build(Deadlined {
+                inner: connector,
+                deadline: IDLE,
+            });
+        Ok(Self { http, policy })
+    }
+
+    /// What this client may connect to.
+    #[must_use]
+    pub fn policy(&self) -> &EgressPolicy {
+        &self.policy
+    }
+
+    /// Sends one POST and reads at most `limit_bytes` of the answer's body. `deadline` covers all
+    /// of it: DNS, connect, TLS, head and body. A body beyond the limit is not read on: the
+    /// connection is closed.
+    ///
+    /// # Errors
+    /// See [`SendError`]. Every status is an answer, not an error.
+    pub fn post(
+        &self,
+        target: &Target,
+        post: Post,
+        limit_bytes: usize,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Answer, SendError>> + Send + use<> {
+        let request = request(target, post);
+        let http = self.http.clone();
+        async move {
+            let exchange = async {
+                let response = http.request(request).await.map_err(fault)?;
+                read(response, limit_bytes).await
+            };
+            timeout_at(Instant::now() + deadline, Box::pin(exchange))
+                .await
+                .unwrap_or(Err(SendError::Timeout(deadline)))
+        }
+    }
+}
+
+impl fmt::Debug for EgressClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EgressClient")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+fn request(target: &Target, post: Post) -> Request<Full<Bytes>> {
+    let id = post.event_id.hyphenated().to_string();
+    let signatures: Vec<String> = target
+        .secrets
+        .iter()
+        .map(|secret| signing::sign(secret, &id, post.unix_seconds, &post.body))
+        .collect();
+    let mut request = Request::new(Full::new(post.body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = target.uri.clone();
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON.clone());
+    headers.insert(USER_AGENT, AGENT.clone());
+    if let Some(authorization) = &target.authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    insert_text(headers, &WEBHOOK_ID, &id);
+    insert_text(headers, &WEBHOOK_TIMESTAMP, &post.unix_seconds.to_string());
+    if !signatures.is_empty() {
+        insert_text(headers, &WEBHOOK_SIGNATURE, &signatures.join(" "));
+    }
+    if post.gap {
+        headers.insert(WEBHOOK_GAP.clone(), TRUE.clone());
+    }
+    request
+}
+
+/// For texts of our own making, which are ASCII.
+fn insert_text(headers: &mut HeaderMap, name: &HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name.clone(), value);
+    }
+}
+
+async fn read(response: Response<Incoming>, limit_bytes: usize) -> Result<Answer, SendError> {
+    let status = response.status().as_u16();
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    let mut incoming = response.into_body();
+    let mut body = BytesMut::with_capacity(limit_bytes.min(RESERVE_BYTES));
+    let mut truncated = false;
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|_| SendError::CutOff)?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let room = limit_bytes.saturating_sub(body.len());
+        if data.len() > room {
+            body.extend_from_slice(data.get(..room).unwrap_or_default());
+            truncated = true;
+            break;
+        }
+        body.extend_from_slice(&data);
+    }
+    Ok(Answer {
+        status,
+        retry_after,
+        body: body.freeze(),
+        truncated,
+    })
+}
+
+/// Finds out what a failed request means from the chain of its causes.
+fn fault(error: legacy::Error) -> SendError {
+    let connecting = error.is_connect();
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+    let mut kind = None;
+    while let Some(current) = cause {
+        if let Some(fault) = current.downcast_ref::<ConnectFault>() {
+            return match fault {
+                ConnectFault::Url(fault) => SendError::Url(*fault),
+                ConnectFault::Refused(reason) => {
+                    SendError::Refused(format!("the name resolves to a {reason} address only"))
+                }
+                ConnectFault::Unresolved | ConnectFault::Io(_) => {
+                    SendError::Connect(fault.to_string())
+                }
+            };
+        }
+        if let Some(tls) = rustls_error(current) {
+            return SendError::Tls(tls.to_string());
+        }
+        if let Some(hyper) = current.downcast_ref::<hyper::Error>() {
+            if hyper.is_parse() {
+                return SendError::NotHttp;
+            }
+            if hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed() {
+                return SendError::Closed;
+            }
+        }
+        if let Some(io) = current.downcast_ref::<io::Error>() {
+            kind = Some(io.kind());
+        }
+        cause = current.source();
+    }
+    match kind {
+        Some(kind) if connecting => SendError::Connect(format!("no connection: {kind}")),
+        None if connecting => SendError::Connect("no connection".to_owned()),
+        Some(_) | None => SendError::Closed,
+    }
+}
+
+/// An `io::Error` hides the error that it wraps from `source`.
+fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
+    }
+    let mut inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    loop {
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        inner = inner.downcast_ref::<io::Error>()?.get_ref()?;
+    }
+}

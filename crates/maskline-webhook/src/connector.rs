@@ -1,0 +1,236 @@
+//! Connections to webhook endpoints: resolves the name itself and connects only to an address that
+//! the policy allows, so that no answer of DNS reaches into the operator's network. Knows no
+//! proxy.
+//!
+//! What lives elsewhere: TLS on top, kept connections and the deadline (`client`).
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tower_service::Service;
+
+use crate::address::{self, Host, Refused};
+use crate::egress::{self, EgressPolicy, UrlFault};
+
+/// Most addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 8;
+/// How long one address is tried alone before the next one joins (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Most names that are resolved at once: each takes a thread while the resolver waits.
+const MAX_LOOKUPS: usize = 64;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectFault {
+    #[error(transparent)]
+    Url(#[from] UrlFault),
+    #[error(
+        "the name resolves to a {0} address only, which is refused unless the operator allows it"
+    )]
+    Refused(Refused),
+    #[error("the name does not resolve")]
+    Unresolved,
+    #[error("no connection: {}", .0.kind())]
+    Io(io::Error),
+}
+
+/// A connector that asks the policy about the address that it connects to.
+#[derive(Clone)]
+pub(crate) struct GuardedConnector {
+    policy: EgressPolicy,
+    lookups: Arc<Semaphore>,
+}
+
+impl GuardedConnector {
+    pub(crate) fn new(policy: EgressPolicy) -> Self {
+        Self {
+            policy,
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+        }
+    }
+
+    async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, ConnectFault> {
+        let port = egress::port(&uri)?;
+        let candidates = match egress::target_host(&uri, &self.policy)? {
+            Host::Address(address) => vec![address],
+            Host::Name(name) => self.resolve(name, port).await?,
+        };
+        let allowed = allowed(candidates, port, &self.policy)?;
+        first_to_answer(allowed).await.map(TokioIo::new)
+    }
+
+    async fn resolve(&self, name: String, port: u16) -> Result<Vec<IpAddr>, ConnectFault> {
+        let permit = Arc::clone(&self.lookups).acquire_owned().await;
+        // A lookup runs on to its end on its thread although nobody waits for it any more, so the
+        // permit goes with it.
+        let lookup = tokio::spawn(async move {
+            let found = lookup_host((name, port)).await;
+            drop(permit);
+            found.map(|addresses| addresses.map(|address| address.ip()).collect())
+        });
+        match lookup.await {
+            Ok(Ok(addresses)) => Ok(addresses),
+            Ok(Err(_)) | Err(_) => Err(ConnectFault::Unresolved),
+        }
+    }
+}
+
+/// Of a name's addresses those that may be connected to.
+fn allowed(
+    candidates: Vec<IpAddr>,
+    port: u16,
+    policy: &EgressPolicy,
+) -> Result<Vec<SocketAddr>, ConnectFault> {
+    let mut why = ConnectFault::Unresolved;
+    let mut allowed = Vec::new();
+    for address in candidates {
+        match address::refusal(address) {
+            Some(reason) if !policy.allow_private_targets => why = ConnectFault::Refused(reason),
+            Some(_) | None => allowed.push(SocketAddr::new(address, port)),
+        }
+    }
+    allowed.truncate(MAX_ADDRESSES);
+    if allowed.is_empty() {
+        Err(why)
+    } else {
+        Ok(allowed)
+    }
+}
+
+/// Tries the addresses in the resolver's order, the next one when the last has failed or takes
+/// long, and keeps the first connection.
+async fn first_to_answer(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectFault> {
+    let mut waiting = addresses.into_iter();
+    let mut running = JoinSet::new();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        if let Some(address) = waiting.next() {
+            running.spawn(TcpStream::connect(address));
+        } else if running.is_empty() {
+            return Err(ConnectFault::Io(last));
+        }
+        tokio::select! {
+            Some(finished) = running.join_next() => match finished {
+                Ok(Ok(stream)) => {
+                    // A request is one small write: waiting for more only adds delay.
+                    stream.set_nodelay(true).map_err(ConnectFault::Io)?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => {}
+            },
+            () = sleep(STAGGER), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+impl Service<Uri> for GuardedConnector {
+    type Response = TokioIo<TcpStream>;
+    type Error = ConnectFault;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectFault>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectFault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(self.clone().connect(uri))
+    }
+}
+
+/// A connector with a deadline of its own: the pool goes on with a connect whose request was
+/// served by another connection, and nothing else would end it.
+#[derive(Clone)]
+pub(crate) struct Deadlined<C> {
+    pub(crate) inner: C,
+    pub(crate) deadline: Duration,
+}
+
+impl<C> Service<Uri> for Deadlined<C>
+where
+    C: Service<Uri>,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.inner.call(uri);
+        let deadline = self.deadline;
+        Box::pin(async move {
+            match tokio::time::timeout(deadline, connecting).await {
+                Ok(connected) => connected.map_err(Into::into),
+                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for GuardedConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedConnector")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn of_a_name_s_addresses_only_public_ones_are_connected_to() {
+        let strict = EgressPolicy::default();
+        let mixed = addresses(&["10.0.0.1", "8.8.8.8", "::1", "2606:4700::1"]);
+        let public = addresses(&["8.8.8.8", "2606:4700::1"]);
+        let expected: Vec<_> = public.iter().map(|ip| SocketAddr::new(*ip, 443)).collect();
+        assert_eq!(allowed(mixed.clone(), 443, &strict).unwrap(), expected);
+        let open = EgressPolicy {
+            allow_private_targets: true,
+        };
+        assert_eq!(allowed(mixed, 443, &open).unwrap().len(), 4);
+        let private = allowed(addresses(&["169.254.169.254"]), 80, &strict);
+        assert!(matches!(
+            private,
+            Err(ConnectFault::Refused(Refused::LinkLocal))
+        ));
+        let none = allowed(Vec::new(), 80, &strict);
+        assert!(matches!(none, Err(ConnectFault::Unresolved)));
+    }
+
+    #[tokio::test]
+    async fn a_dead_address_is_passed_over_for_one_that_answers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let alive = listener.local_addr().unwrap();
+        let dead = {
+            let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            closed.local_addr().unwrap()
+        };
+        let stream = first_to_answer(vec![dead, alive]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), alive);
+        assert!(first_to_answer(vec![dead]).await.is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! One attempt at one event: find the endpoint, send, and say what the answer means.
+//!
+//! What lives elsewhere: sending (`client`), what follows from the result (`lanes`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use maskline_store::{EventRow, Store, StoreError};
+use tokio::time::timeout;
+
+use super::{ANSWER_BYTES, AttemptResult, schedule};
+use crate::client::{Answer, EgressClient, Post, SendError, Target};
+use crate::clock;
+use crate::endpoints::Endpoints;
+
+/// What every attempt needs.
+pub(super) struct Sender {
+    pub(super) client: EgressClient,
+    pub(super) endpoints: Arc<Endpoints>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) deadline: Duration,
+}
+
+/// An event's text as bytes without a copy of it.
+struct Body(Arc<EventRow>);
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        self.0.body.as_bytes()
+    }
+}
+
+impl Sender {
+    pub(super) async fn attempt(&self, event: Arc<EventRow>, gap: bool) -> AttemptResult {
+        let lookup =
+            self.endpoints
+                .lookup(&event.sub_account_id, event.webhook_type, clock::wall());
+        let target = match timeout(self.deadline, lookup).await {
+            Ok(Ok(Some(Ok(target)))) => target,
+            Ok(Ok(Some(Err(error)))) => return unanswered(&error),
+            Ok(Ok(None)) => return AttemptResult::NoEndpoint,
+            Ok(Err(_)) | Err(_) => return AttemptResult::Postponed,
+        };
+        let post = Post {
+            event_id: event.event_id,
+            body: Bytes::from_owner(Body(Arc::clone(&event))),
+            gap,
+            unix_seconds: clock::wall().unix_ms().div_euclid(1_000),
+        };
+        let sent = self
+            .client
+            .post(&target, post, ANSWER_BYTES, self.deadline)
+            .await;
+        // A 2xx whose body stalls or is cut off is no acknowledgement: the deadline covers the body,
+        // and who stops in the middle may not have kept the event. A repeat does no harm.
+        match sent {
+            Ok(answer) if answer.status == 410 => self.gone(&event, &target).await,
+            Ok(answer) => answered(&answer),
+            Err(error) => unanswered(&error),
+        }
+    }
+
+    /// 410 disables the webhook that was asked, not one that was set meanwhile.
+    async fn gone(&self, event: &EventRow, asked: &Target) -> AttemptResult {
+        let (owner, kind) = (&event.sub_account_id, event.webhook_type);
+        self.endpoints.changed(owner, kind);
+        let now = self.endpoints.lookup(owner, kind, clock::wall()).await;
+        let disabled = match now {
+            Ok(Some(Ok(target))) if target.same_url(asked) => {
+                self.store.disable_webhook(owner, kind).await
+            }
+            Ok(Some(Ok(_) | Err(_))) => {
+                return AttemptResult::Failed {
+                    status: Some(410),
+                    error: "410 from a webhook that was replaced meanwhile".to_owned(),
+                    retry_after: None,
+                };
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.endpoints.changed(owner, kind);
+        match disabled {
+            Ok(()) | Err(StoreError::NotFound { .. }) => AttemptResult::Gone,
+            Err(_) => AttemptResult::Failed {
+                status: Some(410),
+                error: "410, but the store could not disable the webhook".to_owned(),
+                retry_after: None,
+            },
+        }
+    }
+}
+
+fn answered(answer: &Answer) -> AttemptResult {
+    let status = answer.status;
+    if (200..300).contains(&status) {
+        return AttemptResult::Delivered { status };
+    }
+    let asks_to_wait = status == 429 || status == 503;
+    let retry_after = answer
+        .retry_after
+        .as_deref()
+        .filter(|_| asks_to_wait)
+        .and_then(|text| schedule::retry_after(text, clock::wall()));
+    let error = if (300..400).contains(&status) {
+        format!("the receiver answered {status}; redirects are not followed")
+    } else {
+        format!("the receiver answered {status}")
+    };
+    AttemptResult::Failed {
+        status: Some(status),
+        error,
+        retry_after,
+    }
+}
+
+fn unanswered(error: &SendError) -> AttemptResult {
+    AttemptResult::Failed {
+        status: None,
+        error: error.to_string(),
+        retry_after: None,
+    }
+}

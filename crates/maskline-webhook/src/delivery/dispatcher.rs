@@ -1,0 +1,356 @@
+//! The shell of deliveries: one task that feeds the lanes and carries out their orders.
+//!
+//! What decides is in `lanes`, `intake` and `turns`; what one attempt does is in `attempt`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use maskline_events::WebhookType;
+use maskline_store::{CommittedEvents, EventRow, Outcome, Store, StoreError};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use super::attempt::Sender;
+use super::lanes::{Action, Input, Lanes};
+use super::recording::{self, Recording};
+use super::turns::EventKey;
+use super::{
+    AttemptReport, AttemptResult, DeliveryConfig, DeliveryCounters, DeliveryObserver, schedule,
+};
+use crate::client::EgressClient;
+use crate::clock::Clock;
+use crate::endpoints::Endpoints;
+
+/// Batches of committed events between the journal and the lanes; what is beyond is read from the
+/// store.
+const INTAKE: usize = 4_096;
+/// How many batches are taken at once.
+const GULP: usize = 64;
+/// How long running attempts, and then outcomes, are waited for after a drain's deadline.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Delivers events until it is dropped. Made once, shared by reference.
+///
+/// Dropping it is as good as a crash: what is under way is cut off, and a new dispatcher on the
+/// same store goes on.
+pub struct Dispatcher {
+    intake: mpsc::Sender<Vec<EventRow>>,
+    missed: Arc<AtomicBool>,
+    control: mpsc::Sender<Control>,
+    counters: Arc<DeliveryCounters>,
+    endpoints: Arc<Endpoints>,
+    task: AbortHandle,
+}
+
+/// What a drain left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Events in memory that are not settled. They, and all that never got into memory, are in
+    /// the store.
+    pub unsettled: usize,
+    /// Outcomes that the store did not take: those events are sent once more after a restart.
+    pub unrecorded: usize,
+}
+
+struct Control {
+    ends: Instant,
+    done: oneshot::Sender<Drained>,
+}
+
+impl Dispatcher {
+    /// Starts delivering: first what the store holds from earlier, and whatever is committed from
+    /// now on. Call within a runtime, before the first event is committed.
+    #[must_use]
+    pub fn start(
+        store: Arc<dyn Store>,
+        client: EgressClient,
+        config: DeliveryConfig,
+        observer: Option<Arc<dyn DeliveryObserver>>,
+    ) -> Self {
+        let (intake, intake_end) = mpsc::channel(INTAKE);
+        let (control, control_end) = mpsc::channel(1);
+        let missed = Arc::new(AtomicBool::new(false));
+        let counters = Arc::new(DeliveryCounters::default());
+        let endpoints = Arc::new(Endpoints::new(
+            Arc::clone(&store),
+            *client.policy(),
+            config.endpoint_ttl,
+        ));
+        let shell = Shell {
+            lanes: Lanes::new(&config),
+            sender: Arc::new(Sender {
+                client,
+                endpoints: Arc::clone(&endpoints),
+                store: Arc::clone(&store),
+                deadline: config.attempt_deadline,
+            }),
+            store,
+            page: config.page.max(1),
+            clock: Clock::start(),
+            random: ChaCha8Rng::try_from_os_rng().unwrap_or_else(|_| ChaCha8Rng::seed_from_u64(0)),
+            jobs: JoinSet::new(),
+            running: HashMap::new(),
+            recording: Recording::default(),
+            counters: Arc::clone(&counters),
+            observer,
+            missed: Arc::clone(&missed),
+        };
+        let task = tokio::spawn(shell.run(intake_end, control_end)).abort_handle();
+        Self {
+            intake,
+            missed,
+            control,
+            counters,
+            endpoints,
+            task,
+        }
+    }
+
+    /// Says that a webhook was set, deleted, or its secret rotated, so that the next attempt uses
+    /// the new one.
+    pub fn endpoint_changed(&self, sub_account_id: &str, webhook_type: WebhookType) {
+        self.endpoints.changed(sub_account_id, webhook_type);
+    }
+
+    /// The cache of endpoints, to be shared with a
+    /// [`CallActionClient`](crate::action::CallActionClient).
+    #[must_use]
+    pub fn endpoints(&self) -> Arc<Endpoints> {
+        Arc::clone(&self.endpoints)
+    }
+
+    /// Counts and levels.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<DeliveryCounters> {
+        &self.counters
+    }
+
+    /// Delivers what can be delivered now, and ends. Ends early when all that is left waits for a
+    /// retry. From `deadline` on no attempt is started; those that run, and the outcomes on their
+    /// way to the store, get two more seconds. Everything else stays in the store.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        let (done, drained) = oneshot::channel();
+        let ends = Instant::now() + deadline;
+        if self.control.send(Control { ends, done }).await.is_err() {
+            return Drained::default();
+        }
+        drained.await.unwrap_or_default()
+    }
+}
+
+impl CommittedEvents for Dispatcher {
+    fn committed(&self, events: Vec<EventRow>) {
+        if !events.is_empty() && self.intake.try_send(events).is_err() {
+            self.missed.store(true, Ordering::Release);
+            self.counters.missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a task of the shell is for, should it die without an answer.
+enum Job {
+    Attempt(EventKey),
+    Scan,
+    Load(Uuid),
+    Record(Vec<Uuid>),
+}
+
+type Rows = Result<Vec<(EventRow, Outcome)>, StoreError>;
+
+enum Done {
+    Attempt(EventKey, AttemptResult),
+    Scan(Rows),
+    Load(Uuid, Rows),
+    Record,
+}
+
+struct Shell {
+    lanes: Lanes,
+    sender: Arc<Sender>,
+    store: Arc<dyn Store>,
+    page: u32,
+    clock: Clock,
+    random: ChaCha8Rng,
+    jobs: JoinSet<Done>,
+    running: HashMap<Id, Job>,
+    recording: Recording,
+    counters: Arc<DeliveryCounters>,
+    observer: Option<Arc<dyn DeliveryObserver>>,
+    missed: Arc<AtomicBool>,
+}
+
+impl Shell {
+    async fn run(
+        mut self,
+        mut intake: mpsc::Receiver<Vec<EventRow>>,
+        mut control: mpsc::Receiver<Control>,
+    ) {
+        let mut draining: Option<Control> = None;
+        let mut stopped = false;
+        let mut batches = Vec::with_capacity(GULP);
+        loop {
+            self.carry_out();
+            if draining.is_some() && intake.is_empty() && self.lanes.is_quiet() {
+                break;
+            }
+            let next = self.lanes.deadline().map(|at| self.clock.instant_of(at));
+            let ends = draining.as_ref().map(|control| control.ends);
+            tokio::select! {
+                count = intake.recv_many(&mut batches, GULP) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for batch in batches.drain(..) {
+                        self.handle(Input::Committed(batch));
+                    }
+                    if self.missed.swap(false, Ordering::AcqRel) {
+                        self.handle(Input::Missed);
+                    }
+                }
+                Some(ended) = self.jobs.join_next_with_id() => self.ended(ended),
+                Some(command) = control.recv(), if draining.is_none() => {
+                    self.handle(Input::Drain);
+                    draining = Some(command);
+                }
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    self.handle(Input::Elapsed);
+                }
+                () = sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => {
+                    if stopped {
+                        break;
+                    }
+                    stopped = true;
+                    self.handle(Input::Stop);
+                    if let Some(control) = &mut draining {
+                        control.ends += GRACE;
+                    }
+                }
+            }
+        }
+        let levels = self.lanes.levels();
+        if let Some(control) = draining {
+            // Nobody waits for the answer if the caller has given up.
+            let _ = control.done.send(Drained {
+                unsettled: levels.events,
+                unrecorded: levels.unrecorded,
+            });
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.lanes.handle(self.clock.now(), input);
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.lanes.poll() {
+            match action {
+                Action::Attempt { key, event, gap } => {
+                    let sender = Arc::clone(&self.sender);
+                    self.spawn(Job::Attempt(key), async move {
+                        Done::Attempt(key, sender.attempt(event, gap).await)
+                    });
+                }
+                Action::Record {
+                    event,
+                    outcome,
+                    attempt_gap,
+                } => self.record(&event, outcome, attempt_gap),
+                Action::Scan { after } => {
+                    let (store, page) = (Arc::clone(&self.store), self.page);
+                    self.spawn(Job::Scan, async move {
+                        Done::Scan(store.unsettled(after, page).await)
+                    });
+                }
+                Action::Load { session } => {
+                    let store = Arc::clone(&self.store);
+                    self.spawn(Job::Load(session), async move {
+                        Done::Load(session, store.session_events(session).await)
+                    });
+                }
+            }
+        }
+        if let Some((sessions, outcomes)) = self.recording.group() {
+            let store = Arc::clone(&self.store);
+            self.spawn(Job::Record(sessions), async move {
+                recording::write(store, outcomes).await;
+                Done::Record
+            });
+        }
+        self.counters.level(&self.lanes.levels(), self.clock.now());
+    }
+
+    fn record(&mut self, event: &EventRow, outcome: Outcome, attempt_gap: Option<bool>) {
+        if let Some(gap) = attempt_gap {
+            self.counters.attempted(&outcome);
+            if let Some(observer) = &self.observer {
+                let outcome = outcome.clone();
+                observer.attempted(event, &AttemptReport { outcome, gap });
+            }
+        }
+        self.recording.push(event.session_id, outcome);
+    }
+
+    fn spawn(&mut self, job: Job, task: impl Future<Output = Done> + Send + 'static) {
+        let id = self.jobs.spawn(task).id();
+        self.running.insert(id, job);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Done), JoinError>) {
+        let (id, done) = match ended {
+            Ok((id, done)) => (id, Some(done)),
+            Err(error) => (error.id(), None),
+        };
+        let Some(job) = self.running.remove(&id) else {
+            return;
+        };
+        let input = match (job, done) {
+            (_, Some(Done::Attempt(key, result))) => self.attempted(key, result),
+            (Job::Attempt(key), _) => self.attempted(
+                key,
+                AttemptResult::Failed {
+                    status: None,
+                    error: "the attempt ended without a result".to_owned(),
+                    retry_after: None,
+                },
+            ),
+            (_, Some(Done::Scan(Ok(rows)))) => Input::Scanned(rows),
+            (_, Some(Done::Scan(Err(error)))) => {
+                tracing::warn!(%error, "undelivered events can't be read, trying again");
+                Input::ScanFailed
+            }
+            (Job::Scan, _) => Input::ScanFailed,
+            (_, Some(Done::Load(session, Ok(rows)))) => Input::Loaded(session, rows),
+            (_, Some(Done::Load(session, Err(error)))) => {
+                tracing::warn!(%error, %session, "a session's events can't be read, trying again");
+                Input::LoadFailed(session)
+            }
+            (Job::Load(session), _) => Input::LoadFailed(session),
+            (Job::Record(sessions), _) => {
+                self.recording.written();
+                Input::Recorded(sessions)
+            }
+        };
+        self.handle(input);
+    }
+
+    fn attempted(&mut self, key: EventKey, result: AttemptResult) -> Input {
+        let bound = schedule::JITTER_PERMILLE;
+        Input::Attempted {
+            key,
+            result,
+            jitter_permille: self.random.random_range(-bound..=bound),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The lanes in a random world: failing receivers, a bounded memory, lost notices, crashes. What
+//! has to hold at each step is checked at each step; a failure names its seed.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::time::Duration;
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+const SESSIONS: u128 = 12;
+
+struct World {
+    seed: u64,
+    random: ChaCha8Rng,
+    config: DeliveryConfig,
+    now: Timestamp,
+    lanes: Lanes,
+    /// The store.
+    rows: BTreeMap<(Uuid, u64), (EventRow, Outcome)>,
+    /// Per session the next ordinal and whether it is over.
+    calls: BTreeMap<Uuid, (u64, bool)>,
+    running: Vec<(EventKey, Arc<EventRow>)>,
+    outcomes: Vec<(EventKey, Outcome)>,
+    /// A page that was read, and a session that was, on their way.
+    page: Option<Vec<(EventRow, Outcome)>>,
+    loads: Vec<(Uuid, Vec<(EventRow, Outcome)>)>,
+    received: BTreeSet<(Uuid, u64)>,
+    /// Parked as far as the lanes know, recorded or not.
+    parked: BTreeSet<(Uuid, u64)>,
+    sent: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let config = DeliveryConfig {
+            schedule: Schedule {
+                delays: vec![Duration::from_secs(3); 1_000],
+                order_deadline: Duration::from_secs(20),
+                ..Schedule::default()
+            },
+            per_endpoint: 6,
+            in_all: 6,
+            events_in_memory: 10,
+            unrecorded: 8,
+            page: 4,
+            ..DeliveryConfig::default()
+        };
+        Self {
+            seed,
+            random: ChaCha8Rng::seed_from_u64(seed),
+            now: Timestamp::from_unix_ms(1_767_694_639_000),
+            lanes: Lanes::new(&config),
+            config,
+            rows: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            running: Vec::new(),
+            outcomes: Vec::new(),
+            page: None,
+            loads: Vec::new(),
+            received: BTreeSet::new(),
+            parked: BTreeSet::new(),
+            sent: 0,
+        }
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.random.random_range(0..100) < percent
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.lanes.handle(self.now, input);
+        while let Some(action) = self.lanes.poll() {
+            match action {
+                Action::Attempt { key, event, gap } => self.check_start(key, event, gap),
+                Action::Record { event, outcome, .. } => {
+                    let key = (event.session_id, event.ordinal);
+                    if outcome.state == DeliveryState::Parked {
+                        self.parked.insert(key);
+                    } else if outcome.state.is_final() {
+                        self.parked.remove(&key);
+                    }
+                    let key = EventKey {
+                        session: key.0,
+                        ordinal: key.1,
+                    };
+                    self.outcomes.push((key, outcome));
+                }
+                Action::Scan { after } => {
+                    let page = self
+                        .rows
+                        .iter()
+                        .filter(|(key, (_, outcome))| {
+                            after.is_none_or(|after| **key > after) && !outcome.state.is_final()
+                        })
+                        .take(self.config.page as usize)
+                        .map(|(_, found)| found.clone())
+                        .collect();
+                    assert!(self.page.replace(page).is_none(), "one page at a time");
+                }
+                Action::Load { session } => {
+                    let rows = self
+                        .rows
+                        .range((session, 0)..=(session, u64::MAX))
+                        .map(|(_, found)| found.clone())
+                        .collect();
+                    self.loads.push((session, rows));
+                }
+            }
+        }
+        let levels = self.lanes.levels();
+        assert!(levels.events <= 10, "seed {}: {levels:?}", self.seed);
+        assert!(levels.in_flight <= 6, "seed {}: {levels:?}", self.seed);
+        // Beyond the bound only what was running when it was reached, and what was parked.
+        assert!(levels.unrecorded <= 8 + 6 + 10, "seed {}", self.seed);
+    }
+
+    fn check_start(&mut self, key: EventKey, event: Arc<EventRow>, gap: bool) {
+        let seed = self.seed;
+        self.sent += 1;
+        assert!(
+            self.running.iter().all(|(other, _)| *other != key),
+            "seed {seed}: {key:?} runs already"
+        );
+        let earlier = self
+            .rows
+            .range((key.session, 0)..(key.session, key.ordinal));
+        let mut any_parked = false;
+        for (other, (row, _)) in earlier {
+            let parked = self.parked.contains(other);
+            any_parked |= parked;
+            if row.webhook_type == event.webhook_type {
+                assert!(
+                    parked || self.received.contains(other),
+                    "seed {seed}: {key:?} overtakes {other:?}"
+                );
+            }
+            if event.webhook_type == WebhookType::Vss && !parked {
+                let waited = self.now.unix_ms() - event.at.unix_ms() >= 20_000;
+                assert!(
+                    waited || self.received.contains(other),
+                    "seed {seed}: the summary {key:?} overtakes {other:?}"
+                );
+            }
+        }
+        assert_eq!(gap, any_parked, "seed {seed}: gap of {key:?}");
+        let lane = |other: &EventKey, row: &EventRow| {
+            other.session == key.session
+                && row.webhook_type == event.webhook_type
+                && !self.parked.contains(&(other.session, other.ordinal))
+        };
+        let own_parked = self.parked.contains(&(key.session, key.ordinal));
+        let beside = self.running.iter().filter(|(other, row)| lane(other, row));
+        assert!(
+            own_parked || beside.count() == 0,
+            "seed {seed}: two of a lane at once"
+        );
+        self.running.push((key, event));
+    }
+
+    fn commit(&mut self) {
+        let id = Uuid::from_u128(self.random.random_range(1..=SESSIONS));
+        let (ordinal, over) = *self.calls.entry(id).or_insert((1, false));
+        if over {
+            return;
+        }
+        let mut rows = Vec::new();
+        let count = self.random.random_range(1..=3);
+        let ends = self.chance(10);
+        for n in 0..count {
+            let last = ends && n == count - 1;
+            let row = EventRow {
+                event_id: Uuid::from_u128(id.as_u128() << 32 | u128::from(ordinal + n)),
+                session_id: id,
+                sub_account_id: format!("sub{}", id.as_u128() % 3),
+                ordinal: ordinal + n,
+                webhook_type: if last {
+                    WebhookType::Vss
+                } else {
+                    WebhookType::Vcs
+                },
+                at: self.now,
+                body: String::new(),
+            };
+            let outcome = Outcome {
+                event_id: row.event_id,
+                state: DeliveryState::Pending,
+                attempts: 0,
+                next_attempt_at: None,
+                status: None,
+                error: None,
+                at: self.now,
+            };
+            self.rows.insert((id, row.ordinal), (row.clone(), outcome));
+            rows.push(row);
+        }
+        self.calls.insert(id, (ordinal + count, ends));
+        if self.chance(85) {
+            self.handle(Input::Committed(rows));
+        } else {
+            self.handle(Input::Missed);
+        }
+    }
+
+    fn finish_one(&mut self, well: bool) {
+        if self.running.is_empty() {
+            return;
+        }
+        let index = self.random.random_range(0..self.running.len());
+        let (key, event) = self.running.swap_remove(index);
+        let draw = if well {
+            0
+        } else {
+            self.random.random_range(0..100)
+        };
+        let failed = || AttemptResult::Failed {
+            status: None,
+            error: String::new(),
+            retry_after: None,
+        };
+        let result = match draw {
+            0..50 => {
+                self.received.insert((event.session_id, event.ordinal));
+                AttemptResult::Delivered { status: 200 }
+            }
+            // The receiver has it, but we don't know.
+            50..55 => {
+                self.received.insert((event.session_id, event.ordinal));
+                failed()
+            }
+            55..60 => AttemptResult::Postponed,
+            _ => failed(),
+        };
+        let jitter_permille = self.random.random_range(-100..=100);
+        self.handle(Input::Attempted {
+            key,
+            result,
+            jitter_permille,
+        });
+    }
+
+    fn record(&mut self) {
+        let count = self.random.random_range(0..=self.outcomes.len());
+        let mut sessions = Vec::new();
+        for (key, outcome) in self.outcomes.drain(..count) {
+            let found = self.rows.get_mut(&(key.session, key.ordinal)).unwrap();
+            found.1 = outcome;
+            sessions.push(key.session);
+        }
+        self.handle(Input::Recorded(sessions));
+    }
+
+    fn read(&mut self) {
+        if let Some(page) = self.page.take() {
+            if self.chance(90) {
+                self.handle(Input::Scanned(page));
+            } else {
+                self.handle(Input::ScanFailed);
+            }
+        }
+        if !self.loads.is_empty() {
+            let (id, rows) = self.loads.swap_remove(0);
+            if self.chance(90) {
+                self.handle(Input::Loaded(id, rows));
+            } else {
+                self.handle(Input::LoadFailed(id));
+            }
+        }
+    }
+
+    fn crash(&mut self) {
+        self.lanes = Lanes::new(&self.config);
+        self.running.clear();
+        self.outcomes.clear();
+        self.page = None;
+        self.loads.clear();
+        let parked = |(_, outcome): &(EventRow, Outcome)| outcome.state == DeliveryState::Parked;
+        self.parked = self
+            .rows
+            .iter()
+            .filter(|(_, found)| parked(found))
+            .map(|(key, _)| *key)
+            .collect();
+        self.handle(Input::Elapsed);
+    }
+
+    fn step(&mut self) {
+        match self.random.random_range(0..1_000) {
+            0..200 => self.commit(),
+            200..600 => self.finish_one(false),
+            600..750 => self.record(),
+            750..850 => self.read(),
+            850..995 => {
+                self.now = self.now.plus_ms(self.random.random_range(0..2_000));
+                self.handle(Input::Elapsed);
+            }
+            _ => self.crash(),
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..20_000 {
+            if self.rows.values().all(|(_, o)| o.state.is_final()) {
+                return;
+            }
+            self.finish_one(true);
+            self.record();
+            self.read();
+            self.now = self.now.plus_ms(500);
+            self.handle(Input::Elapsed);
+        }
+        panic!("seed {}: something is never delivered", self.seed);
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_overtaken_in_a_random_world() {
+    let mut sent = 0;
+    for seed in 0..300 {
+        let mut world = World::new(seed);
+        world.handle(Input::Elapsed);
+        for _ in 0..1_500 {
+            world.step();
+        }
+        world.settle();
+        for key in world.rows.keys() {
+            assert!(world.received.contains(key), "seed {seed}: {key:?} is lost");
+        }
+        let levels = world.lanes.levels();
+        assert_eq!((levels.events, levels.lanes), (0, 0), "seed {seed}");
+        sent += world.sent;
+    }
+    assert!(sent > 20_000, "the world was too quiet: {sent}");
+}

@@ -1,0 +1,430 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
+
+use super::*;
+
+const START: Timestamp = Timestamp::from_unix_ms(1_767_694_639_000);
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+
+/// The lanes with a store that is empty unless told otherwise, and that takes every outcome.
+struct Script {
+    lanes: Lanes,
+    now: Timestamp,
+    outcomes: Vec<(u64, Outcome)>,
+    loads: Vec<Uuid>,
+    scans: Vec<Option<(Uuid, u64)>>,
+    recording: bool,
+}
+
+fn session(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn row(n: u128, ordinal: u64, kind: WebhookType) -> EventRow {
+    EventRow {
+        event_id: Uuid::from_u128(n << 32 | u128::from(ordinal)),
+        session_id: session(n),
+        sub_account_id: "shop".to_owned(),
+        ordinal,
+        webhook_type: kind,
+        at: START,
+        body: "{}".to_owned(),
+    }
+}
+
+fn vcs(n: u128, ordinals: impl IntoIterator<Item = u64>) -> Vec<EventRow> {
+    ordinals
+        .into_iter()
+        .map(|ordinal| row(n, ordinal, WebhookType::Vcs))
+        .collect()
+}
+
+fn vss(n: u128, ordinal: u64) -> EventRow {
+    row(n, ordinal, WebhookType::Vss)
+}
+
+fn stands(row: &EventRow, state: DeliveryState, attempts: u32, next: Option<i64>) -> Outcome {
+    Outcome {
+        event_id: row.event_id,
+        state,
+        attempts,
+        next_attempt_at: next.map(|ms| START.plus_ms(ms)),
+        status: None,
+        error: None,
+        at: START,
+    }
+}
+
+fn failed() -> AttemptResult {
+    AttemptResult::Failed {
+        status: Some(500),
+        error: "the receiver answered 500".to_owned(),
+        retry_after: None,
+    }
+}
+
+fn delivered() -> AttemptResult {
+    AttemptResult::Delivered { status: 200 }
+}
+
+impl Script {
+    fn new() -> Self {
+        Self::with(DeliveryConfig::default())
+    }
+
+    fn with(config: DeliveryConfig) -> Self {
+        let mut script = Self {
+            lanes: Lanes::new(&config),
+            now: START,
+            outcomes: Vec::new(),
+            loads: Vec::new(),
+            scans: Vec::new(),
+            recording: true,
+        };
+        assert!(script.run().is_empty());
+        assert_eq!(script.scans, [None], "it begins by reading the store");
+        script.give(Input::Scanned(Vec::new()));
+        script
+    }
+
+    /// What is started: (session, ordinal, gap).
+    fn give(&mut self, input: Input) -> Vec<(u128, u64, bool)> {
+        self.lanes.handle(self.now, input);
+        self.run()
+    }
+
+    fn commit(&mut self, rows: Vec<EventRow>) -> Vec<(u128, u64, bool)> {
+        self.give(Input::Committed(rows))
+    }
+
+    fn end(&mut self, n: u128, ordinal: u64, result: AttemptResult) -> Vec<(u128, u64, bool)> {
+        let key = EventKey {
+            session: session(n),
+            ordinal,
+        };
+        self.give(Input::Attempted {
+            key,
+            result,
+            jitter_permille: 0,
+        })
+    }
+
+    fn pass(&mut self, ms: i64) -> Vec<(u128, u64, bool)> {
+        self.now = self.now.plus_ms(ms);
+        self.give(Input::Elapsed)
+    }
+
+    fn run(&mut self) -> Vec<(u128, u64, bool)> {
+        let mut started = Vec::new();
+        while let Some(action) = self.lanes.poll() {
+            match action {
+                Action::Attempt { key, gap, .. } => {
+                    started.push((key.session.as_u128(), key.ordinal, gap));
+                }
+                Action::Record { event, outcome, .. } => {
+                    self.outcomes.push((event.ordinal, outcome));
+                    if self.recording {
+                        self.lanes
+                            .handle(self.now, Input::Recorded(vec![event.session_id]));
+                    }
+                }
+                Action::Scan { after } => self.scans.push(after),
+                Action::Load { session } => self.loads.push(session),
+            }
+        }
+        started
+    }
+
+    fn state(&self, ordinal: u64) -> DeliveryState {
+        let last = self.outcomes.iter().rev().find(|(o, _)| *o == ordinal);
+        last.unwrap().1.state
+    }
+}
+
+#[test]
+fn events_of_a_lane_go_one_at_a_time_and_lanes_go_side_by_side() {
+    let mut s = Script::new();
+    assert_eq!(s.commit(vcs(1, 1..=3)), [(1, 1, false)]);
+    assert_eq!(s.commit(vcs(2, 1..=2)), [(2, 1, false)]);
+    assert_eq!(s.end(1, 1, delivered()), [(1, 2, false)]);
+    assert_eq!(s.end(1, 2, failed()), []);
+    assert_eq!(s.end(2, 1, delivered()), [(2, 2, false)]);
+    assert_eq!(s.pass(SECOND - 1), []);
+    assert_eq!(s.pass(1), [(1, 2, false)]);
+    assert_eq!(s.end(1, 2, delivered()), [(1, 3, false)]);
+    assert_eq!(s.end(1, 3, delivered()), []);
+    assert_eq!(s.state(3), DeliveryState::Delivered);
+}
+
+#[test]
+fn a_parked_event_lets_its_lane_go_on_with_a_gap_until_it_is_through() {
+    let mut s = Script::new();
+    s.commit(vcs(1, 1..=4));
+    s.end(1, 1, delivered());
+    for delay in [0, 1, 10, 30, 90, 300] {
+        s.pass(delay * SECOND);
+        assert_eq!(s.end(1, 2, failed()), []);
+    }
+    assert_eq!(s.state(2), DeliveryState::Pending);
+    // 431 s have passed, and the next attempt is half an hour away.
+    assert_eq!(s.pass(10 * MINUTE - 431 * SECOND), [(1, 3, true)]);
+    let (_, parked) = s.outcomes.last().unwrap().clone();
+    assert_eq!((parked.state, parked.attempts), (DeliveryState::Parked, 6));
+    assert_eq!(
+        parked.next_attempt_at,
+        Some(START.plus_ms((431 + 1800) * SECOND))
+    );
+    assert_eq!(s.end(1, 3, delivered()), [(1, 4, true)]);
+    assert_eq!(s.end(1, 4, delivered()), []);
+    s.now = START.plus_ms((431 + 1800) * SECOND);
+    assert_eq!(s.give(Input::Elapsed), [(1, 2, false)]);
+    assert_eq!(s.end(1, 2, delivered()), []);
+    assert_eq!(s.commit(vcs(1, 5..=5)), [(1, 5, false)]);
+}
+
+#[test]
+fn an_attempt_that_runs_over_the_order_deadline_parks_its_event_when_it_fails() {
+    let mut s = Script::new();
+    s.commit(vcs(1, 1..=2));
+    s.end(1, 1, failed());
+    s.pass(SECOND);
+    assert_eq!(s.pass(10 * MINUTE), []);
+    assert_eq!(s.end(1, 1, failed()), [(1, 2, true)]);
+    assert_eq!(s.state(1), DeliveryState::Parked);
+    // Its session is past the deadline too, so one failure parks the next event at once.
+    assert_eq!(s.end(1, 2, failed()), []);
+    assert_eq!(s.state(2), DeliveryState::Parked);
+}
+
+#[test]
+fn the_summary_waits_until_every_status_event_is_settled_or_parked() {
+    for (result, gap) in [
+        (delivered(), false),
+        (AttemptResult::NoEndpoint, false),
+        (AttemptResult::Gone, false),
+    ] {
+        let mut s = Script::new();
+        s.commit(vcs(1, 1..=2));
+        assert_eq!(s.commit(vec![vss(1, 3)]), []);
+        assert_eq!(s.end(1, 1, result.clone()), [(1, 2, false)]);
+        assert_eq!(s.end(1, 2, result), [(1, 3, gap)]);
+    }
+    let mut s = Script::new();
+    s.commit(vcs(1, 1..=1));
+    s.commit(vec![vss(1, 2)]);
+    s.pass(10 * MINUTE - 1);
+    s.now = START.plus_ms(10 * MINUTE - 1);
+    assert_eq!(s.end(1, 1, failed()), []);
+    assert_eq!(
+        s.pass(1),
+        [(1, 2, true)],
+        "parked, so the summary says that there is a gap"
+    );
+}
+
+#[test]
+fn the_summary_waits_no_longer_than_the_order_deadline() {
+    let mut s = Script::new();
+    s.commit(vcs(1, 1..=2));
+    s.commit(vec![vss(1, 3)]);
+    assert_eq!(s.pass(10 * MINUTE - 1), []);
+    assert_eq!(s.pass(1), [(1, 3, false)]);
+}
+
+#[test]
+fn an_event_dies_when_its_retries_are_used_up() {
+    let mut s = Script::new();
+    s.commit(vcs(1, 1..=1));
+    for attempt in 1..=11 {
+        assert_eq!(s.end(1, 1, failed()), []);
+        let (_, outcome) = s.outcomes.last().unwrap();
+        assert_eq!(outcome.attempts, attempt);
+        let Some(next) = outcome.next_attempt_at else {
+            break;
+        };
+        s.now = next;
+        assert_eq!(s.give(Input::Elapsed), [(1, 1, false)]);
+    }
+    let (_, last) = s.outcomes.last().unwrap();
+    assert_eq!((last.state, last.attempts), (DeliveryState::Dead, 11));
+    let hours = (s.now.unix_ms() - START.unix_ms()) / (60 * MINUTE);
+    assert_eq!(hours, 27);
+}
+
+#[test]
+fn what_the_store_could_not_say_is_no_attempt() {
+    let mut s = Script::new();
+    s.commit(vcs(1, 1..=1));
+    for _ in 0..100 {
+        assert_eq!(s.end(1, 1, AttemptResult::Postponed), []);
+        assert_eq!(s.pass(SECOND), [(1, 1, false)]);
+    }
+    assert!(s.outcomes.is_empty());
+    s.end(1, 1, delivered());
+    assert_eq!(s.outcomes.last().unwrap().1.attempts, 1);
+}
+
+#[test]
+fn a_new_process_goes_on_where_the_store_says() {
+    let mut s = Script {
+        lanes: Lanes::new(&DeliveryConfig::default()),
+        now: START,
+        outcomes: Vec::new(),
+        loads: Vec::new(),
+        scans: Vec::new(),
+        recording: true,
+    };
+    s.run();
+    let rows: Vec<_> = vcs(1, [2, 4, 5])
+        .into_iter()
+        .zip([
+            (DeliveryState::Parked, 7, Some(MINUTE)),
+            (DeliveryState::Pending, 1, Some(5 * SECOND)),
+            (DeliveryState::Pending, 0, None),
+        ])
+        .map(|(row, (state, attempts, next))| {
+            let outcome = stands(&row, state, attempts, next);
+            (row, outcome)
+        })
+        .collect();
+    assert_eq!(s.give(Input::Scanned(rows)), []);
+    assert_eq!(s.pass(5 * SECOND), [(1, 4, true)]);
+    assert_eq!(s.end(1, 4, delivered()), [(1, 5, true)]);
+    s.end(1, 5, delivered());
+    assert_eq!(s.pass(55 * SECOND), [(1, 2, false)]);
+    assert_eq!(s.end(1, 2, failed()), []);
+    assert_eq!(s.outcomes.last().unwrap().1.attempts, 8);
+}
+
+#[test]
+fn an_event_out_of_sequence_has_its_session_read_first() {
+    let mut s = Script::new();
+    assert_eq!(s.commit(vcs(1, [3])), [], "1 and 2 are not known");
+    assert_eq!(s.loads, [session(1)]);
+    assert_eq!(s.commit(vcs(1, [4])), []);
+    let rows = vcs(1, 1..=3)
+        .into_iter()
+        .zip([
+            DeliveryState::Delivered,
+            DeliveryState::Pending,
+            DeliveryState::Pending,
+        ])
+        .map(|(row, state)| {
+            let outcome = stands(&row, state, 0, None);
+            (row, outcome)
+        })
+        .collect();
+    assert_eq!(s.give(Input::Loaded(session(1), rows)), [(1, 2, false)]);
+    assert_eq!(s.end(1, 2, delivered()), [(1, 3, false)]);
+    assert_eq!(s.end(1, 3, delivered()), [(1, 4, false)]);
+    assert_eq!(s.commit(vcs(1, [5])), [], "4 is in flight");
+    assert_eq!(s.end(1, 4, delivered()), [(1, 5, false)]);
+    assert_eq!(s.loads.len(), 1);
+}
+
+#[test]
+fn a_session_that_can_t_be_read_is_read_again() {
+    let mut s = Script::new();
+    s.commit(vcs(1, [2]));
+    s.give(Input::LoadFailed(session(1)));
+    assert_eq!(s.loads.len(), 1);
+    s.pass(SECOND);
+    assert_eq!(s.loads.len(), 2);
+}
+
+#[test]
+fn what_does_not_fit_is_read_from_the_store_when_there_is_room() {
+    let mut s = Script::with(DeliveryConfig {
+        events_in_memory: 4,
+        ..DeliveryConfig::default()
+    });
+    assert_eq!(s.commit(vcs(1, 1..=6)), [(1, 1, false)]);
+    assert_eq!(s.lanes.levels().events, 4);
+    assert!(s.lanes.levels().behind);
+    assert_eq!(s.scans.len(), 1, "no room yet");
+    s.end(1, 1, delivered());
+    assert_eq!(s.scans.len(), 2);
+    let rows = vcs(1, 2..=6)
+        .into_iter()
+        .map(|row| {
+            let outcome = stands(&row, DeliveryState::Pending, 0, None);
+            (row, outcome)
+        })
+        .collect();
+    s.give(Input::Scanned(rows));
+    assert_eq!(s.lanes.levels().events, 4);
+    for ordinal in 2..=4 {
+        assert_eq!(s.end(1, ordinal, delivered()), [(1, ordinal + 1, false)]);
+    }
+    assert_eq!(
+        s.scans.last(),
+        Some(&Some((session(1), 5))),
+        "it goes on from there"
+    );
+}
+
+#[test]
+fn nothing_is_started_while_too_much_is_unrecorded() {
+    let mut s = Script::with(DeliveryConfig {
+        unrecorded: 2,
+        ..DeliveryConfig::default()
+    });
+    s.recording = false;
+    s.commit(vcs(1, 1..=3));
+    s.commit(vcs(2, 1..=3));
+    assert_eq!(s.end(1, 1, delivered()), [(1, 2, false)]);
+    assert_eq!(s.end(2, 1, delivered()), []);
+    assert_eq!(s.end(1, 2, delivered()), []);
+    assert_eq!(s.lanes.levels().unrecorded, 3);
+    s.give(Input::Recorded(vec![session(1)]));
+    let started = s.give(Input::Recorded(vec![session(2), session(1)]));
+    assert_eq!(started, [(2, 2, false), (1, 3, false)]);
+}
+
+#[test]
+fn sessions_that_ended_are_forgotten_and_those_that_go_on_are_kept() {
+    let mut s = Script::new();
+    s.commit(vcs(1, 1..=1));
+    s.commit(vec![vss(1, 2)]);
+    s.commit(vcs(2, 1..=1));
+    s.end(1, 1, delivered());
+    s.end(1, 2, delivered());
+    s.end(2, 1, delivered());
+    assert_eq!(s.lanes.sessions.keys().collect::<Vec<_>>(), [&session(2)]);
+    assert_eq!(s.commit(vcs(2, [2])), [(2, 2, false)]);
+    assert_eq!(s.lanes.levels().lanes, 1);
+    s.end(2, 2, delivered());
+    assert_eq!(s.lanes.levels(), Levels::default());
+    assert!(s.lanes.is_quiet());
+}
+
+#[test]
+fn a_session_that_was_forgotten_for_room_is_read_when_it_goes_on() {
+    let mut s = Script::with(DeliveryConfig {
+        events_in_memory: 2,
+        ..DeliveryConfig::default()
+    });
+    for n in 1..=3 {
+        s.commit(vcs(n, 1..=1));
+        s.end(n, 1, delivered());
+    }
+    assert_eq!(s.lanes.sessions.len(), 2);
+    assert_eq!(s.commit(vcs(1, [2])), []);
+    assert_eq!(s.loads, [session(1)]);
+}
+
+#[test]
+fn retry_after_is_kept_to() {
+    let mut s = Script::new();
+    s.commit(vcs(1, 1..=1));
+    let result = AttemptResult::Failed {
+        status: Some(429),
+        error: "the receiver answered 429".to_owned(),
+        retry_after: Some(Duration::from_secs(7)),
+    };
+    s.end(1, 1, result);
+    assert_eq!(s.pass(7 * SECOND - 1), []);
+    assert_eq!(s.pass(1), [(1, 1, false)]);
+}

@@ -1,0 +1,118 @@
+//! The endpoints of webhooks as the sender needs them, cached for a few seconds.
+//!
+//! What lives elsewhere: setting and changing them (`maskline-store`, the HTTP API).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use maskline_events::{Timestamp, WebhookType};
+use maskline_store::{Store, StoreError};
+use tokio::time::Instant;
+
+use crate::client::{SendError, Target};
+use crate::egress::EgressPolicy;
+
+/// Most endpoints that are remembered; with one more the cache starts anew.
+const MAX_CACHED: usize = 10_000;
+
+type Key = (String, WebhookType);
+/// What the store says: no enabled webhook, one that can't be used, or one that can.
+pub(crate) type Known = Option<Result<Arc<Target>, Arc<SendError>>>;
+
+/// A cache in front of [`Store::endpoint`]. A change made through this node's API is seen at once
+/// ([`Endpoints::changed`]), one made elsewhere after the time to live.
+pub struct Endpoints {
+    store: Arc<dyn Store>,
+    policy: EgressPolicy,
+    ttl: Duration,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    entries: BTreeMap<Key, Entry>,
+    /// Counts changes, so that what was read before one is not remembered after it.
+    changes: u64,
+}
+
+struct Entry {
+    known: Known,
+    expires: Instant,
+}
+
+impl Endpoints {
+    /// A cache whose entries live for `ttl`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, policy: EgressPolicy, ttl: Duration) -> Self {
+        Self {
+            store,
+            policy,
+            ttl,
+            cache: Mutex::new(Cache::default()),
+        }
+    }
+
+    /// Forgets one endpoint: its webhook was set, deleted, disabled, or its secret rotated.
+    pub fn changed(&self, sub_account_id: &str, webhook_type: WebhookType) {
+        let mut cache = self.lock();
+        cache.changes += 1;
+        cache
+            .entries
+            .remove(&(sub_account_id.to_owned(), webhook_type));
+    }
+
+    /// The endpoint to ask now. While the store fails, what it said last is still used: without
+    /// the store nobody can have changed it here.
+    pub(crate) async fn lookup(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        now: Timestamp,
+    ) -> Result<Known, StoreError> {
+        let key = (sub_account_id.to_owned(), webhook_type);
+        let changes = {
+            let mut cache = self.lock();
+            let changes = cache.changes;
+            if let Some(entry) = cache.entries.get_mut(&key) {
+                if entry.expires > Instant::now() {
+                    return Ok(entry.known.clone());
+                }
+                // One asks the store again; the others go on with what is known until it answers.
+                entry.expires = Instant::now() + Duration::from_secs(1);
+            }
+            changes
+        };
+        let found = self.store.endpoint(sub_account_id, webhook_type, now).await;
+        let mut cache = self.lock();
+        let known = match found {
+            Ok(endpoint) => endpoint.map(|endpoint| {
+                Target::new(endpoint, &self.policy)
+                    .map(Arc::new)
+                    .map_err(Arc::new)
+            }),
+            Err(error) => {
+                return match cache.entries.get(&key) {
+                    Some(entry) => Ok(entry.known.clone()),
+                    None => Err(error),
+                };
+            }
+        };
+        if cache.changes == changes {
+            if cache.entries.len() >= MAX_CACHED {
+                cache.entries.clear();
+            }
+            let entry = Entry {
+                known: known.clone(),
+                expires: Instant::now() + self.ttl,
+            };
+            cache.entries.insert(key, entry);
+        }
+        Ok(known)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        // Nothing panics while it is held, and a map is whole between two calls.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
