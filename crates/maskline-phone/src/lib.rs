@@ -1,1 +1,23 @@
-//! placeholder
+//! A SIP phone that does no IO: it dials or is dialled, speaks a tone, presses keys, misbehaves.
+//!
+//! The simulation drives it on a virtual network and `maskline demo` with real sockets. It is the
+//! switch's counterpart, so its dialogs, descriptions and retransmissions are its own; of the
+//! switch it uses only what both must agree on: messages, transactions and the reading of SDP.
+//!
+//! One call in a phone's life: make a new one for the next.
+
+pub mod alaw;
+pub mod audio;
+mod called;
+mod calling;
+mod dialog;
+mod in_dialog;
+pub mod io;
+mod phone;
+pub mod plan;
+mod speech;
+
+pub use audio::Audio;
+pub use io::{PhoneAction, PhoneEvent, PhoneInput, Report};
+pub use phone::Phone;
+pub use plan::{Callee, Caller, Identity, Manners, Outcome, Part, PhoneConfig};

@@ -1,0 +1,205 @@
+//! What happens inside a phone's dialogs: BYE, hold, the far end's re-INVITE and UPDATE.
+
+use bytes::Bytes;
+use maskline_switch::sdp;
+use maskline_switch::sip::{HeaderName, Message, Method, Peer, Request, Response, TxId, view};
+
+use crate::dialog::Standing;
+use crate::io::{PhoneAction, PhoneEvent};
+use crate::phone::{Alarm, Phone, Purpose};
+use crate::speech::{self, Named};
+
+impl Phone {
+    /// The user hangs up: every dialog gets its BYE; one that waits for an ACK gets it then
+    /// (RFC 3261 §15).
+    pub(crate) fn leave(&mut self) {
+        for at in 0..self.dialogs.len() {
+            match self.dialogs.get(at).map(|dialog| dialog.standing) {
+                Some(Standing::Confirmed) => self.send_bye(at),
+                Some(Standing::Answered) => {
+                    if self.config.manners.never_acknowledges {
+                        // It has no business to go on with this call.
+                        self.set_over(at);
+                    } else {
+                        self.leaves_when_acknowledged = true;
+                    }
+                }
+                Some(Standing::Leaving | Standing::Over) | None => {}
+            }
+        }
+    }
+
+    pub(crate) fn send_bye(&mut self, at: usize) {
+        let branch = self.new_branch();
+        let Some(dialog) = self.dialogs.get_mut(at) else {
+            return;
+        };
+        if matches!(dialog.standing, Standing::Leaving | Standing::Over) {
+            return;
+        }
+        dialog.standing = Standing::Leaving;
+        dialog.unacknowledged = None;
+        let peer = dialog.next_hop();
+        let bye = dialog.request(Method::Bye, None, &self.config.sent_by, &branch, None);
+        let sent = bye.and_then(|bye| {
+            self.transactions
+                .send_request(self.now, peer, bye, Purpose::Bye(at))
+        });
+        if sent.is_none() {
+            self.set_over(at);
+        }
+        self.clear_alarm(Alarm::Resend(at));
+        self.notice(PhoneEvent::HungUp { by_us: true });
+    }
+
+    pub(crate) fn set_over(&mut self, at: usize) {
+        if let Some(dialog) = self.dialogs.get_mut(at) {
+            dialog.standing = Standing::Over;
+            dialog.unacknowledged = None;
+        }
+        self.clear_alarm(Alarm::Resend(at));
+    }
+
+    pub(crate) fn on_bye(&mut self, tx: TxId, bye: &Request) {
+        let found = self
+            .dialogs
+            .iter()
+            .position(|dialog| dialog.standing != Standing::Over && dialog.owns(bye));
+        let Some(at) = found else {
+            self.answer(tx, bye, 481, &[], None);
+            return;
+        };
+        if !self
+            .dialogs
+            .get_mut(at)
+            .is_some_and(|dialog| dialog.in_order(bye))
+        {
+            self.answer(tx, bye, 500, &[], None);
+            return;
+        }
+        self.answer(tx, bye, 200, &[], None);
+        self.set_over(at);
+        self.notice(PhoneEvent::HungUp { by_us: false });
+    }
+
+    pub(crate) fn hold(&mut self, hold: bool) {
+        let talking = |dialog: &crate::dialog::Dialog| dialog.standing == Standing::Confirmed;
+        let Some(at) = self.dialogs.iter().position(talking) else {
+            return;
+        };
+        self.sdp_version += 1;
+        let direction = if hold { "sendonly" } else { "sendrecv" };
+        let mark = self.config.identity.mark.clone();
+        let sdp = speech::describe(&mark, self.media(), self.sdp_version, Named::ALL, direction);
+        let branch = self.new_branch();
+        let Some(dialog) = self.dialogs.get_mut(at) else {
+            return;
+        };
+        let peer = dialog.next_hop();
+        let invite = dialog.request(
+            Method::Invite,
+            None,
+            &self.config.sent_by,
+            &branch,
+            Some(&sdp),
+        );
+        dialog.reinvite = Some((dialog.local_cseq, None));
+        if let Some(invite) = invite {
+            self.transactions
+                .send_request(self.now, peer, invite, Purpose::Reinvite(at));
+        }
+    }
+
+    pub(crate) fn on_reinvite_response(&mut self, at: usize, response: &Response) {
+        let branch = self.new_branch();
+        let Some(dialog) = self.dialogs.get_mut(at) else {
+            return;
+        };
+        let number = view::cseq(&response.headers).map(|(number, _)| number);
+        let Some((cseq, known)) = dialog
+            .reinvite
+            .clone()
+            .filter(|(cseq, _)| Some(*cseq) == number)
+        else {
+            return;
+        };
+        if !response.status.is_success() {
+            return;
+        }
+        if let Some((peer, bytes)) = known {
+            self.resend_bytes(peer, bytes);
+            return;
+        }
+        let ack = dialog.request(Method::Ack, Some(cseq), &self.config.sent_by, &branch, None);
+        let peer = dialog.next_hop();
+        if let Some(ack) = ack.map(Message::Request) {
+            dialog.reinvite = Some((cseq, Some((peer, ack.to_bytes()))));
+            self.transactions.send_bare(peer, ack);
+        }
+    }
+
+    /// The far end changes its media: agreed to.
+    pub(crate) fn on_reinvite(&mut self, tx: TxId, invite: &Request) {
+        let Some(at) = self.confirmed(invite) else {
+            self.answer(tx, invite, 481, &[], None);
+            return;
+        };
+        let waiting = self
+            .dialogs
+            .get(at)
+            .is_some_and(|dialog| dialog.unacknowledged.is_some());
+        let in_order = self
+            .dialogs
+            .get_mut(at)
+            .is_some_and(|dialog| dialog.in_order(invite));
+        let offer = sdp::parse(invite.body())
+            .ok()
+            .filter(|offer| Named::common(offer).is_some());
+        match offer {
+            _ if !in_order || waiting => self.answer(tx, invite, 500, &[], None),
+            None => self.answer(tx, invite, 488, &[], None),
+            Some(offer) => {
+                self.hush(!offer.direction.receives());
+                self.remote = Some(offer);
+                self.sdp_version += 1;
+                let tag = self.dialogs.get(at).map(|dialog| dialog.local_tag.clone());
+                self.accept(at, tx, &tag.unwrap_or_default());
+            }
+        }
+    }
+
+    pub(crate) fn on_update(&mut self, tx: TxId, update: &Request) {
+        let Some(at) = self.confirmed(update) else {
+            self.answer(tx, update, 481, &[], None);
+            return;
+        };
+        if !self
+            .dialogs
+            .get_mut(at)
+            .is_some_and(|dialog| dialog.in_order(update))
+        {
+            self.answer(tx, update, 500, &[], None);
+            return;
+        }
+        let contact = [(HeaderName::Contact, self.config.sent_by.contact())];
+        let named = sdp::parse(update.body())
+            .ok()
+            .as_ref()
+            .and_then(Named::common);
+        let mark = self.config.identity.mark.clone();
+        let sdp = named.map(|named| {
+            speech::describe(&mark, self.media(), self.sdp_version, named, "sendrecv")
+        });
+        self.answer(tx, update, 200, &contact, sdp.as_deref());
+    }
+
+    fn confirmed(&self, request: &Request) -> Option<usize> {
+        self.dialogs
+            .iter()
+            .position(|dialog| dialog.standing == Standing::Confirmed && dialog.owns(request))
+    }
+
+    pub(crate) fn resend_bytes(&mut self, peer: Peer, bytes: Bytes) {
+        self.act(PhoneAction::Send { peer, bytes });
+    }
+}

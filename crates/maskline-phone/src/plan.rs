@@ -1,0 +1,113 @@
+//! How a phone is set up and how it will behave.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use maskline_switch::sip::SipTimers;
+use maskline_switch::sip::compose::SentBy;
+
+use crate::audio::Audio;
+
+/// Everything about a phone.
+#[derive(Clone, Debug)]
+pub struct PhoneConfig {
+    /// Its signalling address, as `Via` and `Contact` say.
+    pub sent_by: SentBy,
+    /// Where it wants RTP.
+    pub media: SocketAddr,
+    /// Who it says it is.
+    pub identity: Identity,
+    /// SIP's base timers.
+    pub timers: SipTimers,
+    /// What it says and listens for; `None`: it negotiates media and sends none.
+    pub audio: Option<Audio>,
+    /// Caller or callee.
+    pub part: Part,
+    /// Faults.
+    pub manners: Manners,
+    /// How long its user stays in any state that should not last, before giving the call up.
+    pub patience: Duration,
+}
+
+/// What a phone tells of itself. Each text is written into the messages, so that a test can look
+/// for it where it must not be.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// The user part of its From.
+    pub user: String,
+    /// The display name of its From; may be empty.
+    pub display_name: String,
+    /// The host part of its From, and of its Call-IDs.
+    pub domain: String,
+    /// `User-Agent` or `Server`.
+    pub user_agent: String,
+    /// A word (letters and digits) that starts its Call-IDs, tags and branches, and stands in its
+    /// SDP as user and session name.
+    pub mark: String,
+    /// More headers of its INVITE and of its answers to one.
+    pub extra: Vec<(String, String)>,
+}
+
+/// Which end of a call a phone is.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// It dials.
+    Caller(Caller),
+    /// It is dialled.
+    Callee(Callee),
+}
+
+/// A caller's user.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// Gives up after so long without an answer.
+    pub cancel_after: Option<Duration>,
+    /// Hangs up after so long a talk; zero: right behind the ACK.
+    pub hang_up_after: Option<Duration>,
+}
+
+/// A callee's user.
+#[derive(Clone, Debug)]
+pub struct Callee {
+    /// Rings after so long; `None`: without a 180.
+    pub ring_after: Option<Duration>,
+    /// What comes of it.
+    pub outcome: Outcome,
+    /// Hangs up after so long a talk; zero: right behind the ACK.
+    pub hang_up_after: Option<Duration>,
+}
+
+/// What a callee does with a call.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Answers after so long.
+    Answer(Duration),
+    /// Refuses.
+    Refuse {
+        /// After so long.
+        after: Duration,
+        /// With this status, 300-699.
+        status: u16,
+        /// And this Q.850 cause in a `Reason`.
+        cause: Option<u8>,
+    },
+    /// Lets it ring until the caller gives up.
+    Ignore,
+    /// Nothing at all comes back.
+    Silence,
+}
+
+/// What a phone does wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manners {
+    /// A caller that never acknowledges a 2xx.
+    pub never_acknowledges: bool,
+    /// Answers no BYE.
+    pub ignores_bye: bool,
+    /// A callee that answers 200 when it is cancelled while it rings.
+    pub answers_when_cancelled: bool,
+    /// A callee whose INVITE was forked: two 2xx with different To tags.
+    pub forks: bool,
+    /// Sends noise before each message.
+    pub sends_noise: bool,
+}

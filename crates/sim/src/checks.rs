@@ -1,0 +1,199 @@
+//! The rules that hold in every run: what the contract says of statuses, and what may leave when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use maskline_events::{LegStatus, SessionStatus};
+use maskline_media::{Side, Tick};
+use uuid::Uuid;
+
+use crate::ledger::{Content, Entry, Ledger, gate_of, side_of};
+use crate::site;
+use crate::wire::{Glance, Kind};
+
+/// Longest time that a BYE waits for its commit.
+const BYE_GATE: Duration = Duration::from_secs(1);
+
+/// The final status of a leg (contract §2).
+///
+/// # Errors
+/// What is wrong with it.
+pub fn sip_code(side: Side, connected: bool, code: u16, error: Option<i32>) -> Result<(), String> {
+    let right = match (connected, code) {
+        (true, 200) => true,
+        // The caller that never acknowledged its 200.
+        (true, 408) => side == Side::Caller && error == Some(-2002),
+        (true, _) => false,
+        (false, code) => (300..700).contains(&code),
+    };
+    if right {
+        return Ok(());
+    }
+    Err(format!(
+        "a leg (connected: {connected}) ended with sipCode {code}, error {error:?}"
+    ))
+}
+
+/// The table of the session summary (contract §3).
+///
+/// # Errors
+/// The combination that is not in the table.
+pub fn outcome(
+    a: LegStatus,
+    b: Option<LegStatus>,
+    session: SessionStatus,
+    error: Option<i32>,
+) -> Result<(), String> {
+    use SessionStatus::{Busy, Canceled, Completed, Error, Failed, NoAnswer};
+    let legal = matches!(
+        (a, b, session),
+        (Completed, Some(Completed) | None, Completed)
+            | (Completed, Some(NoAnswer), NoAnswer)
+            | (Completed, Some(Busy), Busy)
+            | (Completed, Some(Failed), Failed)
+            | (Canceled, Some(Canceled) | None, Canceled)
+            | (Error, None, Error)
+            | (Completed, Some(Error | Completed), Error)
+    );
+    if !legal {
+        return Err(format!(
+            "callA {a:?}, callB {b:?}, sessionStatus {session:?} is no case"
+        ));
+    }
+    if (session == Error) != error.is_some() {
+        return Err(format!("sessionStatus {session:?} with error {error:?}"));
+    }
+    Ok(())
+}
+
+/// What the watcher at the switch's door remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Which session a tag of ours belongs to.
+    sessions: BTreeMap<(u16, u64), Uuid>,
+    /// When a leg's CALL_DISCONNECTED was decided.
+    ending: BTreeMap<(Uuid, Side), Tick>,
+    /// Legs whose CALL_CONNECTED was decided.
+    connected: BTreeSet<(Uuid, Side)>,
+    /// The callee's tag that the call goes on with: the first that was acknowledged.
+    chosen: BTreeMap<Uuid, String>,
+    /// Sessions that a restarted process took over: it hangs up at once.
+    adopted: BTreeSet<Uuid>,
+}
+
+impl Watch {
+    pub(crate) fn adopted(&mut self, session: Uuid) {
+        self.adopted.insert(session);
+    }
+
+    /// A shard wants this durable.
+    pub(crate) fn on_commit(&mut self, now: Tick, entry: &Entry) {
+        if !self
+            .sessions
+            .values()
+            .any(|known| *known == entry.session_id)
+            && let Some((shard, key)) = entry.snapshot.as_deref().and_then(owner_of)
+        {
+            self.sessions.insert((shard, key), entry.session_id);
+        }
+        for event in &entry.events {
+            let Content::Status(payload) = &event.content else {
+                continue;
+            };
+            let leg = (entry.session_id, side_of(payload));
+            match gate_of(payload.call_status) {
+                Some("CALL_DISCONNECTED") => drop(self.ending.insert(leg, now)),
+                Some("CALL_CONNECTED") => drop(self.connected.insert(leg)),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// The session that a key of a shard stands for.
+    pub(crate) fn session(&self, shard: u16, key: u64) -> Option<Uuid> {
+        self.sessions.get(&(shard, key)).copied()
+    }
+
+    /// The switch asks the callflow endpoint.
+    pub(crate) fn on_ask(&self, ledger: &Ledger, shard: u16, key: u64) -> Result<(), String> {
+        match self.session(shard, key) {
+            Some(session) if ledger.has(session, Side::Caller, "CALL_RECEIVED") => Ok(()),
+            _ => Err("the VCA endpoint was asked before CALL_RECEIVED was durable".to_owned()),
+        }
+    }
+
+    /// The switch sends a message: whether it may, now.
+    pub(crate) fn on_send(
+        &mut self,
+        now: Tick,
+        ledger: &Ledger,
+        glance: &Glance<'_>,
+    ) -> Result<(), String> {
+        let Some(tag) = glance.switch_tag() else {
+            return Ok(());
+        };
+        let Some(session) = self.session(tag.shard, tag.session) else {
+            return match glance.kind {
+                // Before its first commit a session may say what makes nothing visible.
+                Kind::Response(100..=199 | 300..=699) => Ok(()),
+                _ => Err(format!("{} of a session without a commit", glance.label())),
+            };
+        };
+        let durable = |side, gate| ledger.has(session, side, gate);
+        match (glance.kind, tag.side) {
+            (Kind::Request("INVITE"), Side::Callee) => {
+                if !durable(Side::Callee, "CALL_INITIATED") {
+                    return Err("B's INVITE left before CALL_INITIATED was durable".to_owned());
+                }
+            }
+            (Kind::Response(200..=299), Side::Caller) if glance.cseq_method == "INVITE" => {
+                if !durable(Side::Caller, "CALL_CONNECTED") {
+                    return Err("A's 200 left before its CALL_CONNECTED was durable".to_owned());
+                }
+            }
+            (Kind::Request("ACK"), Side::Callee) => {
+                let to_tag = glance.to_tag.unwrap_or_default();
+                self.chosen
+                    .entry(session)
+                    .or_insert_with(|| to_tag.to_owned());
+            }
+            (Kind::Request("BYE"), side) => {
+                let of_the_call = self.connected.contains(&(session, side))
+                    && (side == Side::Caller
+                        || self.chosen.get(&session).map(String::as_str) == glance.to_tag);
+                let waited = self
+                    .ending
+                    .get(&(session, side))
+                    .is_some_and(|decided| now.since(*decided) >= BYE_GATE);
+                if of_the_call
+                    && !waited
+                    && !durable(side, "CALL_DISCONNECTED")
+                    && !self.adopted.contains(&session)
+                {
+                    return Err("a BYE left before its CALL_DISCONNECTED was durable".to_owned());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Shard and key of a snapshot.
+pub(crate) fn owner_of(snapshot: &[u8]) -> Option<(u16, u64)> {
+    let snapshot = maskline_switch::snapshot::Snapshot::from_bytes(snapshot).ok()?;
+    Some((snapshot.shard, snapshot.key))
+}
+
+/// No byte towards one party tells anything of the other party of its call.
+pub(crate) fn privacy(call: usize, towards: Side, text: &str) -> Result<(), String> {
+    let tells = site::sentinels(call, towards.other())
+        .into_iter()
+        .find(|it| text.contains(it));
+    match tells {
+        None => Ok(()),
+        Some(_) => Err(format!(
+            "a message towards {towards:?} tells of the other party:\n{text}"
+        )),
+    }
+}

@@ -1,0 +1,122 @@
+//! The virtual media engine: gives ports, takes them back, hears keys and silence as planned.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use maskline_media::{MediaCommand, MediaEvent, MediaKey, OpenFailure, Quality};
+use rand::Rng;
+use rand_chacha::ChaCha12Rng;
+
+use crate::scenario::CallPlan;
+
+/// How long the engine takes for an answer.
+const ANSWERS_AFTER: Duration = Duration::from_millis(1);
+
+#[derive(Debug, Default)]
+struct Opened {
+    caller: bool,
+    callee: bool,
+    planned: bool,
+}
+
+/// The engine of one process.
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
+    open: BTreeMap<MediaKey, Opened>,
+    next_port: u16,
+}
+
+impl Engine {
+    /// Carries out a command; the events come so much later.
+    pub(crate) fn carry_out(
+        &mut self,
+        rng: &mut ChaCha12Rng,
+        command: MediaCommand,
+        plan: Option<&CallPlan>,
+    ) -> Result<Vec<(Duration, MediaEvent)>, String> {
+        let key = command.key();
+        match command {
+            MediaCommand::Open { .. } => {
+                if plan.is_some_and(|plan| plan.no_ports) {
+                    let reason = OpenFailure::PortsExhausted;
+                    return Ok(vec![(ANSWERS_AFTER, MediaEvent::Refused { key, reason })]);
+                }
+                if self.open.insert(key, Opened::default()).is_some() {
+                    return Err("media was opened twice".to_owned());
+                }
+                self.next_port = self.next_port % 5_000 + 1;
+                let caller_port = 20_000 + self.next_port * 4;
+                let callee_port = caller_port + 2;
+                Ok(vec![(
+                    ANSWERS_AFTER,
+                    MediaEvent::Opened {
+                        key,
+                        caller_port,
+                        callee_port,
+                    },
+                )])
+            }
+            MediaCommand::ProgramCaller { .. } | MediaCommand::ProgramCallee { .. } => {
+                let Some(opened) = self.open.get_mut(&key) else {
+                    return Ok(Vec::new());
+                };
+                match command {
+                    MediaCommand::ProgramCaller { .. } => opened.caller = true,
+                    _ => opened.callee = true,
+                }
+                if opened.planned || !(opened.caller && opened.callee) {
+                    return Ok(Vec::new());
+                }
+                opened.planned = true;
+                Ok(plan.map_or_else(Vec::new, |plan| planned(key, plan)))
+            }
+            MediaCommand::Close { .. } => {
+                let flowed = self.open.remove(&key).is_some_and(|opened| opened.planned);
+                let mut quality = || {
+                    flowed.then(|| Quality {
+                        packets: rng.random_range(1..9_000),
+                        loss: f64::from(rng.random_range(0..100_u32)) / 1_000.0,
+                        jitter_ms: f64::from(rng.random_range(0..40_u32)),
+                        mos: 4.1,
+                    })
+                };
+                let (caller, callee) = (quality(), quality());
+                Ok(vec![(
+                    ANSWERS_AFTER,
+                    MediaEvent::Closed {
+                        key,
+                        caller,
+                        callee,
+                    },
+                )])
+            }
+        }
+    }
+
+    /// Whether an event about these media may still come.
+    pub(crate) fn is_open(&self, key: MediaKey) -> bool {
+        self.open.contains_key(&key)
+    }
+
+    /// Sessions that hold ports.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+}
+
+fn planned(key: MediaKey, plan: &CallPlan) -> Vec<(Duration, MediaEvent)> {
+    let keys = plan.keys.iter().map(|(after, side, digit)| {
+        (
+            *after,
+            MediaEvent::Dtmf {
+                key,
+                side: *side,
+                digit: *digit,
+            },
+        )
+    });
+    let silence = plan
+        .silence
+        .map(|(after, side)| (after, MediaEvent::Silent { key, side }));
+    keys.chain(silence).collect()
+}

@@ -1,0 +1,367 @@
+//! What a run is made of: the calls, and everything that goes wrong around them.
+
+use std::time::Duration;
+
+use maskline_media::Side;
+use maskline_phone::{Callee, Caller, Manners, Outcome};
+use maskline_switch::sip::Transport;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Feeds every random choice of the run.
+    pub seed: u64,
+    /// Shards of the switch, at least 1.
+    pub shards: u16,
+    /// The wires.
+    pub network: NetworkPlan,
+    /// The store.
+    pub store: StorePlan,
+    /// The calls.
+    pub calls: Vec<CallPlan>,
+    /// When the process dies.
+    pub crashes: Vec<CrashPlan>,
+    /// How long a callee may ring.
+    pub no_answer: Duration,
+    /// How long a call may last.
+    pub max_duration: Duration,
+    /// The callers' trunk takes this many calls at once.
+    pub max_calls: u32,
+    /// From when on new calls are refused, and after how much longer live ones are ended.
+    pub drain: Option<(Duration, Duration)>,
+    /// What is broken on purpose, to see that it is noticed.
+    pub sabotage: Sabotage,
+}
+
+/// What the wires do to packets. Streams neither lose nor reorder.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkPlan {
+    /// Shortest way.
+    pub latency_min: Duration,
+    /// Longest way; a large spread reorders.
+    pub latency_max: Duration,
+    /// Lost datagrams per thousand.
+    pub loss_per_mille: u32,
+    /// Doubled datagrams per thousand.
+    pub duplicates_per_mille: u32,
+}
+
+/// How the store behaves.
+#[derive(Clone, Debug)]
+pub struct StorePlan {
+    /// Quickest commit.
+    pub latency_min: Duration,
+    /// Slowest commit.
+    pub latency_max: Duration,
+    /// Periods in which commits fail: from, to. What failed is kept and committed later, in order.
+    pub failing: Vec<(Duration, Duration)>,
+}
+
+/// A crash and the restart after it.
+#[derive(Clone, Copy, Debug)]
+pub struct CrashPlan {
+    /// After this step of the run.
+    pub at_step: u64,
+    /// Until the new process stands.
+    pub down_for: Duration,
+    /// Whether the commit that is under way still becomes durable.
+    pub last_commit_survives: bool,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct CallPlan {
+    /// When the caller dials.
+    pub starts: Duration,
+    /// How the caller's messages travel.
+    pub caller_transport: Transport,
+    /// How the callee's messages travel.
+    pub callee_transport: Transport,
+    /// The caller's user.
+    pub caller: Caller,
+    /// The caller's faults.
+    pub caller_manners: Manners,
+    /// The callee's user.
+    pub callee: Callee,
+    /// The callee's faults.
+    pub callee_manners: Manners,
+    /// What the callflow endpoint answers.
+    pub vca: VcaAnswer,
+    /// And after how long; `None`: never.
+    pub vca_after: Option<Duration>,
+    /// Whether the media engine has no port.
+    pub no_ports: bool,
+    /// Keys: so long after the call is connected, who, which.
+    pub keys: Vec<(Duration, Side, char)>,
+    /// Whose media stops, so long after the call is connected.
+    pub silence: Option<(Duration, Side)>,
+    /// Both users hang up at this very moment after the dialling.
+    pub both_hang_up: Option<Duration>,
+    /// Who holds, from when after the dialling, for how long.
+    pub hold: Option<(Side, Duration, Duration)>,
+    /// When the streams of both phones break, after the dialling.
+    pub stream_breaks: Option<Duration>,
+    /// Whether the caller dials a number that nobody has.
+    pub unassigned: bool,
+}
+
+/// What the callflow endpoint says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VcaAnswer {
+    /// Call the callee, from the virtual number.
+    MakeCall,
+    /// Call the callee, from a number that the sub-account doesn't have.
+    MakeCallFromElsewhere,
+    /// Call a country that is not allowed.
+    MakeCallAbroad,
+    /// Call another virtual number.
+    MakeCallToVirtual,
+    /// `hangup`.
+    Hangup,
+    /// No action at all.
+    Empty,
+    /// An action that this version cannot carry out.
+    Unsupported,
+    /// It could not be asked.
+    Unreachable,
+    /// It answered what is no callflow.
+    Invalid,
+}
+
+/// What a run breaks on purpose. Each must be noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Nothing.
+    #[default]
+    None,
+    /// Commits are reported before they are durable.
+    ReportCommitsEarly,
+    /// No BYE of the switch ever leaves.
+    SwallowByes,
+    /// The caller's display name is let through to the callee.
+    LeakCallerName,
+}
+
+impl Default for CallPlan {
+    /// Answered after 2 s of ringing; the caller hangs up after 5 s of talk.
+    fn default() -> Self {
+        Self {
+            starts: Duration::from_millis(10),
+            caller_transport: Transport::Udp,
+            callee_transport: Transport::Udp,
+            caller: Caller {
+                cancel_after: None,
+                hang_up_after: Some(Duration::from_secs(5)),
+            },
+            caller_manners: Manners::default(),
+            callee: Callee {
+                ring_after: Some(Duration::from_millis(200)),
+                outcome: Outcome::Answer(Duration::from_secs(2)),
+                hang_up_after: None,
+            },
+            callee_manners: Manners::default(),
+            vca: VcaAnswer::MakeCall,
+            vca_after: Some(Duration::from_millis(30)),
+            no_ports: false,
+            keys: Vec::new(),
+            silence: None,
+            both_hang_up: None,
+            hold: None,
+            stream_breaks: None,
+            unassigned: false,
+        }
+    }
+}
+
+impl Scenario {
+    /// One call on a network and a store without faults.
+    #[must_use]
+    pub fn calm(call: CallPlan) -> Self {
+        Self {
+            seed: 1,
+            shards: 2,
+            network: NetworkPlan {
+                latency_min: Duration::from_millis(5),
+                latency_max: Duration::from_millis(5),
+                loss_per_mille: 0,
+                duplicates_per_mille: 0,
+            },
+            store: StorePlan {
+                latency_min: Duration::from_millis(2),
+                latency_max: Duration::from_millis(4),
+                failing: Vec::new(),
+            },
+            calls: vec![call],
+            crashes: Vec::new(),
+            no_answer: Duration::from_secs(30),
+            max_duration: Duration::from_secs(120),
+            max_calls: 100,
+            drain: None,
+            sabotage: Sabotage::None,
+        }
+    }
+
+    /// Anything at all, by the seed.
+    #[must_use]
+    pub fn random(seed: u64) -> Self {
+        let mut dice = Dice(ChaCha12Rng::seed_from_u64(seed));
+        let rough = dice.chance(60);
+        let jitter = dice.pick(&[0, 10, 80, 400]);
+        let mut scenario = Self::calm(CallPlan::default());
+        scenario.seed = seed;
+        scenario.shards = dice.pick(&[1, 2, 3, 4]);
+        scenario.network = NetworkPlan {
+            latency_min: dice.millis(1, 40),
+            latency_max: Duration::from_millis(40 + jitter),
+            loss_per_mille: if rough {
+                dice.pick(&[20, 50, 100, 200])
+            } else {
+                0
+            },
+            duplicates_per_mille: if rough { dice.pick(&[0, 20, 100]) } else { 0 },
+        };
+        scenario.store.latency_max = dice.pick(&[4, 20, 200, 1_500].map(Duration::from_millis));
+        if dice.chance(30) {
+            let from = dice.millis(0, 12_000);
+            scenario
+                .store
+                .failing
+                .push((from, from + dice.millis(200, 9_000)));
+        }
+        scenario.no_answer = dice.pick(&[3, 8, 20].map(Duration::from_secs));
+        scenario.max_duration = dice.pick(&[4, 15, 60].map(Duration::from_secs));
+        scenario.calls = (0..dice.pick(&[1, 1, 2, 3]))
+            .map(|_| random_call(&mut dice))
+            .collect();
+        if dice.chance(10) {
+            scenario.max_calls = 1;
+        }
+        if dice.chance(35) {
+            for _ in 0..dice.pick(&[1, 1, 2]) {
+                let crash = CrashPlan {
+                    at_step: dice.0.random_range(1..220),
+                    down_for: dice.millis(10, 4_000),
+                    last_commit_survives: dice.chance(50),
+                };
+                scenario.crashes.push(crash);
+            }
+        }
+        if dice.chance(5) {
+            scenario.drain = Some((dice.millis(0, 9_000), dice.millis(0, 9_000)));
+        }
+        scenario
+    }
+}
+
+fn random_call(dice: &mut Dice) -> CallPlan {
+    let transports = [
+        Transport::Udp,
+        Transport::Udp,
+        Transport::Udp,
+        Transport::Tcp,
+    ];
+    let outcome = match dice.0.random_range(0..10) {
+        0 => Outcome::Ignore,
+        1 => Outcome::Silence,
+        2 | 3 => Outcome::Refuse {
+            after: dice.millis(0, 3_000),
+            status: dice.pick(&[302, 404, 408, 480, 484, 486, 488, 500, 503, 600, 603]),
+            cause: dice.pick(&[None, None, Some(17), Some(19), Some(1), Some(34), Some(16)]),
+        },
+        _ => Outcome::Answer(dice.millis(0, 6_000)),
+    };
+    let vca = match dice.0.random_range(0..20) {
+        0 => VcaAnswer::Hangup,
+        1 => VcaAnswer::Empty,
+        2 => VcaAnswer::Unreachable,
+        3 => VcaAnswer::Invalid,
+        4 => VcaAnswer::MakeCallAbroad,
+        5 => VcaAnswer::MakeCallFromElsewhere,
+        6 => VcaAnswer::MakeCallToVirtual,
+        7 => VcaAnswer::Unsupported,
+        _ => VcaAnswer::MakeCall,
+    };
+    let side = |dice: &mut Dice| {
+        if dice.chance(50) {
+            Side::Caller
+        } else {
+            Side::Callee
+        }
+    };
+    let talk = |dice: &mut Dice| match dice.0.random_range(0..4) {
+        0 => None,
+        1 => Some(Duration::ZERO),
+        _ => Some(dice.millis(1, 9_000)),
+    };
+    let mut call = CallPlan {
+        starts: dice.millis(0, 4_000),
+        caller_transport: dice.pick(&transports),
+        callee_transport: dice.pick(&transports),
+        caller: Caller {
+            cancel_after: dice.chance(25).then(|| dice.millis(0, 7_000)),
+            hang_up_after: talk(dice),
+        },
+        caller_manners: Manners {
+            never_acknowledges: dice.chance(6),
+            ignores_bye: dice.chance(6),
+            sends_noise: dice.chance(15),
+            ..Manners::default()
+        },
+        callee: Callee {
+            ring_after: dice.chance(75).then(|| dice.millis(0, 1_500)),
+            outcome,
+            hang_up_after: talk(dice),
+        },
+        callee_manners: Manners {
+            ignores_bye: dice.chance(6),
+            answers_when_cancelled: dice.chance(25),
+            forks: dice.chance(12),
+            sends_noise: dice.chance(15),
+            ..Manners::default()
+        },
+        vca,
+        vca_after: (!dice.chance(4)).then(|| dice.millis(1, 2_500)),
+        no_ports: dice.chance(4),
+        unassigned: dice.chance(3),
+        ..CallPlan::default()
+    };
+    for _ in 0..dice.pick(&[0, 0, 1, 3]) {
+        let key = dice.pick(&['1', '5', '#', 'A']);
+        call.keys.push((dice.millis(0, 5_000), side(dice), key));
+    }
+    if dice.chance(8) {
+        call.silence = Some((dice.millis(0, 5_000), side(dice)));
+    }
+    if dice.chance(15) {
+        call.both_hang_up = Some(dice.millis(0, 9_000));
+    }
+    if dice.chance(15) {
+        call.hold = Some((side(dice), dice.millis(1_000, 6_000), dice.millis(0, 3_000)));
+    }
+    if dice.chance(15) {
+        call.stream_breaks = Some(dice.millis(0, 8_000));
+    }
+    call
+}
+
+struct Dice(ChaCha12Rng);
+
+impl Dice {
+    fn chance(&mut self, percent: u32) -> bool {
+        self.0.random_range(0..100) < percent
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(self.0.random_range(from..=to))
+    }
+
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "the index is below the list's length"
+    )]
+    fn pick<T: Copy, const N: usize>(&mut self, of: &[T; N]) -> T {
+        of[self.0.random_range(0..N)]
+    }
+}

@@ -1,0 +1,264 @@
+//! The made-up site: addresses, numbers, trunks, and who the people are.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use maskline_events::{Action, Callflow, Msisdn};
+use maskline_media::Side;
+use maskline_phone::{Identity, Part, PhoneConfig};
+use maskline_switch::sip::compose::SentBy;
+use maskline_switch::sip::{Peer, SipTimers, Transport};
+use maskline_switch::{Directory, Listener, NumberEntry, SwitchConfig, Trunk};
+
+use crate::scenario::{CallPlan, Scenario, VcaAnswer};
+
+/// The sub-account of every number.
+const SUB_ACCOUNT: &str = "sim-account";
+/// Longer than any call may last: what a user's patience measures.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Where the switch listens, over UDP and TCP.
+pub(crate) fn switch_address() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), 5060)
+}
+
+/// Where a phone is.
+pub(crate) fn phone_address(call: usize, side: Side) -> SocketAddr {
+    let last = u8::try_from(call % 200).unwrap_or(0) + 10;
+    let ip = match side {
+        Side::Caller => Ipv4Addr::new(192, 0, 2, last),
+        Side::Callee => Ipv4Addr::new(203, 0, 113, last),
+    };
+    SocketAddr::new(IpAddr::V4(ip), 5060)
+}
+
+fn number(text: &str) -> Option<Msisdn> {
+    Msisdn::parse(text).ok()
+}
+
+/// The number of a person.
+pub(crate) fn phone_number(call: usize, side: Side) -> String {
+    match side {
+        Side::Caller => format!("+6591234{call:03}"),
+        Side::Callee => format!("+6581987{call:03}"),
+    }
+}
+
+/// The virtual number that a call's caller dials.
+pub(crate) fn virtual_number(call: usize) -> String {
+    format!("+6568330{call:03}")
+}
+
+/// The Request-URI that a caller dials.
+pub(crate) fn dialled_uri(call: usize, plan: &CallPlan) -> String {
+    let number = if plan.unassigned {
+        "+6568339999".to_owned()
+    } else {
+        virtual_number(call)
+    };
+    format!("sip:{number}@{}", switch_address())
+}
+
+/// The switch as a phone sees it.
+pub(crate) fn switch_as_peer(transport: Transport) -> Peer {
+    Peer {
+        listener: 0,
+        transport,
+        addr: switch_address(),
+    }
+}
+
+/// A phone as the switch sees it.
+pub(crate) fn phone_as_peer(addr: SocketAddr, transport: Transport) -> Peer {
+    let listener = match transport {
+        Transport::Udp => 0,
+        Transport::Tcp => 1,
+    };
+    Peer {
+        listener,
+        transport,
+        addr,
+    }
+}
+
+fn word(side: Side, call: usize) -> String {
+    let who = match side {
+        Side::Caller => "alicia",
+        Side::Callee => "benedikt",
+    };
+    format!("{who}{call}q")
+}
+
+fn identity(call: usize, side: Side) -> Identity {
+    let word = word(side, call);
+    let extra = [
+        ("Subject", format!("about {word}-subject")),
+        ("X-Device-Serial", format!("{word}-serial")),
+        ("Organization", format!("{word}-company")),
+        (
+            "P-Preferred-Identity",
+            format!("<sip:{word}-private@{word}.example>"),
+        ),
+        (
+            "Call-Info",
+            format!("<http://{word}.example/photo.png>;purpose=icon"),
+        ),
+    ];
+    Identity {
+        user: phone_number(call, side),
+        display_name: format!("{word}-display"),
+        domain: format!("{word}-host.example"),
+        user_agent: format!("{word}-phone/1.0"),
+        mark: format!("{word}mark"),
+        extra: extra.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+    }
+}
+
+/// Texts of a party that must not be in any byte towards the other.
+pub(crate) fn sentinels(call: usize, side: Side) -> [String; 3] {
+    [
+        word(side, call),
+        phone_number(call, side).trim_start_matches('+').to_owned(),
+        format!("{}", phone_address(call, side).ip()),
+    ]
+}
+
+/// The caller's display name, for the sabotage that lets it through.
+pub(crate) fn display_name(call: usize) -> String {
+    identity(call, Side::Caller).display_name
+}
+
+/// A phone of a call.
+pub(crate) fn phone_config(call: usize, side: Side, plan: &CallPlan) -> PhoneConfig {
+    let addr = phone_address(call, side);
+    let (transport, part, manners) = match side {
+        Side::Caller => (
+            plan.caller_transport,
+            Part::Caller(plan.caller.clone()),
+            plan.caller_manners,
+        ),
+        Side::Callee => (
+            plan.callee_transport,
+            Part::Callee(plan.callee.clone()),
+            plan.callee_manners,
+        ),
+    };
+    PhoneConfig {
+        sent_by: SentBy {
+            host_port: addr.to_string(),
+            transport,
+        },
+        media: SocketAddr::new(addr.ip(), 40_000),
+        identity: identity(call, side),
+        timers: SipTimers::default(),
+        audio: None,
+        part,
+        manners,
+        patience: PATIENCE,
+    }
+}
+
+/// The trunks: one for all callers, one for each callee.
+pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
+    let trunk = |name: String, address, transport, allow: &str, max_calls| Trunk {
+        name,
+        address,
+        transport,
+        allow: allow.parse().into_iter().collect(),
+        media_sources: Vec::new(),
+        max_calls,
+        max_calls_per_second: 100,
+    };
+    let inbound = trunk(
+        "callers".to_owned(),
+        phone_address(199, Side::Caller),
+        Transport::Udp,
+        "192.0.2.0/24",
+        scenario.max_calls,
+    );
+    let outbound = scenario.calls.iter().enumerate().map(|(call, plan)| {
+        let addr = phone_address(call, Side::Callee);
+        trunk(
+            format!("callee{call}"),
+            addr,
+            plan.callee_transport,
+            "",
+            100,
+        )
+    });
+    std::iter::once(inbound).chain(outbound).collect()
+}
+
+/// One shard's configuration.
+pub(crate) fn switch_config(
+    scenario: &Scenario,
+    shard: u16,
+    trunks: &Arc<[Trunk]>,
+) -> SwitchConfig {
+    let listener = |transport| Listener {
+        sent_by: SentBy {
+            host_port: switch_address().to_string(),
+            transport,
+        },
+        bound: switch_address(),
+    };
+    SwitchConfig {
+        shard,
+        listeners: Arc::new([listener(Transport::Udp), listener(Transport::Tcp)]),
+        trunks: Arc::clone(trunks),
+        media_address: switch_address().ip(),
+        timers: SipTimers::default(),
+        no_answer: scenario.no_answer,
+        max_duration: scenario.max_duration,
+        callflow_guard: Duration::from_secs(7),
+        bye_gate: Duration::from_secs(1),
+        max_sessions: 100,
+        max_transactions: 1_000,
+    }
+}
+
+/// The numbers.
+pub(crate) fn directory(scenario: &Scenario) -> Arc<Directory> {
+    let entries = (0..scenario.calls.len()).filter_map(|call| {
+        Some(NumberEntry {
+            msisdn: number(&virtual_number(call))?,
+            sub_account_id: SUB_ACCOUNT.to_owned(),
+            reference_id: format!("ref-{call}"),
+            trunk: Some(format!("callee{call}")),
+        })
+    });
+    let countries = [(SUB_ACCOUNT.to_owned(), BTreeSet::from(["SG".to_owned()]))];
+    Arc::new(Directory::new(entries, countries))
+}
+
+/// The callflow that an endpoint answers; `None`: it answers no callflow.
+pub(crate) fn callflow(call: usize, answer: VcaAnswer) -> Option<Callflow> {
+    let make_call = |source: &str, destination: &str| {
+        Some(vec![Action::MakeCall {
+            source: number(source)?,
+            destination: number(destination)?,
+            call_recording: false,
+        }])
+    };
+    let own = virtual_number(call);
+    let callee = phone_number(call, Side::Callee);
+    let actions = match answer {
+        VcaAnswer::MakeCall => make_call(&own, &callee),
+        VcaAnswer::MakeCallFromElsewhere => make_call("+6568337777", &callee),
+        VcaAnswer::MakeCallAbroad => make_call(&own, "+4930123456"),
+        VcaAnswer::MakeCallToVirtual => make_call(&own, &own),
+        VcaAnswer::Hangup => Some(vec![Action::Hangup]),
+        VcaAnswer::Empty => Some(Vec::new()),
+        VcaAnswer::Unsupported => Some(vec![Action::PlayFile {
+            file_url: "https://files.example/a.mp3".to_owned(),
+            repetition: 1,
+        }]),
+        VcaAnswer::Unreachable | VcaAnswer::Invalid => None,
+    };
+    actions.map(|actions| Callflow {
+        client_action_id: None,
+        actions,
+    })
+}

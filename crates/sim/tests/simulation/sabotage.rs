@@ -1,0 +1,25 @@
+//! What is broken on purpose is noticed.
+
+use sim::{CallPlan, Sabotage, Scenario};
+
+#[track_caller]
+fn noticed(sabotage: Sabotage) -> String {
+    let mut scenario = Scenario::calm(CallPlan::default());
+    scenario.sabotage = sabotage;
+    sim::run(&scenario).expect_err("nobody noticed").what
+}
+
+#[test]
+fn commits_that_are_reported_before_they_are_durable_are_noticed() {
+    assert!(noticed(Sabotage::ReportCommitsEarly).contains("before CALL_RECEIVED was durable"));
+}
+
+#[test]
+fn byes_that_never_leave_are_noticed() {
+    assert!(noticed(Sabotage::SwallowByes).contains("had to give up a call that was over"));
+}
+
+#[test]
+fn a_header_of_the_caller_that_reaches_the_callee_is_noticed() {
+    assert!(noticed(Sabotage::LeakCallerName).contains("tells of the other party"));
+}
