@@ -1,0 +1,45 @@
+//! The bounds of queues, connections and waits.
+
+use std::time::Duration;
+
+/// How much may wait where, and for how long. The defaults suit a node of a few thousand calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetLimits {
+    /// Messages that wait for a shard. A datagram above it is dropped (its sender repeats it), a
+    /// stream waits.
+    pub shard_queue: usize,
+    /// VCA requests of one shard at the same time; a call above it is told that its endpoint can't
+    /// be reached.
+    pub callflow_requests: usize,
+    /// Commits that a shard keeps while the journal takes none.
+    pub held_commits: usize,
+    /// TCP connections in all, both directions.
+    pub connections: usize,
+    /// TCP connections that one address may open.
+    pub connections_per_address: usize,
+    /// Messages that wait to be written to one connection; one more ends it.
+    pub connection_queue: usize,
+    /// How long making a connection may take.
+    pub connect: Duration,
+    /// How long a peer may take no bytes.
+    pub write: Duration,
+    /// How long a connection may bring neither a whole message nor a ping. Longer than a call
+    /// lasts: a peer may have no other way to end it. Dead peers are found by TCP's own keepalive.
+    pub idle: Duration,
+}
+
+impl Default for NetLimits {
+    fn default() -> Self {
+        Self {
+            shard_queue: 2_048,
+            callflow_requests: 4_096,
+            held_commits: 4_096,
+            connections: 2_048,
+            connections_per_address: 256,
+            connection_queue: 512,
+            connect: Duration::from_secs(5),
+            write: Duration::from_secs(10),
+            idle: Duration::from_secs(5 * 3_600),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The running node: sockets, connections and shards, and the handle to them.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use maskline_media::{MediaEngine, MediaEvent};
+use maskline_store::{Journal, JournalReport};
+use maskline_switch::snapshot::Snapshot;
+use maskline_switch::{Admission, Directory, Dispatcher, Shard, SwitchConfig};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::bind::{Listening, Sockets};
+use crate::callflow::CallflowSource;
+use crate::commits::{Commits, JournalHealth};
+use crate::error::NetError;
+use crate::intake::Intake;
+use crate::limits::NetLimits;
+use crate::shard::{Drain, Inbox, Orders, Outside, Questions, ShardTask};
+use crate::supervise;
+use crate::tcp::{self, Connections};
+use crate::udp::{self, Outlet};
+
+/// Failed peers that a shard may have to hear of.
+const FAILURE_QUEUE: usize = 256;
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// What each shard is told; `shard` is set for each. Its listeners are the bound sockets, in
+    /// their order.
+    pub switch: SwitchConfig,
+    /// How many shards; at least one.
+    pub shards: u16,
+    /// The origin of the process's ticks; the media engine has the same.
+    pub start: Instant,
+    /// Numbers and permissions that the first call is judged by.
+    pub directory: Arc<Directory>,
+    /// Snapshots of sessions that an earlier run left open. Each is adopted by its shard before any
+    /// message is taken: a BYE of such a call finds its dialog, and no session of this run is taken
+    /// for one of the earlier.
+    pub found: Vec<Vec<u8>>,
+    /// Set while any shard can't journal, and so refuses new calls.
+    pub journal_down: Arc<AtomicBool>,
+    /// Bounds.
+    pub limits: NetLimits,
+}
+
+/// A running node. Clones are handles of the same; when the last one is dropped, the node stops.
+///
+/// A panic in one of its tasks ends the process with status 70: see `supervise`.
+#[derive(Clone, Debug)]
+pub struct SipNode {
+    running: Arc<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    orders: watch::Sender<Orders>,
+    sessions: Vec<Arc<AtomicUsize>>,
+    stop: CancellationToken,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SipNode {
+    /// Starts the shards, then takes messages. Call within a runtime, with the metrics recorder
+    /// installed. `media_events` and `reports` hold one channel per shard, by its number.
+    ///
+    /// # Errors
+    /// [`NetError::Listeners`] and [`NetError::Shards`] when the parts don't fit together,
+    /// [`NetError::Randomness`].
+    pub fn start(
+        config: NodeConfig,
+        sockets: Sockets,
+        media: Arc<MediaEngine>,
+        media_events: Vec<mpsc::Receiver<MediaEvent>>,
+        journal: Arc<Journal>,
+        reports: Vec<mpsc::Receiver<JournalReport>>,
+        callflows: Arc<dyn CallflowSource>,
+    ) -> Result<Self, NetError> {
+        let shards = config.shards.max(1);
+        check(&config, &sockets, media_events.len(), reports.len())?;
+        let stop = CancellationToken::new();
+        let (orders, _) = watch::channel(Orders {
+            directory: Arc::clone(&config.directory),
+            drain: Drain::Open,
+        });
+        let dispatcher = Dispatcher::new(Arc::clone(&config.switch.trunks), shards);
+        let (queues, arrivals) = channels(shards, config.limits.shard_queue.max(1));
+        let (failures, failed) = channels(shards, FAILURE_QUEUE);
+        let intake = Arc::new(Intake::new(dispatcher.clone(), queues));
+        let connections = Arc::new(Connections::new(
+            config.limits,
+            sockets.addresses(),
+            Arc::clone(&intake),
+            failures,
+            stop.clone(),
+        ));
+        let admission = Arc::new(Mutex::new(Admission::new(&config.switch.trunks)));
+        let health = Arc::new(JournalHealth::new(Arc::clone(&config.journal_down)));
+        let mut found = by_shard(config.found, &dispatcher, shards).into_iter();
+        let sessions: Vec<_> = (0..shards).map(|_| Arc::default()).collect();
+
+        let mut tasks = JoinSet::new();
+        let channels = arrivals.into_iter().zip(failed);
+        let channels = channels.zip(media_events).zip(reports).zip(&sessions);
+        for (number, ((((arrivals, failures), media_events), journal_reports), sessions)) in
+            (0..shards).zip(channels)
+        {
+            let shard = Shard::new(
+                SwitchConfig {
+                    shard: number,
+                    ..config.switch.clone()
+                },
+                seed()?,
+            );
+            let inbox = Inbox {
+                arrivals,
+                failures,
+                media: media_events,
+                journal: journal_reports,
+                orders: orders.subscribe(),
+                stop: stop.clone(),
+            };
+            let outside = Outside {
+                udp: outlet(&sockets, number),
+                tcp: Arc::clone(&connections),
+                media: Arc::clone(&media),
+                commits: Commits::new(
+                    Arc::clone(&journal),
+                    Arc::clone(&health),
+                    number,
+                    config.limits.held_commits,
+                ),
+                admission: Arc::clone(&admission),
+                questions: Questions::new(Arc::clone(&callflows), config.limits.callflow_requests),
+            };
+            let task = ShardTask::new(
+                number,
+                shard,
+                inbox,
+                outside,
+                config.start,
+                Arc::clone(sessions),
+            );
+            tasks.spawn(task.run(found.next().unwrap_or_default()));
+        }
+        receive(&mut tasks, sockets, &intake, &connections, &stop);
+        let supervisor = tokio::spawn(async move {
+            supervise::watch(tasks).await;
+            connections.ended().await;
+        });
+        Ok(Self {
+            running: Arc::new(Running {
+                orders,
+                sessions,
+                stop,
+                supervisor: Mutex::new(Some(supervisor)),
+            }),
+        })
+    }
+
+    /// Numbers or permissions changed; calls in progress keep what they started with.
+    pub fn directory_changed(&self, directory: Arc<Directory>) {
+        self.running
+            .orders
+            .send_modify(|orders| orders.directory = directory);
+    }
+
+    /// Refuses new calls from now on.
+    pub fn start_drain(&self) {
+        self.drain(Drain::Started);
+    }
+
+    /// Ends the calls that are left.
+    pub fn end_drain(&self) {
+        self.drain(Drain::Ended);
+    }
+
+    fn drain(&self, drain: Drain) {
+        self.running
+            .orders
+            .send_modify(|orders| orders.drain = orders.drain.max(drain));
+    }
+
+    /// Sessions that are not over.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        let shards = self.running.sessions.iter();
+        shards.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Stops everything and waits for it; what is queued to TCP peers still leaves. Calls that are
+    /// live stay in the journal, for the next run to adopt.
+    pub async fn stop(&self) {
+        self.running.stop.cancel();
+        let supervisor = self
+            .running
+            .supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(supervisor) = supervisor
+            && let Err(error) = supervisor.await
+        {
+            tracing::error!(%error, "the SIP node ended badly");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn check(
+    config: &NodeConfig,
+    sockets: &Sockets,
+    media: usize,
+    journal: usize,
+) -> Result<(), NetError> {
+    let configured = config.switch.listeners.len();
+    let bound = sockets.listeners.len();
+    if configured != bound {
+        return Err(NetError::Listeners { configured, bound });
+    }
+    let shards = config.shards.max(1);
+    if media != usize::from(shards) || journal != usize::from(shards) {
+        return Err(NetError::Shards {
+            shards,
+            media,
+            journal,
+        });
+    }
+    Ok(())
+}
+
+fn channels<T>(count: u16, capacity: usize) -> (Vec<mpsc::Sender<T>>, Vec<mpsc::Receiver<T>>) {
+    (0..count).map(|_| mpsc::channel(capacity)).unzip()
+}
+
+fn seed() -> Result<[u8; 32], NetError> {
+    let mut seed = [0; 32];
+    OsRng
+        .try_fill_bytes(&mut seed)
+        .map_err(|error| NetError::Randomness(error.to_string()))?;
+    Ok(seed)
+}
+
+/// Which shard adopts what. What can't be read goes to the first, which counts it.
+fn by_shard(found: Vec<Vec<u8>>, dispatcher: &Dispatcher, shards: u16) -> Vec<Vec<Vec<u8>>> {
+    let mut sorted = vec![Vec::new(); usize::from(shards)];
+    for snapshot in found {
+        let shard = match Snapshot::from_bytes(&snapshot) {
+            Ok(read) => dispatcher.shard(read.shard),
+            Err(error) => {
+                tracing::error!(%error, "a session of an earlier run is left as it is");
+                0
+            }
+        };
+        if let Some(of_shard) = sorted.get_mut(usize::from(shard)) {
+            of_shard.push(snapshot);
+        }
+    }
+    sorted
+}
+
+/// The sockets that a shard sends through: each shard another one of a listener's.
+fn outlet(sockets: &Sockets, shard: u16) -> Outlet {
+    let of_listener = |listening: &Listening| match listening {
+        Listening::Tcp { .. } => None,
+        Listening::Udp { sockets, .. } => sockets
+            .get(usize::from(shard) % sockets.len().max(1))
+            .cloned(),
+    };
+    Outlet::new(sockets.listeners.iter().map(of_listener).collect())
+}
+
+/// Starts the tasks that receive.
+fn receive(
+    tasks: &mut JoinSet<()>,
+    sockets: Sockets,
+    intake: &Arc<Intake>,
+    connections: &Arc<Connections>,
+    stop: &CancellationToken,
+) {
+    for (listener, listening) in (0..=u16::MAX).zip(sockets.listeners) {
+        match listening {
+            Listening::Udp { sockets, .. } => {
+                for socket in sockets {
+                    let intake = Arc::clone(intake);
+                    tasks.spawn(udp::receive(socket, listener, intake, stop.clone()));
+                }
+            }
+            Listening::Tcp {
+                listener: socket, ..
+            } => {
+                let connections = Arc::clone(connections);
+                tasks.spawn(tcp::accept(socket, listener, connections, stop.clone()));
+            }
+        }
+    }
+}
