@@ -414,7 +414,13 @@ impl Shard {
         let Some(callee) = s.outbound.as_mut() else {
             return;
         };
-        let was_calling = matches!(callee.invite, CalleeInvite::Calling { .. });
+        let was_calling = match callee.invite {
+            CalleeInvite::Calling { .. } => true,
+            CalleeInvite::Cancelling { .. } => false,
+            // An answered INVITE's transaction only lingers: that its stream breaks changes
+            // nothing, and a repeated 2xx is still the call's own.
+            CalleeInvite::Gated | CalleeInvite::Answered { .. } | CalleeInvite::Ended => return,
+        };
         callee.invite = CalleeInvite::Ended;
         self.clear_timer(s, SessionTimer::CancelGuard);
         if was_calling {
