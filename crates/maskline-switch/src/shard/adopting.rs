@@ -49,7 +49,9 @@ impl Shard {
         let b_live = s.is_live(Side::Callee);
         let connected = s.a.connected.is_some();
         // What the phones hear: they have waited long enough, so nothing here waits for a commit.
-        if a_live && !connected {
+        // Whether A's 200 left before the restart is not known: its INVITE is refused and its dialog
+        // is ended, and A takes the one that fits (RFC 6026: after a 2xx a refusal is ignored).
+        if a_live || s.caller.owed_bye.is_some() {
             self.refuse_adopted(&s.caller_invite.clone());
         }
         for side in [Side::Caller, Side::Callee] {
