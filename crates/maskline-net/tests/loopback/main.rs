@@ -1,0 +1,17 @@
+//! The node on loopback: real sockets, a real journal in SQLite, the real media engine. Only the
+//! customer's answer is the test's own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod binding;
+mod calls;
+mod datagrams;
+mod faults;
+mod phone;
+mod streams;
+mod world;
