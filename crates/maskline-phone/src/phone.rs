@@ -244,12 +244,12 @@ impl Phone {
                 Upcall::Response { owner, response } => self.on_response(owner, &response),
                 Upcall::Stray(response, _) => self.on_repeated_success(&response),
                 Upcall::Unanswered { owner } => match owner {
-                    Purpose::Invite => {
+                    Purpose::Invite if matches!(self.call, Call::Calling(_)) => {
                         self.notice(PhoneEvent::Lost);
                         self.finish();
                     }
                     Purpose::Bye(at) => self.set_over(at),
-                    Purpose::Cancel | Purpose::Reinvite(_) => {}
+                    Purpose::Invite | Purpose::Cancel | Purpose::Reinvite(_) => {}
                 },
             }
         }

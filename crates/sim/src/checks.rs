@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use maskline_events::{LegStatus, SessionStatus};
+use maskline_events::{CallStatus, LegStatus, SessionStatus};
 use maskline_media::{Side, Tick};
+use maskline_phone::Report;
 use uuid::Uuid;
 
-use crate::ledger::{Content, Entry, Ledger, gate_of, side_of};
+use crate::ledger::{Content, Entry, Ledger, SessionLog, gate_of, side_of};
 use crate::site;
 use crate::wire::{Glance, Kind};
 
@@ -177,6 +178,59 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// What the phones of a session saw.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) caller: Report,
+    pub(crate) callee: Report,
+    /// Whether the switch or a stream died in between: then a phone may know what nobody else
+    /// does.
+    pub(crate) cut_off: bool,
+}
+
+/// What receivers were told is what the phones saw.
+pub(crate) fn agreement(log: &SessionLog, seen: &Seen, shows: &str) -> Result<(), String> {
+    if let Some(shown) = seen
+        .callee
+        .shows
+        .as_ref()
+        .filter(|shown| shown.as_str() != shows)
+    {
+        return Err(format!(
+            "B's display does not show the virtual number but {shown:?}"
+        ));
+    }
+    let told = |side, status| {
+        log.events
+            .iter()
+            .find(|event| event.side == side && event.status == status)
+    };
+    let connected = told(Side::Caller, CallStatus::CallConnected).is_some();
+    if seen.caller.talked && !connected {
+        return Err("A talked and nobody was told that it connected".to_owned());
+    }
+    if seen.cut_off {
+        return Ok(());
+    }
+    if connected != (seen.caller.final_status == Some(200)) {
+        let status = seen.caller.final_status;
+        return Err(format!(
+            "A heard {status:?}, told as connected: {connected}"
+        ));
+    }
+    if told(Side::Callee, CallStatus::CallConnected).is_some()
+        && seen.callee.final_status != Some(200)
+    {
+        return Err("B is told as connected and never answered".to_owned());
+    }
+    let end = told(Side::Caller, CallStatus::CallDisconnected).map(|event| event.sip_code);
+    if !connected && seen.caller.final_status.is_some() && seen.caller.final_status != end {
+        let status = seen.caller.final_status;
+        return Err(format!("A heard {status:?} and sipCode says {end:?}"));
+    }
+    Ok(())
 }
 
 /// Shard and key of a snapshot.

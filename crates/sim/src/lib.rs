@@ -21,5 +21,5 @@ mod world;
 
 pub use ladder::Failure;
 pub use ledger::{EventLine, SessionLog};
-pub use scenario::{CallPlan, CrashPlan, Sabotage, Scenario, VcaAnswer};
+pub use scenario::{CallPlan, CrashAt, CrashPlan, Sabotage, Scenario, VcaAnswer};
 pub use world::{Outcome, run};

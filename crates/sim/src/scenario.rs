@@ -62,12 +62,21 @@ pub struct StorePlan {
 /// A crash and the restart after it.
 #[derive(Clone, Copy, Debug)]
 pub struct CrashPlan {
-    /// After this step of the run.
-    pub at_step: u64,
+    /// When.
+    pub at: CrashAt,
     /// Until the new process stands.
     pub down_for: Duration,
     /// Whether the commit that is under way still becomes durable.
     pub last_commit_survives: bool,
+}
+
+/// When a process dies. A moment at which none runs is made up for at once when the next does.
+#[derive(Clone, Copy, Debug)]
+pub enum CrashAt {
+    /// After this step of the run.
+    Step(u64),
+    /// After the first step at or behind this time.
+    Time(Duration),
 }
 
 /// One call.
@@ -241,7 +250,11 @@ impl Scenario {
         if dice.chance(35) {
             for _ in 0..dice.pick(&[1, 1, 2]) {
                 let crash = CrashPlan {
-                    at_step: dice.0.random_range(1..220),
+                    at: if dice.chance(50) {
+                        CrashAt::Step(dice.0.random_range(2..130))
+                    } else {
+                        CrashAt::Time(dice.millis(100, 12_000))
+                    },
                     down_for: dice.millis(10, 4_000),
                     last_commit_survives: dice.chance(50),
                 };

@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::ladder::{Failure, Trace};
 use crate::ledger::{Content, Entry, SessionLog, side_of};
 use crate::network::{Network, Way, Wire};
-use crate::scenario::{Sabotage, Scenario, VcaAnswer};
+use crate::scenario::{CrashAt, Sabotage, Scenario, VcaAnswer};
 use crate::site;
 use crate::store::{Attempt, Store};
 use crate::wire::{Glance, Kind};
@@ -205,7 +205,7 @@ impl<'a> World<'a> {
             self.step += 1;
             self.advance()?;
             let crash = self.scenario.crashes.get(self.crashes).copied();
-            if let Some(crash) = crash.filter(|crash| self.step >= crash.at_step)
+            if let Some(crash) = crash.filter(|crash| self.is_due(crash.at))
                 && self.switch.is_some()
             {
                 self.crashes += 1;
@@ -214,6 +214,13 @@ impl<'a> World<'a> {
             }
         }
         self.check_rest()
+    }
+
+    fn is_due(&self, at: CrashAt) -> bool {
+        match at {
+            CrashAt::Step(step) => self.step >= step,
+            CrashAt::Time(time) => self.now >= Tick::from_start(time),
+        }
     }
 
     fn next_time(&self) -> Option<Tick> {
@@ -759,10 +766,23 @@ impl<'a> World<'a> {
             return Err((format!("left at the end: {unrest}"), None));
         }
         for (session, log) in &self.store.ledger.sessions {
+            let call = self.calls.get(session).copied();
             if log.summary.is_none() {
-                let call = self.calls.get(session).copied();
                 return Err(("a session without a summary".to_owned(), call));
             }
+            let report = |side| {
+                let phone = call.and_then(|call| self.phones.get(&Wire { call, side }));
+                phone.map(Phone::report).unwrap_or_default()
+            };
+            let plan = call.and_then(|call| self.scenario.calls.get(call));
+            let streams_break = plan.is_some_and(|plan| plan.stream_breaks.is_some());
+            let seen = checks::Seen {
+                caller: report(Side::Caller),
+                callee: report(Side::Callee),
+                cut_off: self.crashes > 0 || streams_break,
+            };
+            let shows = call.map(site::virtual_number).unwrap_or_default();
+            checks::agreement(log, &seen, &shows).map_err(|what| (what, call))?;
         }
         for (wire, phone) in &self.phones {
             let excused = self.scenario.calls.get(wire.call).is_some_and(|plan| {

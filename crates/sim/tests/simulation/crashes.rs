@@ -2,23 +2,123 @@
 
 use std::time::Duration;
 
-use sim::{CallPlan, CrashPlan, Scenario};
+use maskline_media::Side;
+use maskline_phone::{Callee, Caller, Manners, Outcome};
+use maskline_switch::sip::Transport;
+use sim::{CallPlan, CrashAt, CrashPlan, Scenario};
 
 use crate::holds;
 
-#[test]
-fn a_crash_at_any_step_of_an_answered_call_ends_it_whole() {
-    let calm = Scenario::calm(CallPlan::default());
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[track_caller]
+fn crash_everywhere(call: CallPlan) {
+    let calm = Scenario::calm(call);
     let steps = holds(&calm).steps;
     for last_commit_survives in [false, true] {
-        for at_step in 1..=steps {
+        for step in 1..=steps {
             let mut scenario = calm.clone();
+            let at = CrashAt::Step(step);
             scenario.crashes = vec![CrashPlan {
-                at_step,
-                down_for: Duration::from_millis(700),
+                at,
+                down_for: ms(700),
                 last_commit_survives,
             }];
-            holds(&scenario);
+            let outcome = holds(&scenario);
+            let (a, b) = &outcome.phones[0];
+            let durable = |line: &str| {
+                outcome
+                    .sessions
+                    .iter()
+                    .any(|session| session.lines().iter().any(|it| it == line))
+            };
+            // A call that was not durable yet is not known to anyone after the crash, and so is an
+            // answer: only then a user is left alone. So is one whose stream the crash took.
+            let ladder = &outcome.ladder;
+            let on_streams = scenario.calls[0].caller_transport == Transport::Tcp;
+            if durable("A CALL_RECEIVED") && !on_streams {
+                assert!(
+                    !a.patience_ran_out,
+                    "step {step}: A is left alone\n{ladder}"
+                );
+            }
+            if (durable("B CALL_CONNECTED") || !b.talked) && !on_streams {
+                assert!(
+                    !b.patience_ran_out,
+                    "step {step}: B is left alone\n{ladder}"
+                );
+            }
         }
     }
+}
+
+#[test]
+fn a_crash_at_any_step_of_an_answered_call_ends_it_whole() {
+    crash_everywhere(CallPlan::default());
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_call_with_keys_and_a_hold_ends_it_whole() {
+    crash_everywhere(CallPlan {
+        keys: vec![(ms(500), Side::Caller, '5'), (ms(600), Side::Callee, '#')],
+        hold: Some((Side::Caller, ms(3_000), ms(1_000))),
+        ..CallPlan::default()
+    });
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_refused_call_ends_it_whole() {
+    let outcome = Outcome::Refuse {
+        after: ms(900),
+        status: 486,
+        cause: None,
+    };
+    let callee = Callee {
+        ring_after: Some(ms(200)),
+        outcome,
+        hang_up_after: None,
+    };
+    crash_everywhere(CallPlan {
+        callee,
+        ..CallPlan::default()
+    });
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_cancelled_call_ends_it_whole() {
+    for answers_when_cancelled in [false, true] {
+        crash_everywhere(CallPlan {
+            caller: Caller {
+                cancel_after: Some(ms(1_000)),
+                hang_up_after: None,
+            },
+            callee_manners: Manners {
+                answers_when_cancelled,
+                ..Manners::default()
+            },
+            ..CallPlan::default()
+        });
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_call_that_is_never_acknowledged_ends_it_whole() {
+    crash_everywhere(CallPlan {
+        caller_manners: Manners {
+            never_acknowledges: true,
+            ..Manners::default()
+        },
+        ..CallPlan::default()
+    });
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_call_over_streams_ends_it_whole() {
+    crash_everywhere(CallPlan {
+        caller_transport: Transport::Tcp,
+        callee_transport: Transport::Tcp,
+        ..CallPlan::default()
+    });
 }
