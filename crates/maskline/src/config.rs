@@ -256,7 +256,10 @@ fn explain(place: &str, error: &figment::Error) -> ConfigError {
     };
     ConfigError {
         place: if from_environment {
-            format!("environment MASKLINE_{}", error.path.join("_").to_uppercase())
+            format!(
+                "environment MASKLINE_{}",
+                error.path.join("_").to_uppercase()
+            )
         } else {
             place.to_owned()
         },
@@ -305,7 +308,8 @@ impl Resolver {
     }
 
     fn resolve(self, file: File) -> Result<Config, ConfigError> {
-        let media_address = self.parse("[media] address", &file.media.address, "an IP address")?;
+        let media_address: IpAddr =
+            self.parse("[media] address", &file.media.address, "an IP address")?;
         let media_public_address = match file.media.public_address.as_str() {
             "" => media_address,
             text => self.parse("[media] public_address", text, "an IP address")?,
@@ -345,8 +349,10 @@ impl Resolver {
             media_ports: self.ports(&file.media.ports)?,
             media_silence: self.seconds("[media] silence_seconds", file.media.silence_seconds)?,
             no_answer: self.seconds("[call] no_answer_seconds", file.call.no_answer_seconds)?,
-            max_duration: self
-                .seconds("[call] max_duration_seconds", file.call.max_duration_seconds)?,
+            max_duration: self.seconds(
+                "[call] max_duration_seconds",
+                file.call.max_duration_seconds,
+            )?,
             vca_timeout: self.millis("[vca] timeout_ms", file.vca.timeout_ms)?,
             store_url: file.store.url,
             store_reserve_bytes: u64::from(file.store.reserve_mib) << 20,
@@ -360,8 +366,7 @@ impl Resolver {
                 "[delivery] order_deadline_seconds",
                 file.delivery.order_deadline_seconds,
             )?,
-            max_in_flight: self
-                .positive("[delivery] max_in_flight", file.delivery.max_in_flight)?
+            max_in_flight: self.positive("[delivery] max_in_flight", file.delivery.max_in_flight)?
                 as usize,
             max_in_flight_per_endpoint: self.positive(
                 "[delivery] max_in_flight_per_endpoint",
@@ -385,12 +390,12 @@ impl Resolver {
             }));
         }
         let is_name = text.len() <= 253
-            && text
-                .split('.')
-                .all(|label| {
-                    !label.is_empty()
-                        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                });
+            && text.split('.').all(|label| {
+                !label.is_empty()
+                    && label
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            });
         if is_name {
             Ok(Some(text.to_owned()))
         } else {
@@ -415,7 +420,9 @@ impl Resolver {
                     _ => {
                         return Err(self.bad(
                             KEY,
-                            format!("{text:?} is neither \"udp:ADDRESS:PORT\" nor \"tcp:ADDRESS:PORT\""),
+                            format!(
+                                "{text:?} is neither \"udp:ADDRESS:PORT\" nor \"tcp:ADDRESS:PORT\""
+                            ),
                         ));
                     }
                 };
@@ -429,11 +436,9 @@ impl Resolver {
 
     fn ports(&self, text: &str) -> Result<RangeInclusive<u16>, ConfigError> {
         const KEY: &str = "[media] ports";
-        let range = text
+        let range: RangeInclusive<u16> = text
             .split_once('-')
-            .and_then(|(first, last)| {
-                Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
-            })
+            .and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?))
             .ok_or_else(|| self.bad(KEY, format!("{text:?} is not FIRST-LAST")))?;
         if *range.start() < 1024 || range.end().saturating_sub(*range.start()) < 3 {
             return Err(self.bad(
@@ -535,16 +540,40 @@ mod tests {
             ("[http]\nlisen = \"x\"", "[http] lisen", "unknown field"),
             ("[htp]\nlisten = \"x\"", "[htp]", "unknown field"),
             ("[http]\nlisten = 5", "[http] listen", "invalid type"),
-            ("[http]\nlisten = \"nowhere\"", "[http] listen", "is not ADDRESS:PORT"),
-            ("[sip]\nlisten = [\"5060\"]", "[sip] listen", "udp:ADDRESS:PORT"),
+            (
+                "[http]\nlisten = \"nowhere\"",
+                "[http] listen",
+                "is not ADDRESS:PORT",
+            ),
+            (
+                "[sip]\nlisten = [\"5060\"]",
+                "[sip] listen",
+                "udp:ADDRESS:PORT",
+            ),
             ("[sip]\nlisten = []", "[sip] listen", "at least one"),
-            ("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]", "[sip] public_address", "must be set"),
-            ("[sip]\npublic_address = \"a b\"", "[sip] public_address", "neither"),
+            (
+                "[sip]\nlisten = [\"udp:0.0.0.0:5060\"]",
+                "[sip] public_address",
+                "must be set",
+            ),
+            (
+                "[sip]\npublic_address = \"a b\"",
+                "[sip] public_address",
+                "neither",
+            ),
             ("[sip]\nt1_ms = 0", "[sip] t1_ms", "above 0"),
             ("[media]\nports = \"5-2\"", "[media] ports", "1024"),
             ("[media]\nports = \"x\"", "[media] ports", "FIRST-LAST"),
-            ("[media]\naddress = \"0.0.0.0\"", "[media] public_address", "SDP"),
-            ("[egress]\naddresses = [\"x\"]", "[egress] addresses", "neither"),
+            (
+                "[media]\naddress = \"0.0.0.0\"",
+                "[media] public_address",
+                "SDP",
+            ),
+            (
+                "[egress]\naddresses = [\"x\"]",
+                "[egress] addresses",
+                "neither",
+            ),
             (
                 "[[trunk]]\nname = \"a\"\naddress = \"b:1\"\nallow = []",
                 "[[trunk]] \"a\" address",

@@ -1,1 +1,81 @@
-fn main() {}
+//! The command line: `maskline serve`, `maskline demo`, `maskline check-config`.
+//!
+//! Configuration is read in [`config`], everything is wired together in [`node`].
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program talks to its user"
+)]
+
+mod config;
+mod demo;
+mod metrics_text;
+mod node;
+mod provisioning;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, REFERENCE};
+
+/// A self-hosted number-masking switch: two people talk over a virtual number, and your server is
+/// told every step.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the switch until it is told to end (SIGTERM or Ctrl-C: live calls may finish).
+    Serve {
+        /// The configuration file. Without it, the defaults: no trunk, so no calls.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Place a masked call on this machine, between two built-in phones, and show all of it.
+    Demo {
+        /// Print each webhook's body as one line of JSON, in order of delivery, and nothing else.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a configuration file without starting anything.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", required_unless_present = "reference")]
+        config: Option<PathBuf>,
+        /// Print every key with its default and what it means.
+        #[arg(long)]
+        reference: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve { config } => Config::load(config.as_deref())
+            .map_err(anyhow::Error::from)
+            .and_then(serve::run),
+        Command::Demo { json } => demo::run(json),
+        Command::CheckConfig { config, reference } => {
+            if reference {
+                print!("{REFERENCE}");
+                return ExitCode::SUCCESS;
+            }
+            Config::load(config.as_deref())
+                .map(|config| println!("{}: ok", config.place))
+                .map_err(anyhow::Error::from)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("maskline: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

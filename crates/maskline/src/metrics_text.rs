@@ -1,0 +1,191 @@
+//! What `/metrics` answers: the recorder's counters, and the levels that crates keep themselves.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use maskline_media::engine::MediaEngine;
+use maskline_store::Journal;
+use maskline_webhook::DeliveryCounters;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+/// Everything that is rendered.
+pub(crate) struct Sources {
+    pub(crate) recorder: PrometheusHandle,
+    pub(crate) media: Arc<MediaEngine>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) delivery: Arc<DeliveryCounters>,
+}
+
+impl Sources {
+    /// Prometheus' text format.
+    pub(crate) fn render(&self) -> String {
+        let mut text = self.recorder.render();
+        self.media(&mut text);
+        self.journal(&mut text);
+        self.delivery(&mut text);
+        text
+    }
+
+    fn media(&self, text: &mut String) {
+        let counters = self.media.counters();
+        line(text, "gauge", "maskline_media_sessions", counters.sessions);
+        line(
+            text,
+            "gauge",
+            "maskline_media_ports_in_use",
+            counters.ports_in_use,
+        );
+        line(
+            text,
+            "counter",
+            "maskline_media_ports_passed_over_total",
+            counters.ports_passed_over,
+        );
+        line(
+            text,
+            "counter",
+            "maskline_media_send_failures_total",
+            counters.send_failures,
+        );
+        line(
+            text,
+            "counter",
+            "maskline_media_rtp_received_total",
+            counters.relay.rtp_received,
+        );
+        line(
+            text,
+            "counter",
+            "maskline_media_rtp_forwarded_total",
+            counters.relay.rtp_forwarded,
+        );
+        line(
+            text,
+            "counter",
+            "maskline_media_rtcp_received_total",
+            counters.relay.rtcp_received,
+        );
+        line(
+            text,
+            "counter",
+            "maskline_media_rtcp_sent_total",
+            counters.relay.rtcp_sent,
+        );
+        head(text, "counter", "maskline_media_dropped_total");
+        for (reason, packets) in counters.relay.drops.iter() {
+            let reason = reason.label();
+            let _ = writeln!(
+                text,
+                "maskline_media_dropped_total{{reason=\"{reason}\"}} {packets}"
+            );
+        }
+    }
+
+    fn journal(&self, text: &mut String) {
+        let counters = self.journal.counters();
+        for (kind, name, value) in [
+            (
+                "counter",
+                "maskline_journal_commits_total",
+                &counters.commits,
+            ),
+            (
+                "counter",
+                "maskline_journal_entries_total",
+                &counters.entries,
+            ),
+            ("counter", "maskline_journal_events_total", &counters.events),
+            (
+                "counter",
+                "maskline_journal_commit_microseconds_total",
+                &counters.commit_us,
+            ),
+            (
+                "counter",
+                "maskline_journal_failures_total",
+                &counters.failures,
+            ),
+            (
+                "counter",
+                "maskline_journal_rejected_total",
+                &counters.rejected,
+            ),
+            (
+                "counter",
+                "maskline_journal_refused_total",
+                &counters.refused,
+            ),
+            (
+                "gauge",
+                "maskline_journal_tail_entries",
+                &counters.tail_entries,
+            ),
+            ("gauge", "maskline_journal_tail_bytes", &counters.tail_bytes),
+            ("gauge", "maskline_journal_down", &counters.down),
+        ] {
+            line(text, kind, name, read(value));
+        }
+    }
+
+    fn delivery(&self, text: &mut String) {
+        let counters = &self.delivery;
+        for (kind, name, value) in [
+            (
+                "counter",
+                "maskline_delivery_delivered_total",
+                &counters.delivered,
+            ),
+            (
+                "counter",
+                "maskline_delivery_refused_total",
+                &counters.refused,
+            ),
+            (
+                "counter",
+                "maskline_delivery_unanswered_total",
+                &counters.unanswered,
+            ),
+            (
+                "counter",
+                "maskline_delivery_retries_total",
+                &counters.retries,
+            ),
+            (
+                "counter",
+                "maskline_delivery_no_endpoint_total",
+                &counters.no_endpoint,
+            ),
+            (
+                "counter",
+                "maskline_delivery_parked_total",
+                &counters.parked,
+            ),
+            ("counter", "maskline_delivery_dead_total", &counters.dead),
+            ("gauge", "maskline_delivery_events", &counters.events),
+            ("gauge", "maskline_delivery_lanes", &counters.lanes),
+            ("gauge", "maskline_delivery_in_flight", &counters.in_flight),
+            (
+                "gauge",
+                "maskline_delivery_oldest_pending_milliseconds",
+                &counters.oldest_pending_ms,
+            ),
+        ] {
+            line(text, kind, name, read(value));
+        }
+    }
+}
+
+fn read(value: &AtomicU64) -> u64 {
+    value.load(Ordering::Relaxed)
+}
+
+fn line(text: &mut String, kind: &str, name: &str, value: u64) {
+    head(text, kind, name);
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "{name} {value}");
+}
+
+fn head(text: &mut String, kind: &str, name: &str) {
+    let _ = writeln!(text, "# TYPE {name} {kind}");
+}

@@ -1,0 +1,488 @@
+//! One node: store, journal, media, delivery, SIP and API wired together, started in order and
+//! ended in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use maskline_events::{Msisdn, Timestamp};
+use maskline_http::ApiConfig;
+use maskline_media::engine::{EngineConfig, MediaEngine};
+use maskline_net::{CallflowSource, ListenSpec, NetLimits, NodeConfig, SipNode};
+use maskline_store::{
+    CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions, SqliteStore,
+    Store,
+};
+use maskline_switch::sip::SipTimers;
+use maskline_switch::sip::compose::SentBy;
+use maskline_switch::{CallflowAnswer, Listener, SwitchConfig};
+use maskline_webhook::{
+    ActionAnswer, ActionRequest, CallActionClient, DeliveryConfig, DeliveryObserver, Dispatcher,
+    EgressClient, EgressPolicy, Schedule, check_url,
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::metrics_text::Sources;
+use crate::provisioning::{self, Changes};
+
+/// How long a final delivery may take when the node ends; what is left is kept.
+const LAST_DELIVERIES: Duration = Duration::from_secs(10);
+/// How long calls that the drain ended may take to say goodbye.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+/// Media events, journal reports: how many wait for a shard.
+const SHARD_QUEUE: usize = 4_096;
+/// How often the directory is read again after a change, at most.
+const DIRECTORY_PAUSE: Duration = Duration::from_millis(50);
+
+/// What comes from the environment alone.
+#[derive(Default)]
+pub(crate) struct Secrets {
+    pub(crate) admin_key: Option<String>,
+    pub(crate) master_key: Option<String>,
+}
+
+impl Secrets {
+    /// `MASKLINE_ADMIN_KEY` and `MASKLINE_MASTER_KEY`; empty counts as not set.
+    ///
+    /// # Errors
+    /// An admin key that is too short to be one.
+    pub(crate) fn from_environment() -> anyhow::Result<Self> {
+        let read = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let admin_key = read("MASKLINE_ADMIN_KEY");
+        if admin_key.as_ref().is_some_and(|key| key.len() < 16) {
+            anyhow::bail!("environment MASKLINE_ADMIN_KEY: needs 16 characters or more");
+        }
+        Ok(Self {
+            admin_key,
+            master_key: read("MASKLINE_MASTER_KEY"),
+        })
+    }
+}
+
+/// A running node.
+pub(crate) struct Node {
+    store: Arc<SqliteStore>,
+    journal: Arc<Journal>,
+    delivery: Arc<Dispatcher>,
+    sip: SipNode,
+    draining: Arc<AtomicBool>,
+    http_address: SocketAddr,
+    sip_addresses: Vec<SocketAddr>,
+    numbers_changed: Arc<Notify>,
+    stop_http: oneshot::Sender<()>,
+    http: JoinHandle<()>,
+    directory: JoinHandle<()>,
+    new_admin_key: Option<String>,
+}
+
+impl Node {
+    /// Starts everything, in the order in which it depends on each other; calls are taken last.
+    ///
+    /// # Errors
+    /// The first thing that can't be had, by file and key where the configuration asked for it.
+    pub(crate) async fn start(
+        config: Config,
+        secrets: Secrets,
+        observer: Option<Arc<dyn DeliveryObserver>>,
+    ) -> anyhow::Result<Self> {
+        let start = Instant::now();
+        let recorder = recorder()?;
+        let http_listener = TcpListener::bind(config.http_listen)
+            .await
+            .map_err(|error| in_use(&config, "[http] listen", config.http_listen, &error))?;
+        let http_address = http_listener.local_addr()?;
+        let specs: Vec<_> = config
+            .sip_listen
+            .iter()
+            .map(|spec| ListenSpec {
+                transport: spec.transport,
+                addr: spec.address,
+            })
+            .collect();
+        let sockets = maskline_net::bind(&specs, config.shards)
+            .map_err(|error| config.fault("[sip] listen", error))?;
+        let sip_addresses = sockets.addresses();
+
+        let store = open_store(&config, secrets.master_key.as_deref()).await?;
+        let as_store: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+        let epoch = store.begin_epoch().await?;
+        tracing::info!(node = %epoch.node_id, boot_epoch = epoch.boot_epoch, "store is open");
+        let new_admin_key = match secrets.admin_key {
+            Some(_) => None,
+            None => store.ensure_admin_key(wall()).await?,
+        };
+
+        let (media_senders, media_receivers) = channels(config.shards);
+        let (report_senders, report_receivers) = channels(config.shards);
+        let media = Arc::new(start_media(&config, start, media_senders)?);
+        let policy = EgressPolicy {
+            allow_private_targets: config.allow_private_targets,
+        };
+        let delivery = Arc::new(Dispatcher::start(
+            Arc::clone(&as_store),
+            EgressClient::new(policy, &[])?,
+            delivery_config(&config),
+            observer,
+        ));
+        let action = CallActionClient::new(
+            EgressClient::new(policy, &[])?,
+            delivery.endpoints(),
+            config.vca_timeout,
+        );
+        let journal = Arc::new(Journal::start(
+            Arc::clone(&as_store),
+            report_senders,
+            Arc::new(ToDelivery(Arc::clone(&delivery))),
+            JournalOptions::default(),
+        ));
+
+        let journal_down = Arc::new(AtomicBool::new(false));
+        let sip = SipNode::start(
+            NodeConfig {
+                switch: switch_config(&config, &sip_addresses),
+                shards: config.shards,
+                start,
+                directory: provisioning::directory(&*store).await?,
+                found: left_open(&store).await?,
+                journal_down: Arc::clone(&journal_down),
+                limits: NetLimits::default(),
+            },
+            sockets,
+            Arc::clone(&media),
+            media_receivers,
+            Arc::clone(&journal),
+            report_receivers,
+            Arc::new(ToAction(action)),
+        )?;
+
+        let draining = Arc::new(AtomicBool::new(false));
+        let numbers_changed = Arc::new(Notify::new());
+        let sources = Sources {
+            recorder,
+            media,
+            journal: Arc::clone(&journal),
+            delivery: Arc::clone(delivery.counters()),
+        };
+        let router = maskline_http::router(ApiConfig {
+            store: as_store,
+            admin_key: secrets.admin_key,
+            trunks: config
+                .trunks
+                .iter()
+                .map(|trunk| trunk.name.clone())
+                .collect(),
+            egress_addresses: config.egress_addresses.clone(),
+            check_webhook_url: Arc::new(move |url| {
+                check_url(url, &policy)
+                    .map(drop)
+                    .map_err(|fault| fault.to_string())
+            }),
+            on_change: Arc::new(Changes {
+                numbers: Arc::clone(&numbers_changed),
+                endpoints: vec![delivery.endpoints()],
+            }),
+            country_of: Arc::new(|number: &Msisdn| {
+                maskline_switch::country::country_of(number).map(str::to_owned)
+            }),
+            clock: Arc::new(wall),
+            metrics_text: Arc::new(move || sources.render()),
+            draining: Arc::clone(&draining),
+            journal_down,
+            failed_authentications_per_minute:
+                maskline_http::DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE,
+        });
+        let (stop_http, stopped) = oneshot::channel();
+        let http = tokio::spawn(maskline_http::serve(http_listener, router, async move {
+            // A dropped sender stops it as well.
+            let _ = stopped.await;
+        }));
+        let directory = tokio::spawn(follow_changes(
+            Arc::clone(&store),
+            Arc::clone(&numbers_changed),
+            sip.clone(),
+        ));
+        Ok(Self {
+            store,
+            journal,
+            delivery,
+            sip,
+            draining,
+            http_address,
+            sip_addresses,
+            numbers_changed,
+            stop_http,
+            http,
+            directory,
+            new_admin_key,
+        })
+    }
+
+    /// The admin key, when this start made it.
+    pub(crate) fn new_admin_key(&self) -> Option<&str> {
+        self.new_admin_key.as_deref()
+    }
+
+    /// Where the API is served.
+    pub(crate) const fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Where SIP is spoken.
+    pub(crate) fn sip_addresses(&self) -> &[SocketAddr] {
+        &self.sip_addresses
+    }
+
+    /// Sessions that are not over.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sip.sessions()
+    }
+
+    /// The store, for the demo's provisioning.
+    pub(crate) fn store(&self) -> &SqliteStore {
+        &self.store
+    }
+
+    /// Says that numbers were provisioned past the API.
+    pub(crate) async fn reload_directory(&self) -> anyhow::Result<()> {
+        let directory = provisioning::directory(&*self.store).await?;
+        self.sip.directory_changed(directory);
+        self.numbers_changed.notify_one();
+        Ok(())
+    }
+
+    /// Refuses new calls from now on.
+    pub(crate) fn start_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.sip.start_drain();
+    }
+
+    /// Resolves when no call is left.
+    pub(crate) async fn calls_over(&self) {
+        while self.sip.sessions() > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Ends what is left of the calls, writes and delivers what can be delivered now, and stops.
+    pub(crate) async fn end(self) {
+        self.start_drain();
+        self.sip.end_drain();
+        if tokio::time::timeout(LAST_CALLS, self.calls_over())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                calls = self.sip.sessions(),
+                "calls are left to the next start"
+            );
+        }
+        let unwritten = self.journal.flush(LAST_DELIVERIES).await;
+        if unwritten > 0 {
+            tracing::error!(entries = unwritten, "the store did not take everything");
+        }
+        let drained = self.delivery.drain(LAST_DELIVERIES).await;
+        if drained.unsettled > 0 {
+            tracing::info!(
+                events = drained.unsettled,
+                "events are kept for the next start"
+            );
+        }
+        self.directory.abort();
+        self.sip.stop().await;
+        // The receiver is gone only if the server ended by itself.
+        let _ = self.stop_http.send(());
+        if let Err(error) = self.http.await {
+            tracing::error!(%error, "the API ended badly");
+        }
+        tracing::info!("ended");
+    }
+}
+
+/// What the journal has committed goes to the delivery.
+struct ToDelivery(Arc<Dispatcher>);
+
+impl CommittedEvents for ToDelivery {
+    fn committed(&self, events: Vec<EventRow>) {
+        self.0.committed(events);
+    }
+}
+
+/// What a shard asks goes to the VCA client.
+struct ToAction(CallActionClient);
+
+#[async_trait]
+impl CallflowSource for ToAction {
+    async fn ask(&self, sub_account_id: String, event_id: Uuid, body: String) -> CallflowAnswer {
+        let answer = self
+            .0
+            .ask(ActionRequest {
+                sub_account_id,
+                event_id,
+                body,
+            })
+            .await;
+        match answer {
+            ActionAnswer::Callflow(callflow) => CallflowAnswer::Callflow(callflow),
+            ActionAnswer::NoEndpoint => {
+                CallflowAnswer::Unreachable("no VCA webhook is set".to_owned())
+            }
+            ActionAnswer::Connectivity(fault) => CallflowAnswer::Unreachable(fault.to_string()),
+            ActionAnswer::Invalid(fault) => CallflowAnswer::Invalid(fault.to_string()),
+        }
+    }
+}
+
+/// The time as people read it.
+pub(crate) fn wall() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn recorder() -> anyhow::Result<PrometheusHandle> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).context("metrics were set up twice")?;
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        // Histograms grow if nobody scrapes.
+        let mut every = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            every.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
+
+fn in_use(
+    config: &Config,
+    key: &str,
+    address: SocketAddr,
+    error: &std::io::Error,
+) -> anyhow::Error {
+    config.fault(key, format!("{address}: {error}")).into()
+}
+
+async fn open_store(config: &Config, master_key: Option<&str>) -> anyhow::Result<Arc<SqliteStore>> {
+    let location = SqliteLocation::parse(&config.store_url)
+        .map_err(|error| config.fault("[store] url", error))?;
+    let key = location
+        .master_key(master_key)
+        .context("the master key (environment MASKLINE_MASTER_KEY, or the key file)")?;
+    let options = SqliteOptions {
+        reserve_bytes: config.store_reserve_bytes,
+        ..SqliteOptions::default()
+    };
+    let opened =
+        tokio::task::spawn_blocking(move || SqliteStore::open(&location, &key, options)).await?;
+    Ok(Arc::new(
+        opened.map_err(|error| config.fault("[store] url", error))?,
+    ))
+}
+
+fn channels<T>(shards: u16) -> (Vec<mpsc::Sender<T>>, Vec<mpsc::Receiver<T>>) {
+    (0..shards).map(|_| mpsc::channel(SHARD_QUEUE)).unzip()
+}
+
+fn start_media(
+    config: &Config,
+    start: Instant,
+    events: Vec<mpsc::Sender<maskline_media::MediaEvent>>,
+) -> anyhow::Result<MediaEngine> {
+    let engine = EngineConfig {
+        silence: config.media_silence,
+        ..EngineConfig::new(config.media_address, config.media_ports.clone(), start)
+    };
+    MediaEngine::start(engine, events)
+        .map_err(|error| config.fault("[media] address, ports", error).into())
+}
+
+fn delivery_config(config: &Config) -> DeliveryConfig {
+    DeliveryConfig {
+        attempt_deadline: config.attempt_timeout,
+        schedule: Schedule {
+            order_deadline: config.order_deadline,
+            ..Schedule::default()
+        },
+        per_endpoint: config.max_in_flight_per_endpoint,
+        in_all: config.max_in_flight,
+        ..DeliveryConfig::default()
+    }
+}
+
+fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
+    let listeners = config
+        .sip_listen
+        .iter()
+        .zip(bound)
+        .map(|(spec, bound)| Listener {
+            sent_by: SentBy {
+                host_port: match &config.sip_public_address {
+                    Some(host) => format!("{host}:{}", bound.port()),
+                    None => bound.to_string(),
+                },
+                transport: spec.transport,
+            },
+            bound: *bound,
+        })
+        .collect();
+    let shards = usize::from(config.shards.max(1));
+    SwitchConfig {
+        shard: 0,
+        listeners,
+        trunks: config.trunks.clone().into(),
+        media_address: config.media_public_address,
+        timers: SipTimers::from_t1(config.t1),
+        no_answer: config.no_answer,
+        max_duration: config.max_duration,
+        callflow_guard: config.vca_timeout + Duration::from_secs(5),
+        bye_gate: Duration::from_secs(1),
+        max_sessions: config.max_sessions.div_ceil(shards),
+        // An unanswered call has two or three, an ended one keeps some for 32 s.
+        max_transactions: config.max_sessions.div_ceil(shards).saturating_mul(10),
+    }
+}
+
+/// Snapshots of every session that an earlier run left open.
+async fn left_open(store: &SqliteStore) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.open_sessions(after, 500).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.session_id);
+        found.extend(page.into_iter().map(|session| session.snapshot));
+    }
+    if !found.is_empty() {
+        tracing::info!(
+            sessions = found.len(),
+            "finishing calls of the previous run"
+        );
+    }
+    Ok(found)
+}
+
+async fn follow_changes(store: Arc<SqliteStore>, changed: Arc<Notify>, sip: SipNode) {
+    loop {
+        changed.notified().await;
+        match provisioning::directory(&*store).await {
+            Ok(directory) => sip.directory_changed(directory),
+            Err(error) => {
+                tracing::error!(%error, "the numbers can't be read; the switch keeps the old ones");
+                changed.notify_one();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        tokio::time::sleep(DIRECTORY_PAUSE).await;
+    }
+}

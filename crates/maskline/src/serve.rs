@@ -1,0 +1,56 @@
+//! `maskline serve`: one node until it is told to end, and the drain.
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::node::{Node, Secrets};
+
+/// Runs a node until SIGTERM or SIGINT; a second one ends the drain at once.
+///
+/// # Errors
+/// What kept it from starting.
+pub(crate) fn run(config: Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log_filter)
+        .map_err(|error| config.fault("[log] filter", error))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let drain_deadline = config.drain_deadline;
+    let secrets = Secrets::from_environment()?;
+    let node = Node::start(config, secrets, None).await?;
+    if let Some(admin_key) = node.new_admin_key() {
+        println!("Admin key, shown this once: {admin_key}");
+    }
+    tracing::info!(http = %node.http_address(), sip = ?node.sip_addresses(), "ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(
+        calls = node.sessions(),
+        deadline_seconds = drain_deadline.as_secs(),
+        "draining: no new calls; a second signal ends live ones at once"
+    );
+    node.start_drain();
+    tokio::select! {
+        () = node.calls_over() => {}
+        () = tokio::time::sleep(drain_deadline) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    node.end().await;
+    Ok(())
+}
