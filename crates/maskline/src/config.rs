@@ -237,11 +237,18 @@ impl Config {
     /// An error that shows up when the configuration is put to use: a port that is taken, say.
     pub(crate) fn fault(&self, key: &str, reason: impl fmt::Display) -> ConfigError {
         ConfigError {
-            place: self.place.clone(),
+            place: overriding(key).unwrap_or_else(|| self.place.clone()),
             key: key.to_owned(),
             reason: reason.to_string(),
         }
     }
+}
+
+/// The variable that sets `[section] key` instead of the file, if it is set.
+fn overriding(key: &str) -> Option<String> {
+    let name = key.strip_prefix('[')?.replacen("] ", "_", 1);
+    let variable = format!("MASKLINE_{}", name.to_uppercase());
+    std::env::var_os(&variable).map(|_| format!("environment {variable}"))
 }
 
 fn explain(place: &str, error: &figment::Error) -> ConfigError {
@@ -278,7 +285,7 @@ struct Resolver {
 impl Resolver {
     fn bad(&self, key: &str, reason: impl fmt::Display) -> ConfigError {
         ConfigError {
-            place: self.place.clone(),
+            place: overriding(key).unwrap_or_else(|| self.place.clone()),
             key: key.to_owned(),
             reason: reason.to_string(),
         }

@@ -1,5 +1,6 @@
 //! What the demo prints: the call as it happens, for a newcomer; or webhook bodies, for a program.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -9,6 +10,15 @@ use serde_json::Value;
 
 use super::receiver::Receipt;
 use super::{DRIVER, RIDER, VIRTUAL, Verdict};
+
+/// Prints a line; ends the program when nobody reads any more (`maskline demo | head`).
+macro_rules! say {
+    ($($argument:tt)*) => {
+        if writeln!(std::io::stdout(), $($argument)*).is_err() {
+            std::process::exit(0);
+        }
+    };
+}
 
 /// The demo's voice.
 pub(super) struct Show {
@@ -25,7 +35,7 @@ impl Show {
         if self.json {
             return;
         }
-        println!(
+        say!(
             "A rider calls a driver through Maskline. All of it runs on this machine.\n\n\
              \x20 rider           {RIDER}\n\
              \x20 driver          {DRIVER}\n\
@@ -54,13 +64,13 @@ impl Show {
             PhoneEvent::HungUp { by_us: false } => format!("{who}'s call ends"),
             PhoneEvent::Lost => format!("{who} hears nothing any more"),
         };
-        println!("{} phone    {text}", clock(start));
+        say!("{} phone    {text}", clock(start));
     }
 
     /// What arrived at the receiver.
     pub(super) fn webhook(&self, start: Instant, receipt: &Receipt) {
         if self.json {
-            println!("{}", receipt.text);
+            say!("{}", receipt.text);
             return;
         }
         let Some(payload) = receipt.body.get("payload") else {
@@ -100,7 +110,7 @@ impl Show {
                 )
             }
         };
-        println!(
+        say!(
             "{} webhook  {} {}  {what}",
             clock(start),
             receipt.kind,
@@ -113,7 +123,7 @@ impl Show {
         if self.json {
             return;
         }
-        println!("\nSummary, as your server got it:\n");
+        say!("\nSummary, as your server got it:\n");
         let details = summary.body.pointer("/payload/details");
         for (leg, name) in [
             ("callA", "rider → virtual number "),
@@ -131,22 +141,22 @@ impl Show {
                 .and_then(Value::as_str)
                 .unwrap_or_default();
             let seconds = leg.get("callDuration").and_then(Value::as_u64).unwrap_or(0);
-            println!(
+            say!(
                 "  {name}  {status}, {seconds} s, MOS {:.1}, {:.1} % lost, jitter {:.0} ms",
                 quality("mos").unwrap_or(0.0),
                 quality("packetLossRate").unwrap_or(0.0) * 100.0,
                 quality("jitter").unwrap_or(0.0),
             );
         }
-        println!("\nChecked at both ends:\n");
+        say!("\nChecked at both ends:\n");
         for verdict in verdicts {
-            println!(
+            say!(
                 "  {} {}",
                 if verdict.holds { "✓" } else { "✗" },
                 verdict.claim
             );
         }
-        println!(
+        say!(
             "\nNext: maskline check-config --reference, then maskline serve --config FILE. The README shows how\n\
              to provision a number; docs/wire-contract.md has every field. The same as data: maskline demo --json"
         );
