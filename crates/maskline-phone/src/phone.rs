@@ -271,7 +271,18 @@ impl Phone {
             Method::Bye => self.on_bye(tx, request),
             Method::Update => self.on_update(tx, request),
             Method::Options => self.answer(tx, request, 200, &[], None),
-            _ => self.answer(tx, request, 405, &[], None),
+            // An ACK makes no transaction.
+            Method::Ack => {}
+            Method::Register
+            | Method::Info
+            | Method::Prack
+            | Method::Subscribe
+            | Method::Notify
+            | Method::Refer
+            | Method::Message
+            | Method::Publish
+            | Method::Other(_)
+            | _ => self.answer(tx, request, 405, &[], None),
         }
     }
 

@@ -137,20 +137,20 @@ impl Watch {
             return match glance.kind {
                 // Before its first commit a session may say what makes nothing visible.
                 Kind::Response(100..=199 | 300..=699) => Ok(()),
-                _ => Err(format!("{} of a session without a commit", glance.label())),
+                Kind::Request(_) | Kind::Response(_) | Kind::Noise => {
+                    Err(format!("{} of a session without a commit", glance.label()))
+                }
             };
         };
         let durable = |side, gate| ledger.has(session, side, gate);
         match (glance.kind, tag.side) {
-            (Kind::Request("INVITE"), Side::Callee) => {
-                if !durable(Side::Callee, "CALL_INITIATED") {
-                    return Err("B's INVITE left before CALL_INITIATED was durable".to_owned());
-                }
+            (Kind::Request("INVITE"), Side::Callee) if !durable(Side::Callee, "CALL_INITIATED") => {
+                return Err("B's INVITE left before CALL_INITIATED was durable".to_owned());
             }
-            (Kind::Response(200..=299), Side::Caller) if glance.cseq_method == "INVITE" => {
-                if !durable(Side::Caller, "CALL_CONNECTED") {
-                    return Err("A's 200 left before its CALL_CONNECTED was durable".to_owned());
-                }
+            (Kind::Response(200..=299), Side::Caller)
+                if glance.cseq_method == "INVITE" && !durable(Side::Caller, "CALL_CONNECTED") =>
+            {
+                return Err("A's 200 left before its CALL_CONNECTED was durable".to_owned());
             }
             (Kind::Request("ACK"), Side::Callee) => {
                 let to_tag = glance.to_tag.unwrap_or_default();

@@ -60,9 +60,10 @@ impl Engine {
                 let Some(opened) = self.open.get_mut(&key) else {
                     return Ok(Vec::new());
                 };
-                match command {
-                    MediaCommand::ProgramCaller { .. } => opened.caller = true,
-                    _ => opened.callee = true,
+                if matches!(command, MediaCommand::ProgramCaller { .. }) {
+                    opened.caller = true;
+                } else {
+                    opened.callee = true;
                 }
                 if opened.planned || !(opened.caller && opened.callee) {
                     return Ok(Vec::new());

@@ -1,31 +1,30 @@
 //! The run: one queue of events on a virtual clock, step by step.
 
+mod process;
+mod rest;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use maskline_events::{CallStatus, Timestamp};
 use maskline_media::{MediaEvent, Side, Tick};
-use maskline_phone::{Phone, PhoneAction, PhoneInput, Report};
-use maskline_switch::sip::{Peer, Transport};
-use maskline_switch::{
-    Action, Admission, CallflowAnswer, CommitId, Dispatcher, Input, Now, SessionKey, Shard,
-    TrunkId, Verdict,
-};
+use maskline_phone::{Phone, PhoneAction, PhoneEvent, PhoneInput, Report};
+use maskline_switch::sip::Transport;
+use maskline_switch::{Admission, Dispatcher, Input, SessionKey, Shard};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use uuid::Uuid;
 
-use crate::checks::{self, Watch};
+use crate::checks::Watch;
 use crate::engine::Engine;
 use crate::ladder::{Failure, Trace};
-use crate::ledger::{Content, Entry, SessionLog, side_of};
+use crate::ledger::SessionLog;
 use crate::network::{Network, Way, Wire};
-use crate::scenario::{CrashAt, Sabotage, Scenario, VcaAnswer};
+use crate::scenario::{CrashAt, Scenario};
 use crate::site;
-use crate::store::{Attempt, Store};
-use crate::wire::{Glance, Kind};
+use crate::store::Store;
+use crate::wire::Glance;
 
 /// The wall clock at the start of every run: 2026-01-06T00:00:00Z.
 const EPOCH_MS: i64 = 1_767_657_600_000;
@@ -329,68 +328,6 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A process begins, with what the store kept of the one before.
-    fn start(&mut self) -> Checked {
-        let trunks = site::trunks(self.scenario);
-        let mut shards = Vec::new();
-        for shard in 0..self.scenario.shards {
-            let mut seed = [0; 32];
-            self.rng.fill_bytes(&mut seed);
-            shards.push(Shard::new(
-                site::switch_config(self.scenario, shard, &trunks),
-                seed,
-            ));
-        }
-        self.switch = Some(Switch {
-            shards,
-            dispatcher: Dispatcher::new(trunks.clone(), self.scenario.shards),
-            admission: Admission::new(&trunks),
-            engine: Engine::default(),
-        });
-        self.note(None, "=== the switch starts".to_owned(), &[]);
-        for shard in 0..self.scenario.shards {
-            let directory = site::directory(self.scenario);
-            self.shard(shard, Input::DirectoryChanged(directory))?;
-        }
-        if let Some((from, lasts)) = self.scenario.drain {
-            for shard in 0..self.scenario.shards {
-                let from = from.saturating_sub(self.now.since_start());
-                self.later_in_process(from, Event::Tell(shard, Box::new(Input::DrainStarted)));
-                self.later_in_process(
-                    from + lasts,
-                    Event::Tell(shard, Box::new(Input::DrainEnded)),
-                );
-            }
-        }
-        for (session, snapshot) in self.store.ledger.snapshots.clone() {
-            let Some((carried, _)) = checks::owner_of(&snapshot) else {
-                return Err(("a snapshot does not read".to_owned(), None));
-            };
-            self.watch.adopted(session);
-            let owner = self
-                .switch
-                .as_ref()
-                .map(|switch| switch.dispatcher.shard(carried));
-            if let Some(shard) = owner {
-                self.shard(shard, Input::SessionFound(snapshot))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn crash(&mut self, last_commit_survives: bool) -> Checked {
-        self.note(None, "=== the switch dies".to_owned(), &[]);
-        self.process += 1;
-        self.switch = None;
-        self.store
-            .crash(last_commit_survives)
-            .map_err(|what| (what, None))?;
-        for wire in self.phones.keys().copied().collect::<Vec<_>>() {
-            self.break_stream(wire)?;
-        }
-        Ok(())
-    }
-
     fn transport_of(&self, wire: Wire) -> Transport {
         self.scenario
             .calls
@@ -464,10 +401,11 @@ impl<'a> World<'a> {
                 PhoneAction::SendRtp { .. } => {}
                 PhoneAction::Notice(event) => {
                     let who = who(wire.side);
-                    let text = match event {
-                        // The number on the display stays out of the ladder.
-                        maskline_phone::PhoneEvent::Called { .. } => "Called".to_owned(),
-                        event => format!("{event:?}"),
+                    // The number on the display stays out of the ladder.
+                    let text = if matches!(event, PhoneEvent::Called { .. }) {
+                        "Called".to_owned()
+                    } else {
+                        format!("{event:?}")
                     };
                     self.note(Some(wire.call), format!("   {who}: {text}"), &[]);
                 }
@@ -476,209 +414,8 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn arrive_at_switch(&mut self, wire: Wire, transport: Transport, bytes: &Bytes) -> Checked {
-        let Some(switch) = self.switch.as_ref() else {
-            if transport == Transport::Tcp {
-                self.network.break_stream(wire);
-                let peer = site::switch_as_peer(Transport::Tcp);
-                return self.phone(wire, PhoneInput::TransportFailed(peer));
-            }
-            return Ok(());
-        };
-        let peer = site::phone_as_peer(site::phone_address(wire.call, wire.side), transport);
-        let verdict = match transport {
-            Transport::Udp => switch.dispatcher.datagram(peer, bytes),
-            Transport::Tcp => switch.dispatcher.frame(peer, bytes.clone()),
-        };
-        match verdict {
-            Verdict::Deliver { shard, arrival } => {
-                self.shard(shard, Input::MessageArrived(arrival))
-            }
-            Verdict::Refuse { response, reason } => {
-                self.count(reason);
-                self.send(peer, response)
-            }
-            Verdict::Discard { reason } => {
-                self.count(reason);
-                Ok(())
-            }
-        }
-    }
-
     fn count(&mut self, reason: &'static str) {
         *self.counts.entry(reason).or_default() += 1;
-    }
-
-    fn shard(&mut self, at: u16, input: Input) -> Checked {
-        let wall = i64::try_from(self.now.since_start().as_millis()).unwrap_or(i64::MAX);
-        let now = Now {
-            tick: self.now,
-            wall: Timestamp::from_unix_ms(EPOCH_MS).plus_ms(wall),
-        };
-        let Some(shard) = self.shard_mut(at) else {
-            return Ok(());
-        };
-        shard.handle(now, input);
-        while let Some(action) = self.shard_mut(at).and_then(Shard::poll) {
-            self.perform(at, action)?;
-        }
-        Ok(())
-    }
-
-    fn shard_mut(&mut self, at: u16) -> Option<&mut Shard> {
-        self.switch.as_mut()?.shards.get_mut(usize::from(at))
-    }
-
-    fn perform(&mut self, shard: u16, action: Action) -> Checked {
-        match action {
-            Action::Send { peer, bytes } => self.send(peer, bytes),
-            Action::Commit { id, record } => {
-                let entry = Entry::read(record).map_err(|what| (what, None))?;
-                self.commit(shard, id, entry)
-            }
-            Action::AskCallflow { session, body, .. } => self.ask(shard, session, &body),
-            Action::Admit {
-                session,
-                side,
-                trunk,
-            } => {
-                self.admit(shard, session, side, trunk);
-                Ok(())
-            }
-            Action::Release { trunk } => {
-                if let Some(switch) = self.switch.as_mut() {
-                    if switch.admission.calls(trunk) == 0 {
-                        return Err(("a trunk's place was given back twice".to_owned(), None));
-                    }
-                    switch.admission.release(trunk);
-                }
-                Ok(())
-            }
-            Action::Media(command) => {
-                let call = self.call_of(shard, command.key().id);
-                let plan = call.and_then(|call| self.scenario.calls.get(call));
-                let Some(switch) = self.switch.as_mut() else {
-                    return Ok(());
-                };
-                let events = switch.engine.carry_out(&mut self.rng, command, plan);
-                for (after, event) in events.map_err(|what| (what, call))? {
-                    self.later_in_process(after, Event::Media(event));
-                }
-                Ok(())
-            }
-            Action::Count(reason) => {
-                self.count(reason);
-                Ok(())
-            }
-            Action::Ended {
-                session_id, status, ..
-            } => {
-                let call = self.calls.get(&session_id).copied();
-                self.note(call, format!("   session over: {status:?}"), &[]);
-                Ok(())
-            }
-        }
-    }
-
-    fn send(&mut self, peer: Peer, bytes: Bytes) -> Checked {
-        let Some(wire) = self.wires.get(&peer.addr).copied() else {
-            return Err(("a message to a stranger".to_owned(), None));
-        };
-        let call = Some(wire.call);
-        let mut bytes = bytes;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let glance = Glance::at(&text);
-        self.note(
-            call,
-            arrow(wire.side, Way::ToPhone, &glance.label()),
-            &bytes,
-        );
-        self.watch
-            .on_send(self.now, &self.store.ledger, &glance)
-            .map_err(|what| (what, call))?;
-        let sabotage = self.scenario.sabotage;
-        if sabotage == Sabotage::SwallowByes && glance.kind == Kind::Request("BYE") {
-            return Ok(());
-        }
-        if sabotage == Sabotage::LeakCallerName && glance.kind == Kind::Request("INVITE") {
-            let name = site::display_name(wire.call);
-            bytes = Bytes::from(text.replacen("\r\n", &format!("\r\nSubject: {name}\r\n"), 1));
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        checks::privacy(wire.call, wire.side, &text).map_err(|what| (what, call))?;
-        self.carry(Way::ToPhone, wire, peer.transport, &bytes);
-        Ok(())
-    }
-
-    fn commit(&mut self, shard: u16, id: CommitId, entry: Entry) -> Checked {
-        for event in &entry.events {
-            if let Content::Status(payload) = &event.content {
-                if payload.call_status == CallStatus::CallReceived {
-                    let number = payload.destination.as_str();
-                    let call = (0..self.scenario.calls.len())
-                        .find(|call| site::virtual_number(*call) == number);
-                    if let Some(call) = call {
-                        self.calls.insert(entry.session_id, call);
-                    }
-                }
-                let leg = who(side_of(payload));
-                let call = self.calls.get(&entry.session_id).copied();
-                let text = format!(
-                    "   decided: {leg} {:?} {}",
-                    payload.call_status, payload.sip_code
-                );
-                self.note(call, text, event.event_id.as_bytes());
-            }
-        }
-        self.watch.on_commit(self.now, &entry);
-        if self.scenario.sabotage == Sabotage::ReportCommitsEarly {
-            let input = Box::new(Input::Committed(vec![id]));
-            self.later_in_process(WITHIN, Event::Tell(shard, input));
-        }
-        if let Some(after) = self.store.submit(&mut self.rng, shard, id, entry) {
-            self.later_in_process(after, Event::StoreAttempt);
-        }
-        Ok(())
-    }
-
-    fn store_attempt(&mut self) -> Checked {
-        match self.store.finish(self.now).map_err(|what| (what, None))? {
-            Attempt::Failed { first } => {
-                if first {
-                    self.note(None, "=== the store fails".to_owned(), &[]);
-                    self.tell_all(true);
-                }
-                self.later_in_process(self.store.retry_after(), Event::StoreAttempt);
-            }
-            Attempt::Durable {
-                reported,
-                recovered,
-            } => {
-                if recovered {
-                    self.note(None, "=== the store is well again".to_owned(), &[]);
-                    self.tell_all(false);
-                }
-                let mut by_shard: BTreeMap<u16, Vec<CommitId>> = BTreeMap::new();
-                for (shard, id) in reported {
-                    by_shard.entry(shard).or_default().push(id);
-                }
-                for (shard, ids) in by_shard {
-                    let input = Box::new(Input::Committed(ids));
-                    self.later_in_process(WITHIN, Event::Tell(shard, input));
-                }
-                if let Some(after) = self.store.start(&mut self.rng) {
-                    self.later_in_process(after, Event::StoreAttempt);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn tell_all(&mut self, down: bool) {
-        for shard in 0..self.scenario.shards {
-            let input = Box::new(Input::JournalDown(down));
-            self.later_in_process(WITHIN, Event::Tell(shard, input));
-        }
     }
 
     fn call_of(&self, shard: u16, key: SessionKey) -> Option<usize> {
@@ -686,142 +423,6 @@ impl<'a> World<'a> {
             .session(shard, key)
             .and_then(|session| self.calls.get(&session))
             .copied()
-    }
-
-    fn ask(&mut self, shard: u16, session: SessionKey, body: &str) -> Checked {
-        let call = self.call_of(shard, session);
-        self.note(call, "   switch -> VCA".to_owned(), body.as_bytes());
-        self.watch
-            .on_ask(&self.store.ledger, shard, session)
-            .map_err(|what| (what, call))?;
-        let Some((call, plan)) = call.and_then(|call| Some((call, self.scenario.calls.get(call)?)))
-        else {
-            return Err(("a VCA request of no call".to_owned(), None));
-        };
-        let answer = match (site::callflow(call, plan.vca), plan.vca) {
-            (Some(callflow), _) => CallflowAnswer::Callflow(callflow),
-            (None, VcaAnswer::Invalid) => CallflowAnswer::Invalid("$: no callflow".to_owned()),
-            (None, _) => CallflowAnswer::Unreachable("connection refused".to_owned()),
-        };
-        if let Some(after) = plan.vca_after {
-            let input = Box::new(Input::CallflowAnswered { session, answer });
-            self.later_in_process(after, Event::Tell(shard, input));
-        }
-        Ok(())
-    }
-
-    fn admit(&mut self, shard: u16, session: SessionKey, side: Side, trunk: TrunkId) {
-        let now = self.now;
-        let Some(switch) = self.switch.as_mut() else {
-            return;
-        };
-        let result = switch.admission.admit(now, trunk);
-        let input = Box::new(Input::Admission {
-            session,
-            side,
-            trunk,
-            result,
-        });
-        self.later_in_process(WITHIN, Event::Tell(shard, input));
-    }
-
-    /// What is left when nothing more happens, or too much.
-    fn unrest(&self) -> String {
-        let mut left = Vec::new();
-        for (wire, phone) in &self.phones {
-            if !phone.is_idle() {
-                left.push(format!("{:?}'s phone of call {}", wire.side, wire.call));
-            }
-        }
-        if let Some(switch) = &self.switch {
-            for (at, shard) in switch.shards.iter().enumerate() {
-                if !shard.is_idle() {
-                    left.push(format!("shard {at} with {} sessions", shard.sessions()));
-                }
-            }
-            for trunk in 0..=self.scenario.calls.len() {
-                let places =
-                    u16::try_from(trunk).map_or(0, |at| switch.admission.calls(TrunkId(at)));
-                if places > 0 {
-                    left.push(format!("{places} places of trunk {trunk}"));
-                }
-            }
-            if switch.engine.len() > 0 {
-                left.push(format!("ports of {} sessions", switch.engine.len()));
-            }
-        } else {
-            left.push("a dead switch".to_owned());
-        }
-        let open = self.store.ledger.snapshots.len();
-        if open > 0 {
-            left.push(format!("{open} snapshots in the store"));
-        }
-        left.join(", ")
-    }
-
-    /// Nothing happens any more: nothing may be left, and every session is told to its end.
-    fn check_rest(&self) -> Checked {
-        let unrest = self.unrest();
-        if !unrest.is_empty() {
-            return Err((format!("left at the end: {unrest}"), None));
-        }
-        for (session, log) in &self.store.ledger.sessions {
-            let call = self.calls.get(session).copied();
-            if log.summary.is_none() {
-                return Err(("a session without a summary".to_owned(), call));
-            }
-            let report = |side| {
-                let phone = call.and_then(|call| self.phones.get(&Wire { call, side }));
-                phone.map(Phone::report).unwrap_or_default()
-            };
-            let plan = call.and_then(|call| self.scenario.calls.get(call));
-            let streams_break = plan.is_some_and(|plan| plan.stream_breaks.is_some());
-            let seen = checks::Seen {
-                caller: report(Side::Caller),
-                callee: report(Side::Callee),
-                cut_off: self.crashes > 0 || streams_break,
-            };
-            let shows = call.map(site::virtual_number).unwrap_or_default();
-            checks::agreement(log, &seen, &shows).map_err(|what| (what, call))?;
-        }
-        for (wire, phone) in &self.phones {
-            let excused = self.scenario.calls.get(wire.call).is_some_and(|plan| {
-                let manners = match wire.side {
-                    Side::Caller => plan.caller_manners,
-                    Side::Callee => plan.callee_manners,
-                };
-                // What a stream or a process took with it is not sent again.
-                manners.ignores_bye || plan.stream_breaks.is_some() || self.crashes > 0
-            });
-            if phone.report().patience_ran_out && !excused {
-                let what = format!("{:?} had to give up a call that was over", wire.side);
-                return Err((what, Some(wire.call)));
-            }
-        }
-        Ok(())
-    }
-
-    fn outcome(self) -> Outcome {
-        let mut sessions: Vec<SessionLog> = self.store.ledger.sessions.into_values().collect();
-        sessions.sort_by(|one, other| one.called.cmp(&other.called));
-        let report = |call, side| {
-            self.phones
-                .get(&Wire { call, side })
-                .map(Phone::report)
-                .unwrap_or_default()
-        };
-        let phones = (0..self.scenario.calls.len())
-            .map(|call| (report(call, Side::Caller), report(call, Side::Callee)))
-            .collect();
-        Outcome {
-            trace_hash: self.trace.hash(),
-            steps: self.step,
-            rested_at: self.now.since_start(),
-            sessions,
-            phones,
-            counts: self.counts,
-            ladder: self.trace.ladder(None),
-        }
     }
 }
 

@@ -1,4 +1,12 @@
 //! The simulation's tests: by seed, by the contract's table, by crash, and by sabotage.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that fails is the point of a test"
+)]
 
 mod crashes;
 mod sabotage;

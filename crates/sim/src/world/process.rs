@@ -1,0 +1,330 @@
+//! The switch's process in the run: its start and its death, and what its shards want done.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use maskline_events::{CallStatus, Timestamp};
+use maskline_media::Side;
+use maskline_phone::PhoneInput;
+use maskline_switch::sip::{Peer, Transport};
+use maskline_switch::{
+    Action, Admission, CallflowAnswer, CommitId, Dispatcher, Input, Now, SessionKey, Shard,
+    TrunkId, Verdict,
+};
+use rand::RngCore;
+
+use super::{Checked, EPOCH_MS, Event, Switch, WITHIN, World, arrow, who};
+use crate::engine::Engine;
+use crate::ledger::{Content, Entry, side_of};
+use crate::network::{Way, Wire};
+use crate::scenario::{Sabotage, VcaAnswer};
+use crate::store::Attempt;
+use crate::wire::{Glance, Kind};
+use crate::{checks, site};
+
+impl World<'_> {
+    /// A process begins, with what the store kept of the one before.
+    pub(super) fn start(&mut self) -> Checked {
+        let trunks = site::trunks(self.scenario);
+        let mut shards = Vec::new();
+        for shard in 0..self.scenario.shards {
+            let mut seed = [0; 32];
+            self.rng.fill_bytes(&mut seed);
+            shards.push(Shard::new(
+                site::switch_config(self.scenario, shard, &trunks),
+                seed,
+            ));
+        }
+        self.switch = Some(Switch {
+            shards,
+            dispatcher: Dispatcher::new(trunks.clone(), self.scenario.shards),
+            admission: Admission::new(&trunks),
+            engine: Engine::default(),
+        });
+        self.note(None, "=== the switch starts".to_owned(), &[]);
+        for shard in 0..self.scenario.shards {
+            let directory = site::directory(self.scenario);
+            self.shard(shard, Input::DirectoryChanged(directory))?;
+        }
+        if let Some((from, lasts)) = self.scenario.drain {
+            for shard in 0..self.scenario.shards {
+                let from = from.saturating_sub(self.now.since_start());
+                self.later_in_process(from, Event::Tell(shard, Box::new(Input::DrainStarted)));
+                self.later_in_process(
+                    from + lasts,
+                    Event::Tell(shard, Box::new(Input::DrainEnded)),
+                );
+            }
+        }
+        for (session, snapshot) in self.store.ledger.snapshots.clone() {
+            let Some((carried, _)) = checks::owner_of(&snapshot) else {
+                return Err(("a snapshot does not read".to_owned(), None));
+            };
+            self.watch.adopted(session);
+            let owner = self
+                .switch
+                .as_ref()
+                .map(|switch| switch.dispatcher.shard(carried));
+            if let Some(shard) = owner {
+                self.shard(shard, Input::SessionFound(snapshot))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn crash(&mut self, last_commit_survives: bool) -> Checked {
+        self.note(None, "=== the switch dies".to_owned(), &[]);
+        self.process += 1;
+        self.switch = None;
+        self.store
+            .crash(last_commit_survives)
+            .map_err(|what| (what, None))?;
+        for wire in self.phones.keys().copied().collect::<Vec<_>>() {
+            self.break_stream(wire)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn arrive_at_switch(
+        &mut self,
+        wire: Wire,
+        transport: Transport,
+        bytes: &Bytes,
+    ) -> Checked {
+        let Some(switch) = self.switch.as_ref() else {
+            if transport == Transport::Tcp {
+                self.network.break_stream(wire);
+                let peer = site::switch_as_peer(Transport::Tcp);
+                return self.phone(wire, PhoneInput::TransportFailed(peer));
+            }
+            return Ok(());
+        };
+        let peer = site::phone_as_peer(site::phone_address(wire.call, wire.side), transport);
+        let verdict = match transport {
+            Transport::Udp => switch.dispatcher.datagram(peer, bytes),
+            Transport::Tcp => switch.dispatcher.frame(peer, bytes.clone()),
+        };
+        match verdict {
+            Verdict::Deliver { shard, arrival } => {
+                self.shard(shard, Input::MessageArrived(arrival))
+            }
+            Verdict::Refuse { response, reason } => {
+                self.count(reason);
+                self.send(peer, response)
+            }
+            Verdict::Discard { reason } => {
+                self.count(reason);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn shard(&mut self, at: u16, input: Input) -> Checked {
+        let wall = i64::try_from(self.now.since_start().as_millis()).unwrap_or(i64::MAX);
+        let now = Now {
+            tick: self.now,
+            wall: Timestamp::from_unix_ms(EPOCH_MS).plus_ms(wall),
+        };
+        let Some(shard) = self.shard_mut(at) else {
+            return Ok(());
+        };
+        shard.handle(now, input);
+        while let Some(action) = self.shard_mut(at).and_then(Shard::poll) {
+            self.perform(at, action)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn shard_mut(&mut self, at: u16) -> Option<&mut Shard> {
+        self.switch.as_mut()?.shards.get_mut(usize::from(at))
+    }
+
+    pub(super) fn perform(&mut self, shard: u16, action: Action) -> Checked {
+        match action {
+            Action::Send { peer, bytes } => self.send(peer, bytes),
+            Action::Commit { id, record } => {
+                let entry = Entry::read(record).map_err(|what| (what, None))?;
+                self.commit(shard, id, entry)
+            }
+            Action::AskCallflow { session, body, .. } => self.ask(shard, session, &body),
+            Action::Admit {
+                session,
+                side,
+                trunk,
+            } => {
+                self.admit(shard, session, side, trunk);
+                Ok(())
+            }
+            Action::Release { trunk } => {
+                if let Some(switch) = self.switch.as_mut() {
+                    if switch.admission.calls(trunk) == 0 {
+                        return Err(("a trunk's place was given back twice".to_owned(), None));
+                    }
+                    switch.admission.release(trunk);
+                }
+                Ok(())
+            }
+            Action::Media(command) => {
+                let call = self.call_of(shard, command.key().id);
+                let plan = call.and_then(|call| self.scenario.calls.get(call));
+                let Some(switch) = self.switch.as_mut() else {
+                    return Ok(());
+                };
+                let events = switch.engine.carry_out(&mut self.rng, command, plan);
+                for (after, event) in events.map_err(|what| (what, call))? {
+                    self.later_in_process(after, Event::Media(event));
+                }
+                Ok(())
+            }
+            Action::Count(reason) => {
+                self.count(reason);
+                Ok(())
+            }
+            Action::Ended {
+                session_id, status, ..
+            } => {
+                let call = self.calls.get(&session_id).copied();
+                self.note(call, format!("   session over: {status:?}"), &[]);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, peer: Peer, bytes: Bytes) -> Checked {
+        let Some(wire) = self.wires.get(&peer.addr).copied() else {
+            return Err(("a message to a stranger".to_owned(), None));
+        };
+        let call = Some(wire.call);
+        let mut bytes = bytes;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let glance = Glance::at(&text);
+        self.note(
+            call,
+            arrow(wire.side, Way::ToPhone, &glance.label()),
+            &bytes,
+        );
+        self.watch
+            .on_send(self.now, &self.store.ledger, &glance)
+            .map_err(|what| (what, call))?;
+        let sabotage = self.scenario.sabotage;
+        if sabotage == Sabotage::SwallowByes && glance.kind == Kind::Request("BYE") {
+            return Ok(());
+        }
+        if sabotage == Sabotage::LeakCallerName && glance.kind == Kind::Request("INVITE") {
+            let name = site::display_name(wire.call);
+            bytes = Bytes::from(text.replacen("\r\n", &format!("\r\nSubject: {name}\r\n"), 1));
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        checks::privacy(wire.call, wire.side, &text).map_err(|what| (what, call))?;
+        self.carry(Way::ToPhone, wire, peer.transport, &bytes);
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self, shard: u16, id: CommitId, entry: Entry) -> Checked {
+        for event in &entry.events {
+            if let Content::Status(payload) = &event.content {
+                if payload.call_status == CallStatus::CallReceived {
+                    let number = payload.destination.as_str();
+                    let call = (0..self.scenario.calls.len())
+                        .find(|call| site::virtual_number(*call) == number);
+                    if let Some(call) = call {
+                        self.calls.insert(entry.session_id, call);
+                    }
+                }
+                let leg = who(side_of(payload));
+                let call = self.calls.get(&entry.session_id).copied();
+                let text = format!(
+                    "   decided: {leg} {:?} {}",
+                    payload.call_status, payload.sip_code
+                );
+                self.note(call, text, event.event_id.as_bytes());
+            }
+        }
+        self.watch.on_commit(self.now, &entry);
+        if self.scenario.sabotage == Sabotage::ReportCommitsEarly {
+            let input = Box::new(Input::Committed(vec![id]));
+            self.later_in_process(WITHIN, Event::Tell(shard, input));
+        }
+        if let Some(after) = self.store.submit(&mut self.rng, shard, id, entry) {
+            self.later_in_process(after, Event::StoreAttempt);
+        }
+        Ok(())
+    }
+
+    pub(super) fn store_attempt(&mut self) -> Checked {
+        match self.store.finish(self.now).map_err(|what| (what, None))? {
+            Attempt::Failed { first } => {
+                if first {
+                    self.note(None, "=== the store fails".to_owned(), &[]);
+                    self.tell_all(true);
+                }
+                self.later_in_process(self.store.retry_after(), Event::StoreAttempt);
+            }
+            Attempt::Durable {
+                reported,
+                recovered,
+            } => {
+                if recovered {
+                    self.note(None, "=== the store is well again".to_owned(), &[]);
+                    self.tell_all(false);
+                }
+                let mut by_shard: BTreeMap<u16, Vec<CommitId>> = BTreeMap::new();
+                for (shard, id) in reported {
+                    by_shard.entry(shard).or_default().push(id);
+                }
+                for (shard, ids) in by_shard {
+                    let input = Box::new(Input::Committed(ids));
+                    self.later_in_process(WITHIN, Event::Tell(shard, input));
+                }
+                if let Some(after) = self.store.start(&mut self.rng) {
+                    self.later_in_process(after, Event::StoreAttempt);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_all(&mut self, down: bool) {
+        for shard in 0..self.scenario.shards {
+            let input = Box::new(Input::JournalDown(down));
+            self.later_in_process(WITHIN, Event::Tell(shard, input));
+        }
+    }
+
+    pub(super) fn ask(&mut self, shard: u16, session: SessionKey, body: &str) -> Checked {
+        let call = self.call_of(shard, session);
+        self.note(call, "   switch -> VCA".to_owned(), body.as_bytes());
+        self.watch
+            .on_ask(&self.store.ledger, shard, session)
+            .map_err(|what| (what, call))?;
+        let Some((call, plan)) = call.and_then(|call| Some((call, self.scenario.calls.get(call)?)))
+        else {
+            return Err(("a VCA request of no call".to_owned(), None));
+        };
+        let answer = match (site::callflow(call, plan.vca), plan.vca) {
+            (Some(callflow), _) => CallflowAnswer::Callflow(callflow),
+            (None, VcaAnswer::Invalid) => CallflowAnswer::Invalid("$: no callflow".to_owned()),
+            (None, _) => CallflowAnswer::Unreachable("connection refused".to_owned()),
+        };
+        if let Some(after) = plan.vca_after {
+            let input = Box::new(Input::CallflowAnswered { session, answer });
+            self.later_in_process(after, Event::Tell(shard, input));
+        }
+        Ok(())
+    }
+
+    pub(super) fn admit(&mut self, shard: u16, session: SessionKey, side: Side, trunk: TrunkId) {
+        let now = self.now;
+        let Some(switch) = self.switch.as_mut() else {
+            return;
+        };
+        let result = switch.admission.admit(now, trunk);
+        let input = Box::new(Input::Admission {
+            session,
+            side,
+            trunk,
+            result,
+        });
+        self.later_in_process(WITHIN, Event::Tell(shard, input));
+    }
+}

@@ -1,0 +1,111 @@
+//! The end of a run: nothing may be left, and every session is told to its end.
+
+use maskline_media::Side;
+use maskline_phone::Phone;
+use maskline_switch::TrunkId;
+
+use super::{Checked, Outcome, World};
+use crate::ledger::SessionLog;
+use crate::network::Wire;
+use crate::{checks, site};
+
+impl World<'_> {
+    /// What is left when nothing more happens, or too much.
+    pub(super) fn unrest(&self) -> String {
+        let mut left = Vec::new();
+        for (wire, phone) in &self.phones {
+            if !phone.is_idle() {
+                left.push(format!("{:?}'s phone of call {}", wire.side, wire.call));
+            }
+        }
+        if let Some(switch) = &self.switch {
+            for (at, shard) in switch.shards.iter().enumerate() {
+                if !shard.is_idle() {
+                    left.push(format!("shard {at} with {} sessions", shard.sessions()));
+                }
+            }
+            for trunk in 0..=self.scenario.calls.len() {
+                let places =
+                    u16::try_from(trunk).map_or(0, |at| switch.admission.calls(TrunkId(at)));
+                if places > 0 {
+                    left.push(format!("{places} places of trunk {trunk}"));
+                }
+            }
+            if switch.engine.len() > 0 {
+                left.push(format!("ports of {} sessions", switch.engine.len()));
+            }
+        } else {
+            left.push("a dead switch".to_owned());
+        }
+        let open = self.store.ledger.snapshots.len();
+        if open > 0 {
+            left.push(format!("{open} snapshots in the store"));
+        }
+        left.join(", ")
+    }
+
+    /// Nothing happens any more: nothing may be left, and every session is told to its end.
+    pub(super) fn check_rest(&self) -> Checked {
+        let unrest = self.unrest();
+        if !unrest.is_empty() {
+            return Err((format!("left at the end: {unrest}"), None));
+        }
+        for (session, log) in &self.store.ledger.sessions {
+            let call = self.calls.get(session).copied();
+            if log.summary.is_none() {
+                return Err(("a session without a summary".to_owned(), call));
+            }
+            let report = |side| {
+                let phone = call.and_then(|call| self.phones.get(&Wire { call, side }));
+                phone.map(Phone::report).unwrap_or_default()
+            };
+            let plan = call.and_then(|call| self.scenario.calls.get(call));
+            let streams_break = plan.is_some_and(|plan| plan.stream_breaks.is_some());
+            let seen = checks::Seen {
+                caller: report(Side::Caller),
+                callee: report(Side::Callee),
+                cut_off: self.crashes > 0 || streams_break,
+            };
+            let shows = call.map(site::virtual_number).unwrap_or_default();
+            checks::agreement(log, &seen, &shows).map_err(|what| (what, call))?;
+        }
+        for (wire, phone) in &self.phones {
+            let excused = self.scenario.calls.get(wire.call).is_some_and(|plan| {
+                let manners = match wire.side {
+                    Side::Caller => plan.caller_manners,
+                    Side::Callee => plan.callee_manners,
+                };
+                // What a stream or a process took with it is not sent again.
+                manners.ignores_bye || plan.stream_breaks.is_some() || self.crashes > 0
+            });
+            if phone.report().patience_ran_out && !excused {
+                let what = format!("{:?} had to give up a call that was over", wire.side);
+                return Err((what, Some(wire.call)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn outcome(self) -> Outcome {
+        let mut sessions: Vec<SessionLog> = self.store.ledger.sessions.into_values().collect();
+        sessions.sort_by(|one, other| one.called.cmp(&other.called));
+        let report = |call, side| {
+            self.phones
+                .get(&Wire { call, side })
+                .map(Phone::report)
+                .unwrap_or_default()
+        };
+        let phones = (0..self.scenario.calls.len())
+            .map(|call| (report(call, Side::Caller), report(call, Side::Callee)))
+            .collect();
+        Outcome {
+            trace_hash: self.trace.hash(),
+            steps: self.step,
+            rested_at: self.now.since_start(),
+            sessions,
+            phones,
+            counts: self.counts,
+            ladder: self.trace.ladder(None),
+        }
+    }
+}
