@@ -222,8 +222,14 @@ impl Shard {
                 self.with(key, |shard, s| {
                     s.gates -= 1;
                     match gated {
-                        Gated::AskCallflow | Gated::InviteCallee | Gated::AnswerCaller => {
+                        Gated::AskCallflow | Gated::InviteCallee => {
                             shard.end_now(s, "an event could not be stored");
+                        }
+                        Gated::AnswerCaller => {
+                            shard.end_now(s, "an event could not be stored");
+                            // A's 200 never leaves, so there is no dialog to end.
+                            s.caller.owed_bye = None;
+                            shard.refuse_caller(s, 500, &[]);
                         }
                         Gated::Bye(side) => shard.open_bye_gate(s, side),
                     }
