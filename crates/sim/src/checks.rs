@@ -170,6 +170,7 @@ impl Watch {
                     && !waited
                     && !durable(side, "CALL_DISCONNECTED")
                     && !self.adopted.contains(&session)
+                    && !ledger.is_rejected(session)
                 {
                     return Err("a BYE left before its CALL_DISCONNECTED was durable".to_owned());
                 }

@@ -320,6 +320,8 @@ impl SessionLog {
 pub(crate) struct Ledger {
     pub(crate) sessions: BTreeMap<Uuid, SessionLog>,
     pub(crate) snapshots: BTreeMap<Uuid, Vec<u8>>,
+    /// Sessions that lack a commit: what is told of them is no longer whole.
+    rejected: BTreeSet<Uuid>,
     event_ids: BTreeSet<Uuid>,
     reached: BTreeSet<(Uuid, Side, &'static str)>,
 }
@@ -343,7 +345,9 @@ impl Ledger {
             if !self.event_ids.insert(event.event_id) {
                 return Err("an eventId was used twice".to_owned());
             }
-            log.take(entry.session_id, event)?;
+            if !self.rejected.contains(&entry.session_id) {
+                log.take(entry.session_id, event)?;
+            }
             if let Content::Status(payload) = &event.content
                 && let Some(gate) = gate_of(payload.call_status)
             {
@@ -353,10 +357,22 @@ impl Ledger {
         }
         log.open = entry.snapshot.is_some();
         match entry.snapshot {
+            Some(_) if self.rejected.contains(&entry.session_id) => {}
             Some(snapshot) => drop(self.snapshots.insert(entry.session_id, snapshot)),
             None => drop(self.snapshots.remove(&entry.session_id)),
         }
         Ok(())
+    }
+
+    /// A commit of this session is refused.
+    pub(crate) fn reject(&mut self, session: Uuid) {
+        self.rejected.insert(session);
+        self.snapshots.remove(&session);
+    }
+
+    /// Whether the store refused anything of this session.
+    pub(crate) fn is_rejected(&self, session: Uuid) -> bool {
+        self.rejected.contains(&session)
     }
 
     /// Whether this event of this leg is durable.

@@ -57,6 +57,8 @@ pub struct StorePlan {
     pub latency_max: Duration,
     /// Periods in which commits fail: from, to. What failed is kept and committed later, in order.
     pub failing: Vec<(Duration, Duration)>,
+    /// The so-manieth commit, counted from 0, is refused for what it holds.
+    pub rejects: Option<u64>,
 }
 
 /// A crash and the restart after it.
@@ -201,6 +203,7 @@ impl Scenario {
                 latency_min: Duration::from_millis(2),
                 latency_max: Duration::from_millis(4),
                 failing: Vec::new(),
+                rejects: None,
             },
             calls: vec![call],
             crashes: Vec::new(),
@@ -238,6 +241,9 @@ impl Scenario {
                 .store
                 .failing
                 .push((from, from + dice.millis(200, 9_000)));
+        }
+        if dice.chance(6) {
+            scenario.store.rejects = Some(dice.0.random_range(0..12));
         }
         scenario.no_answer = dice.pick(&[3, 8, 20].map(Duration::from_secs));
         scenario.max_duration = dice.pick(&[4, 15, 60].map(Duration::from_secs));
@@ -335,7 +341,12 @@ fn random_call(dice: &mut Dice) -> CallPlan {
             ..Manners::default()
         },
         vca,
-        vca_after: (!dice.chance(4)).then(|| dice.millis(1, 2_500)),
+        vca_after: match dice.0.random_range(0..30) {
+            0 => None,
+            // Behind the shard's own guard.
+            1 => Some(dice.millis(7_000, 9_000)),
+            _ => Some(dice.millis(1, 2_500)),
+        },
         no_ports: dice.chance(4),
         unassigned: dice.chance(3),
         ..CallPlan::default()

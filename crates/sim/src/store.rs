@@ -20,6 +20,7 @@ pub(crate) enum Attempt {
     /// Durable: these may be reported. `recovered`: the store failed before.
     Durable {
         reported: Vec<(u16, CommitId)>,
+        rejected: Option<(u16, CommitId)>,
         recovered: bool,
     },
     /// It failed. `first`: it was well before.
@@ -34,6 +35,8 @@ pub(crate) struct Store {
     waiting: VecDeque<(u16, CommitId, Entry)>,
     group: Vec<(u16, CommitId, Entry)>,
     down: bool,
+    /// Commits that an attempt came to.
+    taken: u64,
 }
 
 impl Store {
@@ -44,6 +47,7 @@ impl Store {
             waiting: VecDeque::new(),
             group: Vec::new(),
             down: false,
+            taken: 0,
         }
     }
 
@@ -86,13 +90,22 @@ impl Store {
             return Ok(Attempt::Failed { first });
         }
         let mut reported = Vec::new();
+        let mut rejected = None;
         for (shard, id, entry) in std::mem::take(&mut self.group) {
+            let number = self.taken;
+            self.taken += 1;
+            if self.plan.rejects == Some(number) {
+                self.ledger.reject(entry.session_id);
+                rejected = Some((shard, id));
+                continue;
+            }
             self.ledger.commit(entry)?;
             reported.push((shard, id));
         }
         let recovered = std::mem::replace(&mut self.down, false);
         Ok(Attempt::Durable {
             reported,
+            rejected,
             recovered,
         })
     }

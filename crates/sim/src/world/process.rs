@@ -262,8 +262,14 @@ impl World<'_> {
             }
             Attempt::Durable {
                 reported,
+                rejected,
                 recovered,
             } => {
+                if let Some((shard, id)) = rejected {
+                    self.note(None, "=== the store rejects a commit".to_owned(), &[]);
+                    let input = Box::new(Input::CommitsRejected(vec![id]));
+                    self.later_in_process(WITHIN, Event::Tell(shard, input));
+                }
                 if recovered {
                     self.note(None, "=== the store is well again".to_owned(), &[]);
                     self.tell_all(false);

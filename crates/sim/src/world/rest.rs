@@ -52,6 +52,9 @@ impl World<'_> {
         }
         for (session, log) in &self.store.ledger.sessions {
             let call = self.calls.get(session).copied();
+            if self.store.ledger.is_rejected(*session) {
+                continue;
+            }
             if log.summary.is_none() {
                 return Err(("a session without a summary".to_owned(), call));
             }

@@ -489,3 +489,18 @@ fn a_call_over_streams_is_told_like_one_over_datagrams() {
         lines(&Scenario::calm(answered()))
     );
 }
+
+#[test]
+fn a_call_whose_event_cannot_be_stored_ends_whichever_event_it_is() {
+    for commit in 0..6 {
+        let mut scenario = Scenario::calm(answered());
+        scenario.store.rejects = Some(commit);
+        let outcome = holds(&scenario);
+        let (a, b) = &outcome.phones[0];
+        assert!(
+            !a.patience_ran_out && !b.patience_ran_out,
+            "{}",
+            outcome.ladder
+        );
+    }
+}
