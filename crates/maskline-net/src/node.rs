@@ -68,7 +68,8 @@ struct Running {
 
 impl SipNode {
     /// Starts the shards, then takes messages. Call within a runtime, with the metrics recorder
-    /// installed. `media_events` and `reports` hold one channel per shard, by its number.
+    /// installed. `media_events` and `reports` hold one channel per shard, by its number. Keep the
+    /// media engine until [`Self::stop`] is done: dropping it blocks.
     ///
     /// # Errors
     /// [`NetError::Listeners`] and [`NetError::Shards`] when the parts don't fit together,
@@ -187,7 +188,8 @@ impl SipNode {
             .send_modify(|orders| orders.drain = orders.drain.max(drain));
     }
 
-    /// Sessions that are not over.
+    /// Sessions that are not over. At 0, the last commits may still be on their way: flush the
+    /// journal before stopping.
     #[must_use]
     pub fn sessions(&self) -> usize {
         let shards = self.running.sessions.iter();

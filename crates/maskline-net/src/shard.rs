@@ -90,6 +90,7 @@ enum Fact {
     Input(Input),
     Journal(JournalReport),
     Answered(Result<(Id, CallflowAnswer), JoinError>),
+    /// The owner has new orders: they are looked at before any fact.
     Orders,
     Stop,
 }
@@ -129,6 +130,10 @@ impl ShardTask {
             self.settle();
             self.hear(&mut facts).await;
             let now = self.now();
+            // Before what came after them: an INVITE that follows the start of a drain is refused.
+            if self.inbox.orders.has_changed().unwrap_or(false) {
+                self.take_orders(now).await;
+            }
             for fact in facts.drain(..) {
                 match fact {
                     Fact::Input(input) => self.take(now, input).await,
@@ -142,7 +147,7 @@ impl ShardTask {
                             self.take(now, input).await;
                         }
                     }
-                    Fact::Orders => self.take_orders(now).await,
+                    Fact::Orders => {}
                     Fact::Stop => return,
                 }
             }
@@ -212,7 +217,10 @@ impl ShardTask {
                 facts.push(Fact::Input(Input::TransportFailed(peer)));
             }
             Some(answer) = self.outside.questions.next() => facts.push(Fact::Answered(answer)),
-            Ok(()) = inbox.orders.changed() => facts.push(Fact::Orders),
+            Ok(()) = inbox.orders.changed() => {
+                inbox.orders.mark_changed();
+                facts.push(Fact::Orders);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maskline_net::NetLimits;
 
 use crate::phone::{Phone, Stream, header, options};
-use crate::world::{A, Plan, STRANGER, World};
+use crate::world::{A, PATIENCE, Plan, STRANGER, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_understood_wherever_its_stream_is_split() {
@@ -142,20 +142,27 @@ async fn a_peer_that_asks_and_never_reads_stops_only_itself() {
         ..NetLimits::default()
     };
     let world = World::start(plan).await;
-    let mut deaf = Stream::open(A, world.tcp).await;
-    let request = options(&deaf.via(), "deaf").repeat(100);
-    // Until the node takes no more, or has closed.
-    let asking = async { while deaf.say_bytes(request.as_bytes()).await.is_ok() {} };
-    let asking = tokio::time::timeout(Duration::from_secs(60), asking);
     let mut phone = Stream::open(A, world.tcp).await;
-    let other = async {
-        for at in 0..20 {
-            let request = options(&phone.via(), &format!("hearing{at}"));
-            phone.say(&request).await;
-            phone.expect("SIP/2.0 200 ").await;
+    // One is answered by a shard, the other by the connection itself.
+    for broken in [false, true] {
+        let mut deaf = Stream::open(A, world.tcp).await;
+        let mut request = options(&deaf.via(), "deaf");
+        if broken {
+            request = request.replacen("sip:", "sip:#;::", 1);
         }
-    };
-    let (closed, ()) = tokio::join!(asking, other);
-    closed.unwrap();
+        let requests = request.repeat(100);
+        // Until the node has closed.
+        let asking = async { while deaf.say_bytes(requests.as_bytes()).await.is_ok() {} };
+        let asking = tokio::time::timeout(PATIENCE, asking);
+        let other = async {
+            for at in 0..20 {
+                let request = options(&phone.via(), &format!("hearing{broken}{at}"));
+                phone.say(&request).await;
+                phone.expect("SIP/2.0 200 ").await;
+            }
+        };
+        let (closed, ()) = tokio::join!(asking, other);
+        closed.unwrap();
+    }
     world.node.stop().await;
 }

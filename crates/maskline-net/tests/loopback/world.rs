@@ -101,6 +101,7 @@ pub struct World {
     pub tcp: SocketAddr,
     pub store: Arc<SqliteStore>,
     pub journal_down: Arc<AtomicBool>,
+    journal: Arc<Journal>,
     written: Arc<Written>,
 }
 
@@ -192,7 +193,7 @@ impl World {
             sockets,
             media,
             media_events,
-            journal,
+            Arc::clone(&journal),
             reports,
             customer,
         );
@@ -202,13 +203,15 @@ impl World {
             tcp: bound[1],
             store,
             journal_down,
+            journal,
             written,
         }
     }
 
-    /// Waits until no session is left.
+    /// Waits until no session is left, and what was decided of them is durable.
     pub async fn calls_over(&self) {
         until("no session is left", || self.node.sessions() == 0).await;
+        assert_eq!(self.journal.flush(PATIENCE).await, 0);
     }
 
     /// Waits for a health of the journal.
