@@ -179,7 +179,7 @@ async fn create_sub_account(
         countries: checked_countries(body.countries.unwrap_or_default())?,
     };
     let made = state.store().create_sub_account(new, state.now()).await?;
-    state.config.on_change.numbers_changed();
+    state.config.on_change.numbers_changed().await;
     Ok((StatusCode::CREATED, Json(made.into())))
 }
 
@@ -217,7 +217,7 @@ async fn assign_number(
 ) -> Result<(StatusCode, Json<AssignedNumber>), ApiError> {
     let number = checked_number(body, sub_account_id, &state)?;
     let assigned = state.store().assign_number(number, state.now()).await?;
-    state.config.on_change.numbers_changed();
+    state.config.on_change.numbers_changed().await;
     Ok((StatusCode::CREATED, Json(assigned.into())))
 }
 

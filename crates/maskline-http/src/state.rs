@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use maskline_events::{Msisdn, Timestamp, WebhookType};
 use maskline_store::Store;
@@ -30,9 +31,11 @@ pub const DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 20;
 /// Told of each change, after it is durable, so that the switch and the delivery need not poll.
 ///
 /// Both are called from a request's task: they must not block.
+#[async_trait]
 pub trait ProvisioningChanged: Send + Sync {
-    /// Sub-accounts or numbers changed.
-    fn numbers_changed(&self);
+    /// Sub-accounts or numbers changed. The answer to the client waits for this, so that whoever
+    /// provisioned a number can call it at once.
+    async fn numbers_changed(&self);
     /// One webhook was set, deleted, or got a new secret.
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType);
 }

@@ -25,13 +25,13 @@ use maskline_webhook::{
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::config::Config;
 use crate::metrics_text::Sources;
-use crate::provisioning::{self, Changes};
+use crate::provisioning::{self, Changes, Reloads};
 
 /// How long a final delivery may take when the node ends; what is left is kept.
 const LAST_DELIVERIES: Duration = Duration::from_secs(10);
@@ -39,8 +39,6 @@ const LAST_DELIVERIES: Duration = Duration::from_secs(10);
 const LAST_CALLS: Duration = Duration::from_secs(5);
 /// Media events, journal reports: how many wait for a shard.
 const SHARD_QUEUE: usize = 4_096;
-/// How often the directory is read again after a change, at most.
-const DIRECTORY_PAUSE: Duration = Duration::from_millis(50);
 
 /// What comes from the environment alone.
 #[derive(Default)]
@@ -76,7 +74,7 @@ pub(crate) struct Node {
     draining: Arc<AtomicBool>,
     http_address: SocketAddr,
     sip_addresses: Vec<SocketAddr>,
-    numbers_changed: Arc<Notify>,
+    reloads: Arc<Reloads>,
     stop_http: oneshot::Sender<()>,
     http: JoinHandle<()>,
     directory: JoinHandle<()>,
@@ -164,7 +162,7 @@ impl Node {
         )?;
 
         let draining = Arc::new(AtomicBool::new(false));
-        let numbers_changed = Arc::new(Notify::new());
+        let reloads = Reloads::new();
         let sources = Sources {
             recorder,
             media,
@@ -172,7 +170,7 @@ impl Node {
             delivery: Arc::clone(delivery.counters()),
         };
         let router = maskline_http::router(ApiConfig {
-            store: as_store,
+            store: Arc::clone(&as_store),
             admin_key: secrets.admin_key,
             trunks: config
                 .trunks
@@ -186,8 +184,8 @@ impl Node {
                     .map_err(|fault| fault.to_string())
             }),
             on_change: Arc::new(Changes {
-                numbers: Arc::clone(&numbers_changed),
-                endpoints: vec![delivery.endpoints()],
+                reloads: Arc::clone(&reloads),
+                endpoints: delivery.endpoints(),
             }),
             country_of: Arc::new(|number: &Msisdn| {
                 maskline_switch::country::country_of(number).map(str::to_owned)
@@ -204,11 +202,7 @@ impl Node {
             // A dropped sender stops it as well.
             let _ = stopped.await;
         }));
-        let directory = tokio::spawn(follow_changes(
-            Arc::clone(&store),
-            Arc::clone(&numbers_changed),
-            sip.clone(),
-        ));
+        let directory = tokio::spawn(Arc::clone(&reloads).follow(as_store, sip.clone()));
         Ok(Self {
             store,
             journal,
@@ -217,7 +211,7 @@ impl Node {
             draining,
             http_address,
             sip_addresses,
-            numbers_changed,
+            reloads,
             stop_http,
             http,
             directory,
@@ -250,12 +244,9 @@ impl Node {
         &self.store
     }
 
-    /// Says that numbers were provisioned past the API.
-    pub(crate) async fn reload_directory(&self) -> anyhow::Result<()> {
-        let directory = provisioning::directory(&*self.store).await?;
-        self.sip.directory_changed(directory);
-        self.numbers_changed.notify_one();
-        Ok(())
+    /// Says that numbers were provisioned past the API, and waits until the switch knows them.
+    pub(crate) async fn reload_directory(&self) {
+        self.reloads.reload().await;
     }
 
     /// Refuses new calls from now on.
@@ -470,19 +461,4 @@ async fn left_open(store: &SqliteStore) -> anyhow::Result<Vec<Vec<u8>>> {
         );
     }
     Ok(found)
-}
-
-async fn follow_changes(store: Arc<SqliteStore>, changed: Arc<Notify>, sip: SipNode) {
-    loop {
-        changed.notified().await;
-        match provisioning::directory(&*store).await {
-            Ok(directory) => sip.directory_changed(directory),
-            Err(error) => {
-                tracing::error!(%error, "the numbers can't be read; the switch keeps the old ones");
-                changed.notify_one();
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-        tokio::time::sleep(DIRECTORY_PAUSE).await;
-    }
 }

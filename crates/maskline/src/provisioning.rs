@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use maskline_events::WebhookType;
 use maskline_http::ProvisioningChanged;
+use maskline_net::SipNode;
 use maskline_store::{Store, StoreError};
 use maskline_switch::{Directory, NumberEntry};
 use maskline_webhook::Endpoints;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// Reads all numbers and permissions.
 ///
@@ -31,22 +34,74 @@ pub(crate) async fn directory(store: &dyn Store) -> Result<Arc<Directory>, Store
     )))
 }
 
-/// Hears of changes from the API's request tasks.
-pub(crate) struct Changes {
-    /// Numbers or sub-accounts changed: whoever waits reads the directory again.
-    pub(crate) numbers: Arc<Notify>,
-    /// Caches of webhooks, to be told which changed: of the delivery and of the VCA client.
-    pub(crate) endpoints: Vec<Arc<Endpoints>>,
+/// How long a change may take to reach the switch before the API answers all the same.
+const AT_MOST: Duration = Duration::from_secs(1);
+
+/// Changes of numbers on their way from the API to the switch: asked for, and done.
+pub(crate) struct Reloads {
+    asked: watch::Sender<u64>,
+    done: watch::Sender<u64>,
 }
 
+impl Reloads {
+    /// None yet.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            asked: watch::Sender::new(0),
+            done: watch::Sender::new(0),
+        })
+    }
+
+    /// Waits until the switch knows what the store holds now, a second at most.
+    pub(crate) async fn reload(&self) {
+        let mut wanted = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            wanted = *asked;
+        });
+        let mut done = self.done.subscribe();
+        let reloaded = done.wait_for(|done| *done >= wanted);
+        // Late, it is still on its way.
+        let _ = tokio::time::timeout(AT_MOST, reloaded).await;
+    }
+
+    /// Carries changes over, as many at once as have come together, until it is dropped.
+    pub(crate) async fn follow(self: Arc<Self>, store: Arc<dyn Store>, sip: SipNode) {
+        let mut asked = self.asked.subscribe();
+        // Something may have changed since the node read the directory for its start.
+        asked.mark_changed();
+        while asked.changed().await.is_ok() {
+            let wanted = *asked.borrow_and_update();
+            match directory(&*store).await {
+                Ok(directory) => {
+                    sip.directory_changed(directory);
+                    self.done.send_replace(wanted);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the numbers can't be read; the switch keeps the old ones");
+                    asked.mark_changed();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}
+
+/// Hears of changes from the API's request tasks.
+pub(crate) struct Changes {
+    /// Carries numbers and permissions to the switch.
+    pub(crate) reloads: Arc<Reloads>,
+    /// The cache of webhooks, which delivery and VCA client share.
+    pub(crate) endpoints: Arc<Endpoints>,
+}
+
+#[async_trait]
 impl ProvisioningChanged for Changes {
-    fn numbers_changed(&self) {
-        self.numbers.notify_one();
+    async fn numbers_changed(&self) {
+        self.reloads.reload().await;
     }
 
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType) {
-        for endpoints in &self.endpoints {
-            endpoints.changed(sub_account_id, webhook_type);
-        }
+        self.endpoints.changed(sub_account_id, webhook_type);
     }
 }

@@ -46,8 +46,9 @@ impl Changes {
     }
 }
 
+#[async_trait::async_trait]
 impl ProvisioningChanged for Changes {
-    fn numbers_changed(&self) {
+    async fn numbers_changed(&self) {
         self.0.lock().unwrap().push("numbers".to_owned());
     }
 

@@ -10,12 +10,11 @@ use sipx_sip::message::StatusCode;
 
 use super::{Purpose, Shard};
 use crate::dialog::Dialog;
-
+use crate::io::SessionKey;
 use crate::session::{
-    Callee, CalleeInvite, CallerInvite, InviteParts, Media, OwedBye, PartyDialog, Session, Stage,
+    Callee, CalleeInvite, CallerInvite, Media, OwedBye, PartyDialog, Session, Stage,
 };
-use crate::sip::compose::{self, RequestParts};
-use crate::sip::{HeaderName, Message, Method};
+use crate::sip::{HeaderName, Message, compose};
 use crate::snapshot::Snapshot;
 
 impl Shard {
@@ -49,16 +48,23 @@ impl Shard {
         let b_live = s.is_live(Side::Callee);
         let connected = s.a.connected.is_some();
         // What the phones hear: they have waited long enough, so nothing here waits for a commit.
-        // Whether A's 200 left before the restart is not known: its INVITE is refused and its dialog
-        // is ended, and A takes the one that fits (RFC 6026: after a 2xx a refusal is ignored).
-        if a_live || s.caller.owed_bye.is_some() {
-            self.refuse_adopted(&s.caller_invite.clone());
+        if a_live && !connected {
+            self.refuse_adopted(&s.caller_invite);
         }
         for side in [Side::Caller, Side::Callee] {
             let owed = s.party(side).owed_bye.is_some();
             let live = s.is_live(side) && connected;
             if owed || live {
-                self.send_bye(s, side);
+                let purpose = match side {
+                    // Whether A's 200 left before the restart is not known: if A does not know the
+                    // dialog, its INVITE is refused.
+                    Side::Caller => {
+                        self.adopted.insert(s.key, s.caller_invite.clone());
+                        Purpose::AdoptedBye(s.key)
+                    }
+                    Side::Callee => Purpose::Farewell,
+                };
+                self.send_bye_for(s, side, purpose);
             }
         }
         if b_live && !connected {
@@ -94,6 +100,18 @@ impl Shard {
         self.summarise(s);
     }
 
+    /// A's answer to the BYE of an adopted call, or that there was none.
+    pub(super) fn on_adopted_bye(&mut self, key: SessionKey, status: Option<u16>) {
+        if status.is_some_and(|status| status < 200) {
+            return;
+        }
+        if let Some(invite) = self.adopted.remove(&key)
+            && !status.is_some_and(|status| status < 300)
+        {
+            self.refuse_adopted(&invite);
+        }
+    }
+
     /// A's INVITE never got its final answer, and its transaction died with the process.
     fn refuse_adopted(&mut self, invite: &CallerInvite) {
         let build = || {
@@ -117,29 +135,21 @@ impl Shard {
         }
     }
 
-    /// B may still ring.
+    /// B may still ring: its INVITE is taken up and cancelled, so that whatever still comes of it is
+    /// dealt with like any other cancelled one.
     fn cancel_adopted(&mut self, s: &mut Session) {
         let Some(callee) = s.outbound.as_mut() else {
             return;
         };
-        callee.invite = CalleeInvite::Ended;
-        let parts: InviteParts = callee.parts.clone();
-        let invite = compose::request(&RequestParts {
-            method: Method::Invite,
-            uri: &parts.uri,
-            routes: &[],
-            sent_by: &self.sent_by(parts.peer),
-            branch: &parts.branch,
-            from: &parts.from,
-            to: &parts.to,
-            call_id: &parts.call_id,
-            cseq: 1,
-            sdp: None,
-            extra: &[],
-        });
-        if let Some(cancel) = invite.as_ref().and_then(compose::cancel_of) {
+        let peer = callee.parts.peer;
+        let resumed = self.compose_invite(&callee.parts, None).and_then(|invite| {
+            let owner = Purpose::Invite(s.key);
             self.transactions
-                .send_request(self.now.tick, parts.peer, cancel, Purpose::Farewell);
+                .resume_invite(self.now.tick, peer, invite, owner)
+        });
+        if let Some(tx) = resumed {
+            callee.invite = CalleeInvite::Cancelling { tx, sent: false };
+            self.send_cancel(s);
         }
     }
 }

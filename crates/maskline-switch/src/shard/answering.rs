@@ -67,30 +67,8 @@ impl Shard {
 
     fn callee_dialog(&self, s: &Session, response: &Response) -> Option<Dialog> {
         let callee = s.outbound.as_ref()?;
-        let tx = match callee.invite {
-            CalleeInvite::Calling { tx, .. } | CalleeInvite::Cancelling { tx, .. } => Some(tx),
-            CalleeInvite::Gated | CalleeInvite::Answered { .. } | CalleeInvite::Ended => None,
-        };
-        let parts = &callee.parts;
-        match tx.and_then(|tx| self.transactions.request(tx)) {
-            Some(invite) => Dialog::of_callee(invite, response, parts.peer),
-            None => {
-                let invite = compose::request(&compose::RequestParts {
-                    method: Method::Invite,
-                    uri: &parts.uri,
-                    routes: &[],
-                    sent_by: &self.sent_by(parts.peer),
-                    branch: &parts.branch,
-                    from: &parts.from,
-                    to: &parts.to,
-                    call_id: &parts.call_id,
-                    cseq: 1,
-                    sdp: None,
-                    extra: &[],
-                })?;
-                Dialog::of_callee(&invite, response, parts.peer)
-            }
-        }
+        let invite = self.compose_invite(&callee.parts, None)?;
+        Dialog::of_callee(&invite, response, callee.parts.peer)
     }
 
     fn send_ack(&mut self, dialog: &Dialog, cseq: u32) -> Option<(Peer, bytes::Bytes)> {

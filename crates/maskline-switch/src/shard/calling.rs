@@ -258,14 +258,16 @@ impl Shard {
         let Some(callee) = s.outbound.as_mut() else {
             return;
         };
-        let sent = self.compose_invite(&callee.parts, &sdp).and_then(|invite| {
-            self.transactions.send_request(
-                self.now.tick,
-                callee.parts.peer,
-                invite,
-                Purpose::Invite(s.key),
-            )
-        });
+        let sent = self
+            .compose_invite(&callee.parts, Some(&sdp))
+            .and_then(|invite| {
+                self.transactions.send_request(
+                    self.now.tick,
+                    callee.parts.peer,
+                    invite,
+                    Purpose::Invite(s.key),
+                )
+            });
         let Some(tx) = sent else {
             callee.invite = CalleeInvite::Ended;
             self.fail_callee(s, ErrorCode::Internal, 500, "the INVITE could not be built");
@@ -279,7 +281,8 @@ impl Shard {
         self.set_timer(s, SessionTimer::NoAnswer, no_answer);
     }
 
-    fn compose_invite(&self, parts: &InviteParts, sdp: &str) -> Option<Request> {
+    /// B's INVITE; without SDP where only its head matters: its dialog, its CANCEL.
+    pub(super) fn compose_invite(&self, parts: &InviteParts, sdp: Option<&str>) -> Option<Request> {
         compose::request(&RequestParts {
             method: Method::Invite,
             uri: &parts.uri,
@@ -290,7 +293,7 @@ impl Shard {
             to: &parts.to,
             call_id: &parts.call_id,
             cseq: 1,
-            sdp: Some(sdp),
+            sdp,
             extra: &[],
         })
     }
@@ -481,7 +484,7 @@ impl Shard {
         }
     }
 
-    fn send_cancel(&mut self, s: &mut Session) {
+    pub(super) fn send_cancel(&mut self, s: &mut Session) {
         let Some(callee) = s.outbound.as_mut() else {
             return;
         };

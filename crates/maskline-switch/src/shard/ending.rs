@@ -236,6 +236,10 @@ impl Shard {
     }
 
     pub(super) fn send_bye(&mut self, s: &mut Session, side: Side) {
+        self.send_bye_for(s, side, Purpose::Farewell);
+    }
+
+    pub(super) fn send_bye_for(&mut self, s: &mut Session, side: Side, purpose: Purpose) {
         let party = s.party_mut(side);
         party.owed_bye = None;
         let Some(dialog) = party.dialog.as_mut() else {
@@ -246,7 +250,7 @@ impl Shard {
         let branch = self.branch();
         if let Some(bye) = dialog.request(Method::Bye, &sent_by, &branch) {
             self.transactions
-                .send_request(self.now.tick, peer, bye, Purpose::Farewell);
+                .send_request(self.now.tick, peer, bye, purpose);
         }
         if s.callee.owed_bye.is_none() && s.caller.owed_bye.is_none() {
             self.clear_timer(s, SessionTimer::ByeGate);

@@ -24,7 +24,7 @@ use crate::config::{SwitchConfig, TrunkId};
 use crate::directory::Directory;
 use crate::dispatch::Arrival;
 use crate::io::{Action, CommitId, Input, Now, SessionKey};
-use crate::session::{Media, Session, SessionTimer, Stage};
+use crate::session::{CallerInvite, Media, Session, SessionTimer, Stage};
 use crate::sip::compose::SentBy;
 use crate::sip::{HeaderName, Peer, Request, Transactions, TxId, Upcall, compose, tag};
 
@@ -33,6 +33,8 @@ use crate::sip::{HeaderName, Peer, Request, Transactions, TxId, Upcall, compose,
 enum Purpose {
     /// The call to B.
     Invite(SessionKey),
+    /// Ending A's dialog of an adopted call, which A may not know.
+    AdoptedBye(SessionKey),
     /// Ending a dialog, or a CANCEL: no answer changes anything.
     Farewell,
 }
@@ -60,6 +62,8 @@ pub struct Shard {
     sessions: BTreeMap<SessionKey, Session>,
     /// A's unanswered INVITEs, for their CANCELs.
     invites: BTreeMap<TxId, SessionKey>,
+    /// INVITEs of adopted callers that may still wait for an answer.
+    adopted: BTreeMap<SessionKey, CallerInvite>,
     timers: BTreeMap<(Tick, u64), (SessionKey, SessionTimer)>,
     gates: BTreeMap<CommitId, Vec<(SessionKey, Gated)>>,
     next_commit: CommitId,
@@ -84,6 +88,7 @@ impl Shard {
             directory: Arc::default(),
             sessions: BTreeMap::new(),
             invites: BTreeMap::new(),
+            adopted: BTreeMap::new(),
             timers: BTreeMap::new(),
             gates: BTreeMap::new(),
             next_commit: 0,
@@ -162,6 +167,7 @@ impl Shard {
             && self.timers.is_empty()
             && self.gates.is_empty()
             && self.invites.is_empty()
+            && self.adopted.is_empty()
     }
 
     fn on_arrival(&mut self, arrival: Arrival) {
@@ -184,11 +190,15 @@ impl Shard {
                     Purpose::Invite(key) => {
                         self.with(key, |shard, s| shard.on_invite_response(s, &response));
                     }
+                    Purpose::AdoptedBye(key) => {
+                        self.on_adopted_bye(key, Some(response.status.code()));
+                    }
                     Purpose::Farewell => {}
                 },
                 Upcall::Stray(response, peer) => self.on_stray(&response, peer),
                 Upcall::Unanswered { owner } => match owner {
                     Purpose::Invite(key) => self.with(key, Self::on_invite_unanswered),
+                    Purpose::AdoptedBye(key) => self.on_adopted_bye(key, None),
                     Purpose::Farewell => self.count("farewell_unanswered"),
                 },
             }

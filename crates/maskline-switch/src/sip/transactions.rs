@@ -241,6 +241,23 @@ impl<O: Clone> Transactions<O> {
         Some(id)
     }
 
+    /// Takes up an INVITE that an earlier run sent: its answers find it, and it is not sent again.
+    pub fn resume_invite(
+        &mut self,
+        now: Tick,
+        peer: Peer,
+        invite: Request,
+        owner: O,
+    ) -> Option<TxId> {
+        let (key, mut outputs) = self.uac.send_request(invite, reliability(peer))?;
+        outputs.retain(
+            |output| matches!(output, Output::SetTimer { timer, .. } if *timer == Timer::B),
+        );
+        let id = self.insert(Role::Client, key, peer, Some(owner));
+        self.perform(now, id, outputs, peer);
+        Some(id)
+    }
+
     /// Sends bytes outside any transaction: the ACK to a 2xx.
     pub fn send_bare(&mut self, peer: Peer, message: Message) {
         self.outgoing.push_back((peer, message.to_bytes()));

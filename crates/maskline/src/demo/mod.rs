@@ -245,5 +245,6 @@ async fn provision(node: &Node, receiver: SocketAddr) -> anyhow::Result<()> {
             )
             .await?;
     }
-    node.reload_directory().await
+    node.reload_directory().await;
+    Ok(())
 }

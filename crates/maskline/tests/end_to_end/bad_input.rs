@@ -6,9 +6,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
+use crate::support::client::request;
 use crate::support::raw::Raw;
 use crate::support::sipp::Transport;
 use crate::support::site::{CALLER_ADDRESS, Options, STRANGER_ADDRESS, Site};
+use crate::support::switch::ADMIN_KEY;
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2\r\nt=0 0\r\n\
                    m=audio 40000 RTP/AVP 8\r\n";
@@ -16,24 +18,26 @@ const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2\
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_odd_request_gets_its_status() {
     let mut site = Site::open("bad-requests", Options::new(Transport::Udp)).await;
-    let raw = Raw::open(CALLER_ADDRESS, site.ports.sip()).await;
+    // A refused INVITE is repeated until it is acknowledged, so each has a socket of its own.
+    let port = site.ports.sip();
+    let raw = Raw::open(CALLER_ADDRESS, port).await;
     let sdp_type = "Content-Type: application/sdp\r\n";
-    let request = |method, name, lines: &str, body| raw.request(method, name, lines, body);
+    let text = |method, name, lines: &str, body| raw.request(method, name, lines, body);
     let table = [
         (
             "is asked what it can do",
-            request("OPTIONS", "options", "", ""),
+            text("OPTIONS", "options", "", ""),
             200,
         ),
-        ("an unknown method", request("DANCE", "dance", "", ""), 501),
+        ("an unknown method", text("DANCE", "dance", "", ""), 501),
         (
             "a known method that we have no use for",
-            request("SUBSCRIBE", "subscribe", "", ""),
+            text("SUBSCRIBE", "subscribe", "", ""),
             405,
         ),
         (
             "too many hops",
-            request(
+            text(
                 "INVITE",
                 "hops",
                 &format!("Max-Forwards: 0\r\n{sdp_type}"),
@@ -43,7 +47,7 @@ async fn each_odd_request_gets_its_status() {
         ),
         (
             "an extension that we lack",
-            request(
+            text(
                 "INVITE",
                 "ext",
                 &format!("Require: x-foo\r\n{sdp_type}"),
@@ -51,53 +55,52 @@ async fn each_odd_request_gets_its_status() {
             ),
             420,
         ),
-        ("no offer", request("INVITE", "no-offer", "", ""), 488),
+        ("no offer", text("INVITE", "no-offer", "", ""), 488),
         (
             "a body that is no SDP",
-            request("INVITE", "text", "Content-Type: text/plain\r\n", "hello"),
+            text("INVITE", "text", "Content-Type: text/plain\r\n", "hello"),
             415,
         ),
         (
             "SDP that is none",
-            request("INVITE", "bad-sdp", sdp_type, "v=0\r\nm=what"),
+            text("INVITE", "bad-sdp", sdp_type, "v=0\r\nm=what"),
             488,
         ),
         (
             "SDP without a codec of ours",
-            request("INVITE", "codec", sdp_type, &SDP.replace("AVP 8", "AVP 34")),
+            text("INVITE", "codec", sdp_type, &SDP.replace("AVP 8", "AVP 34")),
             488,
         ),
         (
             "a dialog that is not",
-            request("BYE", "bye", "", "").replace(
+            text("BYE", "bye", "", "").replace(
                 "To: <sip:+6531580001@127.0.0.1>",
                 "To: <sip:+6531580001@127.0.0.1>;tag=none",
             ),
             481,
         ),
-        (
-            "a call that is not",
-            request("CANCEL", "cancel", "", ""),
-            481,
-        ),
+        ("a call that is not", text("CANCEL", "cancel", "", ""), 481),
         (
             "another version",
-            request("INVITE", "version", sdp_type, SDP).replacen("SIP/2.0\r\n", "SIP/3.0\r\n", 1),
+            text("INVITE", "version", sdp_type, SDP).replacen("SIP/2.0\r\n", "SIP/3.0\r\n", 1),
             505,
         ),
         (
             "no Call-ID",
-            request("INVITE", "no-id", sdp_type, SDP).replace("Call-ID: no-id\r\n", ""),
+            text("INVITE", "no-id", sdp_type, SDP).replace("Call-ID: no-id\r\n", ""),
             400,
         ),
         (
             "CSeq of another method",
-            request("INVITE", "cseq", sdp_type, SDP).replace("1 INVITE", "1 BYE"),
+            text("INVITE", "cseq", sdp_type, SDP).replace("1 INVITE", "1 BYE"),
             400,
         ),
     ];
     for (what, request, expected) in table {
-        let (status, answer) = raw.status_of(&request).await;
+        let (status, answer) = Raw::open(CALLER_ADDRESS, port)
+            .await
+            .status_of(&request)
+            .await;
         assert_eq!(status, Some(expected), "{what}: {request}\n{answer}");
     }
     assert!(
@@ -105,6 +108,58 @@ async fn each_odd_request_gets_its_status() {
         "none of them is a call"
     );
     assert!(site.switch.take().unwrap().drain().await.success());
+}
+
+/// From an address outside of every allow-list: dropped or refused, counted, and no call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_from_an_unknown_address_gets_nowhere() {
+    let mut site = Site::open("stranger", Options::new(Transport::Udp)).await;
+    let before = counted(&site).await;
+    let stranger = Raw::open(STRANGER_ADDRESS, site.ports.sip()).await;
+    let invite = stranger.request(
+        "INVITE",
+        "stranger",
+        "Content-Type: application/sdp\r\n",
+        SDP,
+    );
+    stranger.send(invite.as_bytes()).await;
+    let answer = stranger.answer(Duration::from_secs(1)).await;
+    assert!(
+        answer
+            .as_ref()
+            .is_none_or(|it| it.starts_with("SIP/2.0 403")),
+        "{answer:?}"
+    );
+    assert_ne!(counted(&site).await, before, "it is counted");
+
+    let socket = TcpSocket::new_v4().unwrap();
+    socket
+        .bind(format!("{STRANGER_ADDRESS}:0").parse().unwrap())
+        .unwrap();
+    let switch = format!("127.0.0.1:{}", site.ports.sip()).parse().unwrap();
+    if let Ok(mut stream) = socket.connect(switch).await {
+        let _maybe_closed = stream.write_all(invite.as_bytes()).await;
+        let mut bytes = [0; 1024];
+        let read = timeout(Duration::from_secs(1), stream.read(&mut bytes)).await;
+        let answered = matches!(read, Ok(Ok(length)) if length > 0);
+        assert!(!answered || bytes.starts_with(b"SIP/2.0 403"), "{bytes:?}");
+    }
+    assert!(site.receiver.received().is_empty(), "it is no call");
+    assert!(site.switch.take().unwrap().drain().await.success());
+}
+
+/// The metrics about what came from unknown addresses.
+async fn counted(site: &Site) -> Vec<String> {
+    let metrics = request(site.ports.http(), "GET", "/metrics", ADMIN_KEY, None)
+        .await
+        .unwrap();
+    let unknown = |line: &&str| !line.starts_with('#') && line.contains("unknown");
+    metrics
+        .body
+        .lines()
+        .filter(unknown)
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

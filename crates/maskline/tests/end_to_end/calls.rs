@@ -15,9 +15,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use crate::support::expect::{check_rules, fits, summed_up, told};
 use crate::support::receiver::{Received, Vca};
 use crate::support::sipp::{Ended, Transport};
-use crate::support::site::{
-    CALLEE, CALLER, FROM, Options, STRANGER_ADDRESS, Site, VIRTUAL, make_call,
-};
+use crate::support::site::{CALLEE, CALLER, FROM, Options, Site, VIRTUAL, make_call};
 
 /// A row: what happens, and what must come of it.
 #[derive(Clone, Debug)]
@@ -29,7 +27,6 @@ struct Row {
     number: &'static str,
     /// The number that the callflow names.
     destination: &'static str,
-    address: Option<&'static str>,
     caller_pause_ms: u64,
     callee_pause_ms: u64,
     fill: &'static [(&'static str, &'static str)],
@@ -84,7 +81,6 @@ const ANSWERED: Row = Row {
     from: FROM,
     number: VIRTUAL,
     destination: CALLEE,
-    address: None,
     caller_pause_ms: 1_200,
     callee_pause_ms: 100,
     fill: &[],
@@ -416,15 +412,6 @@ row!(an_unassigned_number: Row {
     ..NO_CALLEE
 });
 
-row!(a_caller_from_an_unknown_address: Row {
-    address: Some(STRANGER_ADDRESS),
-    fill: &[("FINAL", "403")],
-    told: &[],
-    summary: None,
-    hears: 403,
-    ..NO_CALLEE
-});
-
 row!(every_tenth_message_is_lost on udp: Row { loss: 10, ..ANSWERED });
 
 row!(every_tenth_message_is_lost_and_the_callee_is_busy on udp: Row {
@@ -510,7 +497,6 @@ async fn run(module: &str, variant: &str, row: Row, transport: Transport) {
     };
     let mut caller = site.caller_run(row.caller, row.from);
     caller.number = row.number;
-    caller.address = row.address.unwrap_or(caller.address);
     caller.pause = Duration::from_millis(row.caller_pause_ms);
     caller.loss = row.loss;
     caller.fill = row.fill;

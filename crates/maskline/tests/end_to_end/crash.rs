@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use crate::support::eventually;
 use crate::support::expect::{check_rules, fits, summed_up, told};
 use crate::support::receiver::{Received, Vca};
-use crate::support::sipp::{Run, Sipp, Transport};
+use crate::support::sipp::{Message, Run, Sipp, Transport};
 use crate::support::site::{CALLEE, FROM, Options, Site};
 
 fn is(event: &Received, status: &str, direction: &str) -> bool {
@@ -49,7 +49,7 @@ const ENDED_BY_THE_CRASH: [&str; 6] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_they_talk() {
     let mut site = Site::open("crash-talking", Options::new(Transport::Udp)).await;
-    let (caller, callee) = phones(&site, "caller_waits", "callee_answers").await;
+    let (caller, callee) = phones(&site, "caller_waits_through_a_crash", "callee_answers").await;
     site.receiver
         .wait_for("A is connected", |it| is(it, "CALL_CONNECTED", "INBOUND"))
         .await;
@@ -70,7 +70,7 @@ async fn killed_while_they_talk() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_they_talk_over_connections() {
     let mut site = Site::open("crash-connections", Options::new(Transport::Tcp)).await;
-    let (caller, callee) = phones(&site, "caller_waits", "callee_answers").await;
+    let (caller, callee) = phones(&site, "caller_waits_through_a_crash", "callee_answers").await;
     site.receiver
         .wait_for("A is connected", |it| is(it, "CALL_CONNECTED", "INBOUND"))
         .await;
@@ -90,7 +90,7 @@ async fn killed_before_anything_was_delivered() {
     let mut site = Site::open("crash-undelivered", Options::new(Transport::Udp)).await;
     site.receiver
         .acknowledge_with(StatusCode::INTERNAL_SERVER_ERROR);
-    let (caller, callee) = phones(&site, "caller_waits", "callee_answers").await;
+    let (caller, callee) = phones(&site, "caller_waits_through_a_crash", "callee_answers").await;
     let acknowledged = |sipp: &Sipp| {
         let sent = sipp
             .messages()
@@ -129,7 +129,12 @@ async fn killed_while_it_rings() {
     let summary = site.receiver.summary().await;
     assert_eq!(summed_up(&summary), "ERROR A=COMPLETED B=ERROR -2001");
     assert_eq!(caller.finish().await.heard(), Some(500));
-    assert_eq!(callee.finish().await.complaint, "", "B is cancelled");
+    eventually("B is cancelled", Duration::from_secs(5), || {
+        let cancel = |it: &Message| it.received && it.first_line().starts_with("CANCEL");
+        callee.messages().iter().any(cancel).then_some(())
+    })
+    .await;
+    drop(callee);
     let story = told(&end(site).await);
     let expected = [
         "A received",
@@ -138,6 +143,29 @@ async fn killed_while_it_rings() {
         "A disconnected 500 -2001 & B disconnected 487 -2001",
     ];
     assert!(fits(&story, &expected), "{story:#?}");
+}
+
+/// Killed while B rings, and B answers before the CANCEL of the restarted switch reaches it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_it_rings_and_the_callee_answers() {
+    let mut site = Site::open("crash-answered", Options::new(Transport::Udp)).await;
+    let (caller, callee) = phones(&site, "caller_refused", "callee_answers_the_cancel").await;
+    site.receiver
+        .wait_for("B rings", |it| {
+            it.payload("eventData")["update"] == "RINGING"
+        })
+        .await;
+    site.switch.take().unwrap().kill();
+    site.restart().await;
+
+    site.receiver.summary().await;
+    assert_eq!(caller.finish().await.heard(), Some(500));
+    assert_eq!(
+        callee.finish().await.complaint,
+        "",
+        "B's 200 is acknowledged, and B gets a BYE"
+    );
+    end(site).await;
 }
 
 /// Killed while the customer's server thinks about what to do.

@@ -289,7 +289,7 @@ async fn without_a_switch_every_planted_word_is_found() {
             .split(|c: char| !c.is_alphanumeric())
             .filter(is_word)
             .collect();
-        assert!(planted.len() > 40, "{scenario} plants {}", planted.len());
+        assert!(planted.len() > 30, "{scenario} plants {}", planted.len());
         let received = ended.messages.iter().filter(|it| it.received);
         let arrived: String = received.map(|it| it.text.as_str()).collect();
         for word in planted {
