@@ -106,7 +106,7 @@ impl Shard {
             return;
         }
         if let Some(invite) = self.adopted.remove(&key)
-            && !status.is_some_and(|status| status < 300)
+            && status.is_none_or(|status| status >= 300)
         {
             self.refuse_adopted(&invite);
         }

@@ -108,6 +108,7 @@ pub struct Transactions<O> {
     uac: TransactionLayer,
     uas: TransactionLayer,
     entries: BTreeMap<TxId, Entry<O>>,
+    // tidy: allow(hash-order) because it is only looked up, and the library's key has no order
     ids: HashMap<(Role, TransactionKey), TxId>,
     deadlines: BTreeMap<(Tick, u64), (TxId, Timer)>,
     next: u64,

@@ -1,3 +1,5 @@
+//! Callflows that are refused, each with the path of its fault, and those that are taken.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use serde_json::json;

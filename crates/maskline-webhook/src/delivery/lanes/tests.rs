@@ -1,3 +1,5 @@
+//! Lanes step by step: order, retries, parking, fair shares. Random runs are in `random_tests`.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::Duration;
