@@ -142,8 +142,13 @@ impl Shard {
 
     pub(super) fn on_bye(&mut self, tx: TxId, bye: &Request) {
         let Some((key, side)) = self.dialog_of(bye) else {
-            self.count("no_such_dialog");
-            self.refuse(tx, bye, 481, &[]);
+            if self.ended.owns(bye) {
+                // It crossed our own BYE.
+                self.respond(tx, bye, 200, None, &[]);
+            } else {
+                self.count("no_such_dialog");
+                self.refuse(tx, bye, 481, &[]);
+            }
             return;
         };
         self.with(key, |shard, s| {

@@ -7,6 +7,7 @@ mod adopting;
 mod answering;
 mod arriving;
 mod calling;
+mod ended;
 mod ending;
 mod in_dialog;
 mod record;
@@ -64,6 +65,7 @@ pub struct Shard {
     invites: BTreeMap<TxId, SessionKey>,
     /// INVITEs of adopted callers that may still wait for an answer.
     adopted: BTreeMap<SessionKey, CallerInvite>,
+    ended: ended::EndedDialogs,
     timers: BTreeMap<(Tick, u64), (SessionKey, SessionTimer)>,
     gates: BTreeMap<CommitId, Vec<(SessionKey, Gated)>>,
     next_commit: CommitId,
@@ -89,6 +91,7 @@ impl Shard {
             sessions: BTreeMap::new(),
             invites: BTreeMap::new(),
             adopted: BTreeMap::new(),
+            ended: ended::EndedDialogs::default(),
             timers: BTreeMap::new(),
             gates: BTreeMap::new(),
             next_commit: 0,
@@ -145,11 +148,8 @@ impl Shard {
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         let session = self.timers.keys().next().map(|(at, _)| *at);
-        let transaction = self.transactions.deadline();
-        match (session, transaction) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, other) => one.or(other),
-        }
+        let deadlines = [session, self.transactions.deadline(), self.ended.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Sessions that are not over, for the drain and the gauges. A summarised session whose SIP is
@@ -168,6 +168,7 @@ impl Shard {
             && self.gates.is_empty()
             && self.invites.is_empty()
             && self.adopted.is_empty()
+            && self.ended.is_empty()
     }
 
     fn on_arrival(&mut self, arrival: Arrival) {
@@ -296,6 +297,7 @@ impl Shard {
     fn run_timers(&mut self) {
         let tick = self.now.tick;
         self.transactions.on_deadline(tick);
+        self.ended.on_deadline(tick);
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > tick {
                 return;
@@ -389,6 +391,8 @@ impl Shard {
         if s.snapshot_kept {
             self.save_as_over(&s);
         }
+        let lingers = self.config.timers.timeout();
+        self.ended.remember(&s, self.now.tick + lingers);
         if let Some(tx) = s.invite {
             self.invites.remove(&tx);
         }
