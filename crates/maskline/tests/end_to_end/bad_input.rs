@@ -86,8 +86,9 @@ async fn each_odd_request_gets_its_status() {
             505,
         ),
         (
-            "no Call-ID",
-            text("INVITE", "no-id", sdp_type, SDP).replace("Call-ID: no-id\r\n", ""),
+            "no Contact",
+            text("INVITE", "no-contact", sdp_type, SDP)
+                .replace("Contact: <sip:", "X-Contact: <sip:"),
             400,
         ),
         (
@@ -97,10 +98,9 @@ async fn each_odd_request_gets_its_status() {
         ),
     ];
     for (what, request, expected) in table {
-        let (status, answer) = Raw::open(CALLER_ADDRESS, port)
-            .await
-            .status_of(&request)
-            .await;
+        let fresh = Raw::open(CALLER_ADDRESS, port).await;
+        let request = request.replace(&raw.local(), &fresh.local());
+        let (status, answer) = fresh.status_of(&request).await;
         assert_eq!(status, Some(expected), "{what}: {request}\n{answer}");
     }
     assert!(
@@ -153,11 +153,11 @@ async fn counted(site: &Site) -> Vec<String> {
     let metrics = request(site.ports.http(), "GET", "/metrics", ADMIN_KEY, None)
         .await
         .unwrap();
-    let unknown = |line: &&str| !line.starts_with('#') && line.contains("unknown");
+    let from_strangers = |line: &&str| !line.starts_with('#') && line.contains("stranger");
     metrics
         .body
         .lines()
-        .filter(unknown)
+        .filter(from_strangers)
         .map(str::to_owned)
         .collect()
 }
@@ -179,6 +179,15 @@ async fn noise_is_dropped_and_the_switch_goes_on() {
     ] {
         raw.send(noise).await;
     }
+    // Without a Call-ID no answer can name the call.
+    let nameless = raw.request(
+        "INVITE",
+        "nameless",
+        "Content-Type: application/sdp\r\n",
+        SDP,
+    );
+    raw.send(nameless.replace("Call-ID: nameless\r\n", "").as_bytes())
+        .await;
     let stranger = Raw::open(STRANGER_ADDRESS, site.ports.sip()).await;
     for index in 0..200 {
         stranger

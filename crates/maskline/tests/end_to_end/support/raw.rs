@@ -23,6 +23,11 @@ impl Raw {
         }
     }
 
+    /// The address that requests name as their sender's.
+    pub fn local(&self) -> String {
+        self.socket.local_addr().unwrap().to_string()
+    }
+
     /// Sends bytes as they are.
     pub async fn send(&self, bytes: &[u8]) {
         self.socket.send_to(bytes, self.switch).await.unwrap();
@@ -31,7 +36,7 @@ impl Raw {
     /// A proper request of this method, with these lines added and this body, outside of any
     /// dialog. `name` tells its Call-ID and branch from others.
     pub fn request(&self, method: &str, name: &str, lines: &str, body: &str) -> String {
-        let local = self.socket.local_addr().unwrap();
+        let local = self.local();
         let max_forwards = if lines.contains("Max-Forwards:") {
             ""
         } else {
