@@ -24,11 +24,7 @@ async fn audio_flows_both_ways_and_a_key_press_is_told_once() {
     let mut run = site.caller_run("caller_hangs_up", FROM);
     run.pause = Duration::from_secs(4);
     let caller = site.phone(run).await;
-    site.receiver
-        .wait_for("A is connected", |it| {
-            it.payload("callStatus") == "CALL_CONNECTED" && it.payload("callDirection") == "INBOUND"
-        })
-        .await;
+    caller.acknowledges().await;
     let answer = caller
         .messages()
         .into_iter()

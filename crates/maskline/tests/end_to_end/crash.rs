@@ -53,6 +53,7 @@ async fn killed_while_they_talk() {
     site.receiver
         .wait_for("A is connected", |it| is(it, "CALL_CONNECTED", "INBOUND"))
         .await;
+    caller.acknowledges().await;
     site.switch.take().unwrap().kill();
     site.restart().await;
 
@@ -74,6 +75,7 @@ async fn killed_while_they_talk_over_connections() {
     site.receiver
         .wait_for("A is connected", |it| is(it, "CALL_CONNECTED", "INBOUND"))
         .await;
+    caller.acknowledges().await;
     site.switch.take().unwrap().kill();
     site.restart().await;
 
@@ -91,17 +93,7 @@ async fn killed_before_anything_was_delivered() {
     site.receiver
         .acknowledge_with(StatusCode::INTERNAL_SERVER_ERROR);
     let (caller, callee) = phones(&site, "caller_waits_through_a_crash", "callee_answers").await;
-    let acknowledged = |sipp: &Sipp| {
-        let sent = sipp
-            .messages()
-            .into_iter()
-            .any(|it| !it.received && it.first_line().starts_with("ACK"));
-        sent.then_some(())
-    };
-    eventually("A acknowledges", Duration::from_secs(10), || {
-        acknowledged(&caller)
-    })
-    .await;
+    caller.acknowledges().await;
     site.switch.take().unwrap().kill();
     site.receiver.acknowledge_with(StatusCode::OK);
     site.restart().await;

@@ -171,11 +171,7 @@ async fn media_and_its_reports() {
     let mut run = site.caller_run("caller_hangs_up", FROM);
     run.pause = Duration::from_secs(8);
     let caller = site.phone(run).await;
-    site.receiver
-        .wait_for("A is connected", |it| {
-            it.payload("callStatus") == "CALL_CONNECTED" && it.payload("callDirection") == "INBOUND"
-        })
-        .await;
+    caller.acknowledges().await;
     let answer = caller
         .messages()
         .into_iter()

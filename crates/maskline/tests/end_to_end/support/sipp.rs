@@ -221,6 +221,16 @@ impl Sipp {
         parse_trace(&String::from_utf8_lossy(&trace.unwrap_or_default()))
     }
 
+    /// Waits until a caller has acknowledged its answer. Its event is durable, and may be told,
+    /// before the 200 leaves.
+    pub async fn acknowledges(&self) {
+        let ack = |it: &Message| !it.received && it.first_line().starts_with("ACK");
+        eventually("the caller acknowledges", Duration::from_secs(10), || {
+            self.messages().iter().any(ack).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until the call is over.
     pub async fn finish(mut self) -> Ended {
         let what = format!("SIPp ends {}", self.name);
