@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
 use crate::io::SessionKey;
-use crate::session::{CallerInvite, InviteParts, Leg, Session, Stage};
+use crate::session::{CalleeInvite, CallerInvite, InviteParts, Leg, Session, Stage};
 
 /// The version that this code writes.
 const VERSION: u32 = 1;
@@ -46,6 +46,9 @@ pub struct Snapshot {
     pub caller_owed_bye: bool,
     /// B's INVITE.
     pub callee_invite: Option<InviteParts>,
+    /// Whether that INVITE was given up and has no final answer yet: B may still ring.
+    #[serde(default)]
+    pub callee_cancelling: bool,
     /// B's dialog, once it answered.
     pub callee: Option<Dialog>,
     /// Whether B is owed a BYE.
@@ -92,6 +95,10 @@ impl Snapshot {
                 .outbound
                 .as_ref()
                 .map(|outbound| outbound.parts.clone()),
+            callee_cancelling: session
+                .outbound
+                .as_ref()
+                .is_some_and(|outbound| matches!(outbound.invite, CalleeInvite::Cancelling { .. })),
             callee: session.callee.dialog.clone(),
             callee_owed_bye: session.callee.owed_bye.is_some(),
             last_action: session.last_action,

@@ -34,12 +34,14 @@ impl Shard {
         }
         self.count("session_adopted");
         let key = snapshot.key;
+        let cancelling = snapshot.callee_cancelling;
         let session = restore(snapshot);
         self.sessions.insert(key, session);
-        self.with(key, Self::finish_adopted);
+        self.with(key, |shard, s| shard.finish_adopted(s, cancelling));
     }
 
-    fn finish_adopted(&mut self, s: &mut Session) {
+    /// `cancelling`: B's INVITE was given up before the restart, and its end was not seen.
+    fn finish_adopted(&mut self, s: &mut Session, cancelling: bool) {
         let error = ErrorDetails::with_reason(
             ErrorCode::Internal,
             "the platform restarted during the call",
@@ -67,7 +69,7 @@ impl Shard {
                 self.send_bye_for(s, side, purpose);
             }
         }
-        if b_live && !connected {
+        if cancelling || (b_live && !connected) {
             self.cancel_adopted(s);
         }
         if s.stage == Stage::Summarised {

@@ -15,8 +15,12 @@ const fn ms(ms: u64) -> Duration {
 
 #[track_caller]
 fn crash_everywhere(call: CallPlan) {
-    let calm = Scenario::calm(call);
-    let steps = holds(&calm).steps;
+    crash_everywhere_in(&Scenario::calm(call));
+}
+
+#[track_caller]
+fn crash_everywhere_in(calm: &Scenario) {
+    let steps = holds(calm).steps;
     for last_commit_survives in [false, true] {
         for step in 1..=steps {
             let mut scenario = calm.clone();
@@ -121,4 +125,23 @@ fn a_crash_at_any_step_of_a_call_over_streams_ends_it_whole() {
         callee_transport: Transport::Tcp,
         ..CallPlan::default()
     });
+}
+
+#[test]
+fn a_crash_while_a_cancel_waits_for_the_callees_first_answer_does_not_leave_it_ringing() {
+    let mut scenario = Scenario::calm(CallPlan {
+        caller: Caller {
+            cancel_after: Some(ms(500)),
+            hang_up_after: None,
+        },
+        callee: Callee {
+            ring_after: Some(ms(200)),
+            outcome: Outcome::Ignore,
+            hang_up_after: None,
+        },
+        ..CallPlan::default()
+    });
+    scenario.network.latency_min = ms(300);
+    scenario.network.latency_max = ms(300);
+    crash_everywhere_in(&scenario);
 }
