@@ -1,5 +1,7 @@
 //! One SIP dialog of ours (RFC 3261 §12), as both sides of a masked call have one each.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use sipx_sip::{Headers, Request, Response, Uri};
 
@@ -117,11 +119,7 @@ impl Dialog {
     /// peer's transport is kept unless the URI names another.
     #[must_use]
     pub fn next_hop(&self) -> Peer {
-        let uri = match self.routes.first() {
-            Some(route) => route.trim_matches(['<', '>']),
-            None => self.target.as_str(),
-        };
-        let Ok(uri) = Uri::parse(bytes::Bytes::copy_from_slice(uri.as_bytes())) else {
+        let Some(uri) = self.first_uri() else {
             return self.peer;
         };
         match view::address_of(&uri) {
@@ -129,6 +127,28 @@ impl Dialog {
             Some(addr) if addr.ip() != self.peer.addr.ip() => Peer { addr, ..self.peer },
             _ => self.peer,
         }
+    }
+
+    /// Where the peer listens, if [`Self::next_hop`] is a stream to another of its ports: a peer
+    /// may close the stream that it opened, and then its source port leads nowhere.
+    #[must_use]
+    pub fn second_way(&self) -> Option<Peer> {
+        let hop = self.next_hop();
+        if hop.transport != Transport::Tcp {
+            return None;
+        }
+        let port = self.first_uri()?.port().unwrap_or(5060);
+        let addr = SocketAddr::new(hop.addr.ip(), port);
+        (addr != hop.addr).then_some(Peer { addr, ..hop })
+    }
+
+    /// The URI that requests of ours go to first.
+    fn first_uri(&self) -> Option<Uri> {
+        let uri = match self.routes.first() {
+            Some(route) => route.trim_matches(['<', '>']),
+            None => self.target.as_str(),
+        };
+        Uri::parse(bytes::Bytes::copy_from_slice(uri.as_bytes())).ok()
     }
 
     /// The next request in this dialog.

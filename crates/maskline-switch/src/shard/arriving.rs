@@ -84,7 +84,10 @@ impl Shard {
             Ok(found) => found,
             Err((status, reason)) => {
                 self.count(reason);
-                self.refuse(tx, invite, status, &[]);
+                // RFC 3261 §21.4.13: a 415 says what is accepted.
+                let accept = (HeaderName::Accept, "application/sdp".to_owned());
+                let extra = (status == 415).then_some(accept);
+                self.refuse(tx, invite, status, extra.as_slice());
                 return;
             }
         };
@@ -298,6 +301,11 @@ impl Shard {
             }
             Stage::Journaling | Stage::Asking | Stage::Preparing(_) | Stage::Calling => {
                 s.status = Some(SessionStatus::Canceled);
+                if matches!(s.stage, Stage::Preparing(_)) {
+                    // B was decided on and nobody was told of it: there never was a B.
+                    self.release_places(s, Side::Callee);
+                    s.b = None;
+                }
                 self.refuse_caller(s, 487, &[]);
                 self.end_leg(s, Side::Caller, 487, LegStatus::Canceled, None);
                 if s.b.is_some() {
@@ -338,13 +346,16 @@ impl Shard {
 }
 
 /// Who is calling, as events may show it: an asserted identity before From, and nothing where
-/// privacy was asked for (RFC 3323, RFC 3325).
+/// privacy was asked for (RFC 3325), also by an anonymous From alone (RFC 3323 §4.1).
 fn caller_of(invite: &Request) -> Party {
     let headers = &invite.headers;
     if view::wants_privacy(headers) {
         return Party::Anonymous;
     }
     let from = view::from_claim(headers);
+    if from.as_ref().is_some_and(|from| from.anonymous) {
+        return Party::Anonymous;
+    }
     let claim = view::asserted_claim(headers).or(from);
     claim
         .filter(|claim| !claim.anonymous)

@@ -40,16 +40,18 @@ impl Shard {
             CallStatus::CallDisconnected,
             Detail { data: None, error },
         );
-        let mut released = Vec::new();
+        self.release_places(s, side);
+    }
+
+    /// Gives back the trunk places that a side holds.
+    pub(super) fn release_places(&mut self, s: &mut Session, side: Side) {
+        let actions = &mut self.actions;
         s.places.retain(|(held, trunk)| {
             if *held == side {
-                released.push(*trunk);
+                actions.push_back(crate::io::Action::Release { trunk: *trunk });
             }
             *held != side
         });
-        for trunk in released {
-            self.actions.push_back(crate::io::Action::Release { trunk });
-        }
     }
 
     /// Every leg has ended: the media is closed, and its figures complete the summary.
@@ -250,12 +252,16 @@ impl Shard {
         let Some(dialog) = party.dialog.as_mut() else {
             return;
         };
-        let peer = dialog.next_hop();
+        let (peer, second_way) = (dialog.next_hop(), dialog.second_way());
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
         if let Some(bye) = dialog.request(Method::Bye, &sent_by, &branch) {
-            self.transactions
+            let sent = self
+                .transactions
                 .send_request(self.now.tick, peer, bye, purpose);
+            if let (Some(tx), Some(way)) = (sent, second_way) {
+                self.transactions.set_second_way(tx, way);
+            }
         }
         if s.callee.owed_bye.is_none() && s.caller.owed_bye.is_none() {
             self.clear_timer(s, SessionTimer::ByeGate);

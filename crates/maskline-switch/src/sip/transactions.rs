@@ -14,7 +14,7 @@ use sipx_sip::{
     TransactionLayer, TuEvent,
 };
 
-use super::wire::{Peer, Transport, response_target};
+use super::wire::{Peer, Transport, response_second_way, response_target};
 
 /// The base timers of RFC 3261 §17.1.1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ struct Entry<O> {
     key: TransactionKey,
     /// Where this transaction's messages go.
     peer: Peer,
+    /// Where they go once the stream to `peer` has failed.
+    second_way: Option<Peer>,
     /// What a client transaction is for; `None` on the server side.
     owner: Option<O>,
     timers: Vec<(Timer, (Tick, u64))>,
@@ -188,6 +190,7 @@ impl<O: Clone> Transactions<O> {
             }
         }
         let answers_to = response_target(&request, peer);
+        let listens_at = response_second_way(&request, peer);
         match self
             .uas
             .receive(Message::Request(request), reliability(peer))
@@ -199,6 +202,9 @@ impl<O: Clone> Transactions<O> {
             }
             Dispatch::Created { key, outputs } => {
                 let id = self.insert(Role::Server, key, answers_to, None);
+                if let Some(way) = listens_at {
+                    self.set_second_way(id, way);
+                }
                 self.perform(now, id, outputs, peer);
             }
             Dispatch::Unmatched(message) => {
@@ -319,14 +325,36 @@ impl<O: Clone> Transactions<O> {
         }
     }
 
-    /// Tells every client transaction towards a peer that its transport failed.
+    /// Names where a transaction's messages go if the stream to its peer fails: a peer that opened
+    /// a stream and closed it again is reached where it listens.
+    pub fn set_second_way(&mut self, tx: TxId, way: Peer) {
+        if let Some(entry) = self.entries.get_mut(&tx) {
+            entry.second_way = Some(way);
+        }
+    }
+
+    /// Sends the requests of every client transaction towards a peer by their second way, and tells
+    /// those that have none that their transport failed. A response takes its second way when it
+    /// is sent again.
     pub fn on_transport_failed(&mut self, now: Tick, peer: Peer) {
-        let hit: Vec<(TxId, TransactionKey)> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.role == Role::Client && entry.peer == peer)
-            .map(|(id, entry)| (*id, entry.key.clone()))
-            .collect();
+        let mut hit: Vec<(TxId, TransactionKey)> = Vec::new();
+        for (id, entry) in &mut self.entries {
+            if entry.peer != peer {
+                continue;
+            }
+            match (entry.role, entry.second_way.take()) {
+                (Role::Client, Some(way)) => {
+                    entry.peer = way;
+                    if let Some(request) = self.uac.client_request(&entry.key) {
+                        let bytes = Message::Request(request.clone()).to_bytes();
+                        self.outgoing.push_back((way, bytes));
+                    }
+                }
+                (Role::Client, None) => hit.push((*id, entry.key.clone())),
+                (Role::Server, Some(way)) => entry.peer = way,
+                (Role::Server, None) => {}
+            }
+        }
         for (id, key) in hit {
             let outputs = self.uac.on_transport_error(&key);
             self.perform(now, id, outputs, peer);
@@ -364,6 +392,7 @@ impl<O: Clone> Transactions<O> {
                 role,
                 key,
                 peer,
+                second_way: None,
                 owner,
                 timers: Vec::new(),
             },
@@ -448,5 +477,69 @@ fn reliability(peer: Peer) -> Reliability {
     match peer.transport {
         Transport::Udp => Reliability::Unreliable,
         Transport::Tcp => Reliability::Reliable,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dialog::Dialog;
+    use crate::sip::compose::SentBy;
+
+    fn stream(port: u16) -> Peer {
+        Peer {
+            listener: 0,
+            transport: Transport::Tcp,
+            addr: ([192, 0, 2, 9], port).into(),
+        }
+    }
+
+    #[test]
+    fn a_bye_takes_the_way_to_where_the_peer_listens_once_its_stream_is_gone() {
+        let mut dialog = Dialog {
+            call_id: "call".to_owned(),
+            local_tag: "ours".to_owned(),
+            remote_tag: "theirs".to_owned(),
+            local: "<sip:us@example.org>;tag=ours".to_owned(),
+            remote: "<sip:them@example.net>;tag=theirs".to_owned(),
+            local_cseq: 0,
+            remote_cseq: 1,
+            routes: Vec::new(),
+            target: "sip:them@192.0.2.9:5062;transport=tcp".to_owned(),
+            peer: stream(40_000),
+        };
+        assert_eq!(dialog.next_hop(), stream(40_000));
+        assert_eq!(dialog.second_way(), Some(stream(5_062)));
+        dialog.target = "sip:them@sbc.example.net".to_owned();
+        assert_eq!(dialog.second_way(), Some(stream(5_060)));
+
+        let sent_by = SentBy {
+            host_port: "192.0.2.1:5060".to_owned(),
+            transport: Transport::Tcp,
+        };
+        let bye = dialog
+            .request(Method::Bye, &sent_by, "z9hG4bKm0.1")
+            .unwrap();
+        let mut transactions = Transactions::new(SipTimers::default(), 10);
+        let tx = transactions
+            .send_request(Tick::ZERO, stream(40_000), bye, ())
+            .unwrap();
+        transactions.set_second_way(tx, stream(5_060));
+        let first = transactions.poll_outgoing().unwrap();
+        assert_eq!(first.0, stream(40_000));
+        transactions.on_transport_failed(Tick::ZERO, stream(40_000));
+        assert_eq!(
+            transactions.poll_outgoing().unwrap(),
+            (stream(5_060), first.1)
+        );
+        assert!(transactions.poll_upcall().is_none());
+
+        transactions.on_transport_failed(Tick::ZERO, stream(5_060));
+        assert!(matches!(
+            transactions.poll_upcall(),
+            Some(Upcall::Unanswered { .. })
+        ));
+        assert!(transactions.is_empty());
     }
 }

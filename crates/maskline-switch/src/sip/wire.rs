@@ -205,6 +205,17 @@ pub(super) fn response_target(request: &Request, peer: Peer) -> Peer {
     }
 }
 
+/// Where a response goes when the stream that brought its request is gone: to the address that it
+/// came from and the port of its top `Via` (RFC 3261 §18.2.2).
+pub(super) fn response_second_way(request: &Request, peer: Peer) -> Option<Peer> {
+    if peer.transport != Transport::Tcp {
+        return None;
+    }
+    let via = request.headers.typed::<Via>()?.ok()?;
+    let addr = SocketAddr::new(peer.addr.ip(), via.port.unwrap_or(5060));
+    (addr != peer.addr).then_some(Peer { addr, ..peer })
+}
+
 /// A 400 for a request that does not parse, from the lines that a response copies; `None` when it
 /// is a response, an ACK, or does not say enough.
 fn salvage(raw: &[u8], source: SocketAddr) -> Option<Bytes> {

@@ -504,3 +504,22 @@ fn a_call_whose_event_cannot_be_stored_ends_whichever_event_it_is() {
         );
     }
 }
+
+#[test]
+fn a_cancel_at_whichever_moment_finds_a_callee_that_was_begun_or_none() {
+    let alone = ["A CALL_DISCONNECTED 487", "SUMMARY CANCELED none CANCELED"];
+    let both = [
+        "A CALL_DISCONNECTED 487",
+        "B CALL_DISCONNECTED 487",
+        "SUMMARY CANCELED CANCELED CANCELED",
+    ];
+    for tenths in 250..450 {
+        let mut call = answered();
+        call.caller.cancel_after = Some(Duration::from_micros(tenths * 100));
+        let told = lines(&Scenario::calm(call));
+        assert!(
+            told == [RECEIVED, &alone].concat() || told == [BEGUN, &both].concat(),
+            "{told:?}"
+        );
+    }
+}
