@@ -102,11 +102,14 @@ impl Dispatcher {
         carried % self.shards
     }
 
+    /// The first trunk that takes calls from an address, else the first that knows it: two trunks
+    /// may share a carrier's address, and one of them only calls out.
     fn trunk_of(&self, source: IpAddr) -> Option<TrunkId> {
         let source = source.to_canonical();
-        self.trunks
-            .iter()
-            .position(|trunk| trunk.knows(source))
+        let first =
+            |is: fn(&Trunk, IpAddr) -> bool| self.trunks.iter().position(|trunk| is(trunk, source));
+        first(Trunk::allows)
+            .or_else(|| first(Trunk::knows))
             .and_then(|at| u16::try_from(at).ok())
             .map(TrunkId)
     }

@@ -129,7 +129,13 @@ impl Shard {
         match ours {
             Some(tag) if is_invite && response.status.is_success() => {
                 self.with(tag.session, |shard, s| {
-                    shard.on_invite_response(s, response)
+                    // B's Call-ID is known to B's side alone: the caller can't answer for it.
+                    let call_id = view::call_id(&response.headers);
+                    if s.outbound.as_ref().map(|callee| &callee.parts.call_id) == call_id.as_ref() {
+                        shard.on_invite_response(s, response);
+                    } else {
+                        shard.count("stray_response");
+                    }
                 });
             }
             _ => self.count("stray_response"),
@@ -253,7 +259,12 @@ impl Shard {
             Side::Callee => "the callee never acknowledged an answer",
         };
         let error = ErrorDetails::with_reason(ErrorCode::Connectivity, reason);
-        self.end_leg(s, side, 408, LegStatus::Completed, Some(error.clone()));
+        // Only A's answer has a final status of its own; a re-INVITE of B changes none.
+        let sip_code = match side {
+            Side::Caller => 408,
+            Side::Callee => 200,
+        };
+        self.end_leg(s, side, sip_code, LegStatus::Completed, Some(error.clone()));
         self.end_leg(
             s,
             side.other(),
@@ -280,9 +291,11 @@ impl Shard {
             };
             shard.clear_timer(s, SessionTimer::Resend(side));
             if pending.offers
+                && s.stage == Stage::Connected
                 && let Ok(answer) = sdp::parse(ack.body())
+                && shard.take_description(s, side, answer)
             {
-                shard.take_description(s, side, answer);
+                shard.save(s);
             }
             if s.party(side).owed_bye == Some(OwedBye::Unacknowledged) {
                 shard.send_bye(s, side);
