@@ -225,7 +225,7 @@ impl Phone {
         {
             return;
         }
-        self.transactions.receive(self.now, peer, message);
+        self.transactions.receive(self.now, peer, message, false);
     }
 
     fn pretends_not_to_hear(&self, request: &Request) -> bool {

@@ -79,7 +79,8 @@ pub struct SwitchConfig {
     pub bye_gate: Duration,
     /// Most sessions of this shard; a call above it is refused with 503.
     pub max_sessions: usize,
-    /// Most SIP transactions of this shard; a request above it is dropped.
+    /// Most SIP transactions of this shard; a request above it is dropped, one of a call that is up
+    /// above twice as many.
     pub max_transactions: usize,
 }
 

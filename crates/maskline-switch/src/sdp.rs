@@ -1,6 +1,6 @@
 //! SDP offer and answer for one audio stream (RFC 8866, RFC 3264), made for privacy.
 //!
-//! [`parse`] keeps of a party's description only what is needed to carry its audio: an address, a
+//! [`parse()`] keeps of a party's description only what is needed to carry its audio: an address, a
 //! port, known codecs with known parameters, a direction. [`write_offer`] and [`write_answer`]
 //! build everything from nothing, so that no origin, session name, tool, candidate or unknown
 //! attribute of one party can reach the other.
@@ -65,6 +65,21 @@ impl Direction {
     #[must_use]
     pub const fn receives(self) -> bool {
         matches!(self, Self::SendRecv | Self::RecvOnly)
+    }
+
+    /// No more than another direction allows: an answer sends and receives only what was offered
+    /// (RFC 3264 §6.1).
+    #[must_use]
+    pub const fn within(self, most: Self) -> Self {
+        match (
+            self.sends() && most.sends(),
+            self.receives() && most.receives(),
+        ) {
+            (true, true) => Self::SendRecv,
+            (true, false) => Self::SendOnly,
+            (false, true) => Self::RecvOnly,
+            (false, false) => Self::Inactive,
+        }
     }
 
     /// The same without the wish to receive.

@@ -104,9 +104,6 @@ impl Shard {
 
     /// A's answer to the BYE of an adopted call, or that there was none.
     pub(super) fn on_adopted_bye(&mut self, key: SessionKey, status: Option<u16>) {
-        if status.is_some_and(|status| status < 200) {
-            return;
-        }
         if let Some(invite) = self.adopted.remove(&key)
             && status.is_none_or(|status| status >= 300)
         {

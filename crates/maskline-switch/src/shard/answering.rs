@@ -96,8 +96,7 @@ impl Shard {
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
         if let Some(bye) = dialog.request(Method::Bye, &sent_by, &branch) {
-            self.transactions
-                .send_request(self.now.tick, peer, bye, Purpose::Farewell);
+            self.say_farewell(peer, bye, Purpose::Farewell);
         }
     }
 
@@ -183,7 +182,7 @@ impl Shard {
             offer,
             &s.negotiated.as_ref()?.caller,
             answer.ptime_ms,
-            answer.direction,
+            answer.direction.within(offer.direction.answered()),
         ))
     }
 

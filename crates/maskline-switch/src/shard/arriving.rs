@@ -19,7 +19,7 @@ use crate::session::{CallerInvite, Leg, Media, PartyDialog, Session, SessionTime
 use crate::sip::{HeaderName, LocalTag, Method, Peer, Request, TxId, compose, view};
 
 /// Seconds that a refused caller is asked to wait (RFC 3261 §20.33).
-const RETRY_AFTER_SECONDS: &str = "5";
+pub(super) const RETRY_AFTER_SECONDS: &str = "5";
 
 impl Shard {
     pub(super) fn on_request(&mut self, tx: TxId, request: Request, peer: Peer) {
@@ -37,6 +37,11 @@ impl Shard {
             Method::Cancel => self.on_cancel(tx, &request),
             Method::Bye => self.on_bye(tx, &request),
             Method::Update => self.on_update(tx, &request),
+            // A carrier that asks by OPTIONS whether to send calls here gets an INVITE's answer.
+            Method::Options if !in_dialog && (self.draining || self.journal_down) => {
+                let retry = (HeaderName::RetryAfter, RETRY_AFTER_SECONDS.to_owned());
+                self.refuse(tx, &request, 503, &[retry]);
+            }
             Method::Options => {
                 let offer = [
                     (HeaderName::Allow, compose::ALLOW.to_owned()),

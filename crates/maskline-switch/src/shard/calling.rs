@@ -495,8 +495,7 @@ impl Shard {
         let cancel = self.transactions.request(tx).and_then(compose::cancel_of);
         if let Some(cancel) = cancel {
             let peer = callee.parts.peer;
-            self.transactions
-                .send_request(self.now.tick, peer, cancel, Purpose::Farewell);
+            self.say_farewell(peer, cancel, Purpose::Farewell);
         }
         // RFC 3261 §9.1: without a final answer in 64·T1 the INVITE is given up.
         let guard: Duration = self.config.timers.timeout();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use maskline_events::{CallStatus, ErrorCode, ErrorDetails, LegStatus, SessionStatus};
 use maskline_media::{Side, Tick};
 
+use super::arriving::RETRY_AFTER_SECONDS;
 use super::record::Detail;
 use super::{Gated, Purpose, Shard};
 use crate::session::{LegEnd, Media, OwedBye, Session, SessionTimer, Stage};
@@ -256,9 +257,7 @@ impl Shard {
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
         if let Some(bye) = dialog.request(Method::Bye, &sent_by, &branch) {
-            let sent = self
-                .transactions
-                .send_request(self.now.tick, peer, bye, purpose);
+            let sent = self.say_farewell(peer, bye, purpose);
             if let (Some(tx), Some(way)) = (sent, second_way) {
                 self.transactions.set_second_way(tx, way);
             }
@@ -299,7 +298,8 @@ impl Shard {
     pub(super) fn end_now(&mut self, s: &mut Session, reason: &str) {
         match s.stage {
             Stage::Admitting => {
-                self.refuse_caller(s, 503, &[]);
+                let retry = (HeaderName::RetryAfter, RETRY_AFTER_SECONDS.to_owned());
+                self.refuse_caller(s, 503, &[retry]);
                 s.stage = Stage::Summarised;
             }
             Stage::Journaling | Stage::Asking => {

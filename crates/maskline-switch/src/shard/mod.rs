@@ -27,7 +27,9 @@ use crate::dispatch::Arrival;
 use crate::io::{Action, CommitId, Input, Now, SessionKey};
 use crate::session::{CallerInvite, Media, Session, SessionTimer, Stage};
 use crate::sip::compose::SentBy;
-use crate::sip::{HeaderName, Peer, Request, Transactions, TxId, Upcall, compose, tag};
+use crate::sip::{
+    HeaderName, Message, Method, Peer, Request, Transactions, TxId, Upcall, compose, tag,
+};
 
 /// What one of our requests is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub struct Shard {
     /// INVITEs of adopted callers that may still wait for an answer.
     adopted: BTreeMap<SessionKey, CallerInvite>,
     ended: ended::EndedDialogs,
+    /// BYEs and CANCELs of ours that have no final answer yet.
+    farewells: usize,
     timers: BTreeMap<(Tick, u64), (SessionKey, SessionTimer)>,
     gates: BTreeMap<CommitId, Vec<(SessionKey, Gated)>>,
     next_commit: CommitId,
@@ -92,6 +96,7 @@ impl Shard {
             invites: BTreeMap::new(),
             adopted: BTreeMap::new(),
             ended: ended::EndedDialogs::default(),
+            farewells: 0,
             timers: BTreeMap::new(),
             gates: BTreeMap::new(),
             next_commit: 0,
@@ -152,11 +157,11 @@ impl Shard {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Sessions that are not over, for the drain and the gauges. A summarised session whose SIP is
-    /// still being finished counts until that is done.
+    /// What is not over, for the drain and the gauges: sessions, those that are summarised while
+    /// their SIP is being finished among them, and BYEs and CANCELs that are not answered yet.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.sessions.len() + self.farewells
     }
 
     /// Whether nothing at all is left: no session, no transaction, no timer, no gate.
@@ -173,12 +178,25 @@ impl Shard {
 
     fn on_arrival(&mut self, arrival: Arrival) {
         self.arriving_by = arrival.trunk;
+        let of_call = match &arrival.message {
+            Message::Request(request) => self.is_of_call(request),
+            Message::Response(_) => false,
+        };
         if !self
             .transactions
-            .receive(self.now.tick, arrival.peer, arrival.message)
+            .receive(self.now.tick, arrival.peer, arrival.message, of_call)
         {
             self.count("transactions_full");
         }
+    }
+
+    /// Whether a request is within a dialog that is up, or gives up a call that is not answered yet.
+    fn is_of_call(&self, request: &Request) -> bool {
+        if request.method == Method::Cancel {
+            let invite = self.transactions.invite_of(request);
+            return invite.is_some_and(|invite| self.invites.contains_key(&invite));
+        }
+        self.dialog_of(request).is_some()
     }
 
     /// Handles what the transactions have to say and puts their messages into the actions.
@@ -187,20 +205,31 @@ impl Shard {
             match upcall {
                 Upcall::Request { tx, request, peer } => self.on_request(tx, request, peer),
                 Upcall::Ack(ack) => self.on_ack(&ack),
-                Upcall::Response { owner, response } => match owner {
-                    Purpose::Invite(key) => {
-                        self.with(key, |shard, s| shard.on_invite_response(s, &response));
+                Upcall::Response { owner, response } => {
+                    let status = response.status.code();
+                    match owner {
+                        Purpose::Invite(key) => {
+                            self.with(key, |shard, s| shard.on_invite_response(s, &response));
+                        }
+                        Purpose::AdoptedBye(_) | Purpose::Farewell if status < 200 => {}
+                        Purpose::AdoptedBye(key) => {
+                            self.farewells -= 1;
+                            self.on_adopted_bye(key, Some(status));
+                        }
+                        Purpose::Farewell => self.farewells -= 1,
                     }
-                    Purpose::AdoptedBye(key) => {
-                        self.on_adopted_bye(key, Some(response.status.code()));
-                    }
-                    Purpose::Farewell => {}
-                },
+                }
                 Upcall::Stray(response, peer) => self.on_stray(&response, peer),
                 Upcall::Unanswered { owner } => match owner {
                     Purpose::Invite(key) => self.with(key, Self::on_invite_unanswered),
-                    Purpose::AdoptedBye(key) => self.on_adopted_bye(key, None),
-                    Purpose::Farewell => self.count("farewell_unanswered"),
+                    Purpose::AdoptedBye(key) => {
+                        self.farewells -= 1;
+                        self.on_adopted_bye(key, None);
+                    }
+                    Purpose::Farewell => {
+                        self.farewells -= 1;
+                        self.count("farewell_unanswered");
+                    }
                 },
             }
         }
@@ -339,6 +368,15 @@ impl Shard {
     fn gate(&mut self, s: &mut Session, commit: CommitId, gated: Gated) {
         s.gates += 1;
         self.gates.entry(commit).or_default().push((s.key, gated));
+    }
+
+    /// Sends a BYE or CANCEL; until its final answer the shard is not idle.
+    fn say_farewell(&mut self, peer: Peer, request: Request, purpose: Purpose) -> Option<TxId> {
+        let sent = self
+            .transactions
+            .send_request(self.now.tick, peer, request, purpose);
+        self.farewells += usize::from(sent.is_some());
+        sent
     }
 
     fn respond(

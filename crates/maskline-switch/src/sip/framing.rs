@@ -48,6 +48,14 @@ impl StreamFramer {
         self.buffer.extend_from_slice(chunk);
     }
 
+    /// Whether a message has begun that is not whole yet. Line ends between messages begin none.
+    #[must_use]
+    pub fn is_within_message(&self) -> bool {
+        self.buffer
+            .first()
+            .is_some_and(|b| !matches!(b, b'\r' | b'\n'))
+    }
+
     /// The next whole message; `None` when more bytes are needed.
     ///
     /// # Errors
@@ -159,6 +167,27 @@ mod tests {
         }
         let bytes: Vec<&[u8]> = stream.chunks(1).collect();
         assert_eq!(frames(&bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn only_a_begun_message_leaves_the_stream_within_one() {
+        for (stream, within) in [
+            (&b""[..], false),
+            (b"\r\n", false),
+            (b"\r\n\r", false),
+            (b"\r\n\r\n", false),
+            (b"O", true),
+            (b"\r\nO", true),
+            (ONE, false),
+            (&ONE[..ONE.len() - 1], true),
+            (&[ONE, b"\r\n"].concat(), false),
+            (&[ONE, b"B"].concat(), true),
+        ] {
+            let mut framer = StreamFramer::default();
+            framer.push(stream);
+            while framer.next_frame().unwrap().is_some() {}
+            assert_eq!(framer.is_within_message(), within, "{stream:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use maskline_media::Tick;
-use sipx_sip::transaction::{Dispatch, ServerState};
+use sipx_sip::transaction::{ClientState, Dispatch, ServerState};
 use sipx_sip::{
     Message, Method, Output, Reliability, Request, Response, Timer, Timers, TransactionKey,
     TransactionLayer, TuEvent,
@@ -120,7 +120,8 @@ pub struct Transactions<O> {
 }
 
 impl<O: Clone> Transactions<O> {
-    /// An empty table of at most `limit` transactions.
+    /// An empty table that takes requests up to `limit` transactions, and requests of calls that
+    /// are up to twice as many.
     #[must_use]
     pub fn new(timers: SipTimers, limit: usize) -> Self {
         let timers = Timers {
@@ -170,9 +171,19 @@ impl<O: Clone> Transactions<O> {
     }
 
     /// Takes a message that arrived. `false`: the table is full and a new request was dropped.
-    pub fn receive(&mut self, now: Tick, peer: Peer, message: Message) -> bool {
+    ///
+    /// A request of a call that is up (`of_call`) may use as much room again, so that a flood of
+    /// others leaves the calls that exist a way to end.
+    pub fn receive(&mut self, now: Tick, peer: Peer, message: Message, of_call: bool) -> bool {
         match message {
-            Message::Request(request) => self.receive_request(now, peer, request),
+            Message::Request(request) => {
+                let room = if of_call {
+                    self.limit.saturating_mul(2)
+                } else {
+                    self.limit
+                };
+                self.receive_request(now, peer, request, room)
+            }
             Message::Response(response) => {
                 self.receive_response(now, peer, response);
                 true
@@ -180,9 +191,9 @@ impl<O: Clone> Transactions<O> {
         }
     }
 
-    fn receive_request(&mut self, now: Tick, peer: Peer, request: Request) -> bool {
+    fn receive_request(&mut self, now: Tick, peer: Peer, request: Request, room: usize) -> bool {
         let is_ack = request.method == Method::Ack;
-        if !is_ack && self.entries.len() >= self.limit {
+        if !is_ack && self.entries.len() >= room {
             let known = TransactionKey::from_request(&request)
                 .is_some_and(|key| self.ids.contains_key(&(Role::Server, key)));
             if !known {
@@ -334,7 +345,7 @@ impl<O: Clone> Transactions<O> {
     }
 
     /// Sends the requests of every client transaction towards a peer by their second way, and tells
-    /// those that have none that their transport failed. A response takes its second way when it
+    /// those that have none that their transport failed, unless a 1xx came already. A response takes its second way when it
     /// is sent again.
     pub fn on_transport_failed(&mut self, now: Tick, peer: Peer) {
         let mut hit: Vec<(TxId, TransactionKey)> = Vec::new();
@@ -350,6 +361,10 @@ impl<O: Clone> Transactions<O> {
                         self.outgoing.push_back((way, bytes));
                     }
                 }
+                // An INVITE that was heard of is still on at the far end: its answer, or our CANCEL,
+                // comes by a new connection.
+                (Role::Client, None)
+                    if self.uac.client_state(&entry.key) == Some(ClientState::Proceeding) => {}
                 (Role::Client, None) => hit.push((*id, entry.key.clone())),
                 (Role::Server, Some(way)) => entry.peer = way,
                 (Role::Server, None) => {}
