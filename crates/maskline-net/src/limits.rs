@@ -23,6 +23,9 @@ pub struct NetLimits {
     pub connect: Duration,
     /// How long a peer may take no bytes.
     pub write: Duration,
+    /// How long a message may take from its first bytes to its last. A peer that sends halves of
+    /// messages would otherwise keep its places for as long as one that rests.
+    pub message: Duration,
     /// How long a connection may bring neither a whole message nor a ping. Longer than a call
     /// lasts: a peer may have no other way to end it. Dead peers are found by TCP's own keepalive.
     pub idle: Duration,
@@ -39,6 +42,7 @@ impl Default for NetLimits {
             connection_queue: 512,
             connect: Duration::from_secs(5),
             write: Duration::from_secs(10),
+            message: Duration::from_secs(32),
             idle: Duration::from_secs(5 * 3_600),
         }
     }

@@ -36,6 +36,8 @@ enum End {
     Unwritable,
     /// It brought nothing for long.
     Idle,
+    /// It began a message and did not bring the rest.
+    Unfinished,
     /// What it brought can't be cut into messages.
     Unframable(FramingError),
     /// The node stops.
@@ -49,6 +51,7 @@ impl End {
             Self::Broken => "broken",
             Self::Unwritable => "unwritable",
             Self::Idle => "idle",
+            Self::Unfinished => "unfinished",
             Self::Unframable(_) => "unframable",
             Self::Stopped => "stopped",
         }
@@ -99,14 +102,18 @@ async fn read(mut reader: ReadHalf<'_>, place: &Place, connections: &Connections
     let mut framer = StreamFramer::default();
     let mut chunk = vec![0_u8; READ_BYTES];
     let mut idle_at = Instant::now() + connections.limits.idle;
+    let mut whole_by: Option<Instant> = None;
     loop {
-        let bytes = match tokio::time::timeout_at(idle_at, reader.read(&mut chunk)).await {
+        let until = whole_by.map_or(idle_at, |whole_by| whole_by.min(idle_at));
+        let bytes = match tokio::time::timeout_at(until, reader.read(&mut chunk)).await {
+            Err(_) if whole_by == Some(until) => return End::Unfinished,
             Err(_) => return End::Idle,
             Ok(Err(_)) => return End::Broken,
             Ok(Ok(0)) => return End::ByPeer,
             Ok(Ok(bytes)) => bytes,
         };
         framer.push(chunk.get(..bytes).unwrap_or_default());
+        let mut began_now = whole_by.is_none();
         loop {
             let answer = match framer.next_frame() {
                 Ok(None) => break,
@@ -117,12 +124,19 @@ async fn read(mut reader: ReadHalf<'_>, place: &Place, connections: &Connections
                 Err(error) => return End::Unframable(error),
             };
             idle_at = Instant::now() + connections.limits.idle;
+            began_now = true;
             // A peer that does not read its answers is read no further.
             if let Some(answer) = answer
                 && place.entry.queue.send(answer).await.is_err()
             {
                 return End::Unwritable;
             }
+        }
+        // Taken after the frames, so that waiting for a shard does not count against the peer.
+        if !framer.is_within_message() {
+            whole_by = None;
+        } else if began_now {
+            whole_by = Some(Instant::now() + connections.limits.message);
         }
     }
 }

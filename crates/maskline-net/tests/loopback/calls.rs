@@ -1,10 +1,12 @@
 //! Whole calls, over each transport.
 
+use std::time::Duration;
+
 use maskline_store::Store;
 use maskline_switch::sip::Transport;
 use tokio::net::TcpListener;
 
-use crate::phone::{Datagrams, Phone, Stream, answer, header, in_dialog, invite};
+use crate::phone::{Datagrams, Phone, Stream, answer, header, in_dialog, invite, options};
 use crate::world::{A, B, CALLER, PATIENCE, Plan, VIRTUAL, World, statuses};
 
 const WHOLE_CALL: [&str; 8] = [
@@ -61,6 +63,60 @@ async fn a_call_over_udp_reaches_the_callee_and_its_events_are_journalled_in_ord
     assert_eq!(summary["callCount"], 2);
     world.calls_over().await;
     assert_eq!(world.store.open_sessions(None, 10).await.unwrap(), []);
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_can_be_given_up_or_ended_while_a_flood_fills_the_transactions() {
+    let callee = Datagrams::at(B).await;
+    let mut plan = Plan::to(callee.local());
+    plan.max_transactions = 8;
+    let world = World::start(plan).await;
+    let mut b = callee.towards(world.udp);
+    let mut talking = Datagrams::at(A).await.towards(world.udp);
+    let talking_via = talking.via();
+    talking
+        .say(&invite(&talking_via, talking.local(), "talking"))
+        .await;
+    let (ok, _) = answered(&mut talking, &talking_via, &mut b).await;
+    let mut ringing = Datagrams::at(A).await.towards(world.udp);
+    let ringing_via = ringing.via();
+    let request = invite(&ringing_via, ringing.local(), "ringing");
+    ringing.say(&request).await;
+    ringing.expect("SIP/2.0 100 ").await;
+    let called = b.expect("INVITE ").await;
+    b.say(&answer(&called, "180 Ringing", b.local())).await;
+    ringing.expect("SIP/2.0 180 ").await;
+    // An answered OPTIONS lingers for 64·T1, so the first ones of the flood keep all room.
+    let mut flooder = Datagrams::at(A).await.towards(world.udp);
+    let mut answers = 0;
+    for at in 0..100 {
+        flooder
+            .say(&options(&flooder.via(), &format!("flood{at}")))
+            .await;
+    }
+    let silence = Duration::from_millis(300);
+    while tokio::time::timeout(silence, flooder.hear()).await.is_ok() {
+        answers += 1;
+    }
+    assert!(answers < 16, "{answers} of two shards' 16 places");
+
+    let head = request.split("\r\nContent-Type").next().unwrap_or_default();
+    let cancel = head
+        .replacen("INVITE ", "CANCEL ", 1)
+        .replacen(" INVITE", " CANCEL", 1);
+    ringing
+        .say(&format!("{cancel}\r\nContent-Length: 0\r\n\r\n"))
+        .await;
+    ringing.expect("SIP/2.0 200 ").await;
+    ringing.expect("SIP/2.0 487 ").await;
+    let given_up = b.expect("CANCEL ").await;
+    b.say(&answer(&given_up, "200 OK", b.local())).await;
+    b.say(&answer(&called, "487 Request Terminated", b.local()))
+        .await;
+    b.expect("ACK ").await;
+    hung_up(&mut talking, &talking_via, &ok, &mut b).await;
+    world.calls_over().await;
     world.node.stop().await;
 }
 

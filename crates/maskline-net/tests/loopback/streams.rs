@@ -134,6 +134,32 @@ async fn a_connection_that_brings_no_whole_message_is_closed_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_begun_and_not_ended_closes_its_connection_and_a_resting_one_stays() {
+    let mut plan = Plan::quiet();
+    plan.limits = NetLimits {
+        message: Duration::from_millis(200),
+        ..NetLimits::default()
+    };
+    let world = World::start(plan).await;
+    let mut resting = Stream::open(A, world.tcp).await;
+    let request = options(&resting.via(), "resting");
+    resting.say(&request).await;
+    resting.expect("SIP/2.0 200 ").await;
+    // Half a ping begins no message.
+    resting.say("\r\n").await;
+    let mut halving = Stream::open(A, world.tcp).await;
+    let request = options(&halving.via(), "halving");
+    halving.say(&request).await;
+    halving.expect("SIP/2.0 200 ").await;
+    halving.say("OPTIONS sip:slow SIP/2.0\r\n").await;
+    halving.is_closed().await;
+    let request = options(&resting.via(), "rested");
+    resting.say(&request).await;
+    resting.expect("SIP/2.0 200 ").await;
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_asks_and_never_reads_stops_only_itself() {
     let mut plan = Plan::quiet();
     plan.limits = NetLimits {

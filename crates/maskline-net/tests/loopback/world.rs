@@ -73,6 +73,7 @@ pub struct Plan {
     pub journal: JournalOptions,
     pub store: Option<Arc<SqliteStore>>,
     pub found: Vec<Vec<u8>>,
+    pub max_transactions: usize,
 }
 
 impl Plan {
@@ -85,6 +86,7 @@ impl Plan {
             journal: JournalOptions::default(),
             store: None,
             found: Vec::new(),
+            max_transactions: 10_000,
         }
     }
 
@@ -169,7 +171,7 @@ impl World {
             callflow_guard: Duration::from_secs(30),
             bye_gate: Duration::from_secs(1),
             max_sessions: 1_000,
-            max_transactions: 10_000,
+            max_transactions: plan.max_transactions,
         };
         let number = NumberEntry {
             msisdn: VIRTUAL.parse::<Msisdn>().unwrap(),
