@@ -81,12 +81,22 @@ impl Throttles {
         }
     }
 
-    fn admit(&self, source: Source, key: Option<&KeyHash>) -> Result<(), ApiError> {
+    /// Whether this address may try a key now. Behind a proxy all clients are one address, so one of
+    /// them must not lock out the others: a key that was accepted before, and one of the form that we
+    /// make, whose 256 bits nobody guesses, are looked at in any case.
+    fn admit(
+        &self,
+        source: Source,
+        key: Option<&str>,
+        hash: Option<&KeyHash>,
+    ) -> Result<(), ApiError> {
         let wait = lock(&self.failures).wait(source, Instant::now());
         let Some(wait) = wait else {
             return Ok(());
         };
-        if key.is_some_and(|key| lock(&self.proven).keys.contains(key)) {
+        if key.is_some_and(is_generated)
+            || hash.is_some_and(|hash| lock(&self.proven).keys.contains(hash))
+        {
             return Ok(());
         }
         Err(ApiError::TooManyFailures {
@@ -107,7 +117,7 @@ impl Throttles {
         }
     }
 
-    fn succeeded(&self, key: KeyHash) {
+    pub(crate) fn succeeded(&self, key: KeyHash) {
         lock(&self.proven).insert(key);
     }
 }
@@ -133,6 +143,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && is_key).then_some(key)
 }
 
+/// Whether a key has the form of those that the store makes: `mk_` or `mka_` and 256 bits in base64url.
+fn is_generated(key: &str) -> bool {
+    let random = key.strip_prefix("mk_").or_else(|| key.strip_prefix("mka_"));
+    random.is_some_and(|random| {
+        random.len() == 43
+            && random
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    })
+}
+
 async fn authenticate(parts: &Parts, state: &ApiState) -> Result<ApiKeyScope, ApiError> {
     let address = parts
         .extensions
@@ -141,7 +162,7 @@ async fn authenticate(parts: &Parts, state: &ApiState) -> Result<ApiKeyScope, Ap
     let source = Source::from(address);
     let key = bearer(&parts.headers);
     let hash = key.map(KeyHash::of);
-    state.throttles.admit(source, hash.as_ref())?;
+    state.throttles.admit(source, key, hash.as_ref())?;
     let (Some(key), Some(hash)) = (key, hash) else {
         state.throttles.failed(source, None);
         return Err(ApiError::Unauthenticated);

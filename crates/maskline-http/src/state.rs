@@ -102,6 +102,10 @@ impl ApiState {
     fn new(mut config: ApiConfig) -> Self {
         let admin_key = config.admin_key.take().map(|key| KeyHash::of(&key));
         let throttles = Throttles::new(config.failed_authentications_per_minute);
+        if let Some(admin_key) = admin_key {
+            // The operator's own key must work however many others fail behind the same proxy.
+            throttles.succeeded(admin_key);
+        }
         Self(Arc::new(Inner {
             config,
             admin_key,

@@ -286,7 +286,7 @@ impl Outside {
                 side,
                 trunk,
             } => {
-                let result = self.limits().admit(now.tick, trunk);
+                let result = self.limits().admit(now.tick, trunk, side);
                 Some(Input::Admission {
                     session,
                     side,

@@ -1,7 +1,7 @@
 //! Limits that span shards: calls at once and calls per second of each trunk. One owner decides for
 //! all shards, in the order in which they ask.
 
-use maskline_media::Tick;
+use maskline_media::{Side, Tick};
 
 use crate::config::{Trunk, TrunkId};
 
@@ -50,9 +50,12 @@ impl Admission {
 
     /// Takes a place for one leg on a trunk; every `Ok` is given back by one [`Self::release`].
     ///
+    /// Callers may use the upper half of a second's calls only: a trunk that brings more than it may
+    /// is to be refused at its first leg, not at the second, when a customer was asked already.
+    ///
     /// # Errors
     /// The limit that is reached.
-    pub fn admit(&mut self, now: Tick, trunk: TrunkId) -> Result<(), Refusal> {
+    pub fn admit(&mut self, now: Tick, trunk: TrunkId, side: Side) -> Result<(), Refusal> {
         let usage = self
             .trunks
             .get_mut(usize::from(trunk.0))
@@ -67,7 +70,11 @@ impl Admission {
         if usage.calls >= usage.max_calls {
             return Err(Refusal::Calls);
         }
-        if usage.tokens_milli < 1000 {
+        let kept_milli = match side {
+            Side::Caller => (full / 2).min(full.saturating_sub(1000)),
+            Side::Callee => 0,
+        };
+        if usage.tokens_milli < 1000 + kept_milli {
             return Err(Refusal::Rate);
         }
         usage.tokens_milli -= 1000;
@@ -114,21 +121,50 @@ mod tests {
     #[test]
     fn a_trunk_takes_as_many_calls_as_it_may_and_again_after_one_ended() {
         let mut limits = admission(2, 100);
-        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0)), Ok(()));
-        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0)), Ok(()));
-        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0)), Err(Refusal::Calls));
+        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0), Side::Callee), Ok(()));
+        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0), Side::Callee), Ok(()));
+        assert_eq!(
+            limits.admit(Tick::ZERO, TrunkId(0), Side::Callee),
+            Err(Refusal::Calls)
+        );
         limits.release(TrunkId(0));
-        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0)), Ok(()));
+        assert_eq!(limits.admit(Tick::ZERO, TrunkId(0), Side::Callee), Ok(()));
     }
 
     #[test]
     fn a_trunks_rate_refills_with_time() {
         let mut limits = admission(100, 2);
         let at = |ms| Tick::from_start(Duration::from_millis(ms));
-        assert_eq!(limits.admit(at(0), TrunkId(0)), Ok(()));
-        assert_eq!(limits.admit(at(0), TrunkId(0)), Ok(()));
-        assert_eq!(limits.admit(at(100), TrunkId(0)), Err(Refusal::Rate));
-        assert_eq!(limits.admit(at(500), TrunkId(0)), Ok(()));
-        assert_eq!(limits.admit(at(501), TrunkId(0)), Err(Refusal::Rate));
+        assert_eq!(limits.admit(at(0), TrunkId(0), Side::Callee), Ok(()));
+        assert_eq!(limits.admit(at(0), TrunkId(0), Side::Callee), Ok(()));
+        assert_eq!(
+            limits.admit(at(100), TrunkId(0), Side::Callee),
+            Err(Refusal::Rate)
+        );
+        assert_eq!(limits.admit(at(500), TrunkId(0), Side::Callee), Ok(()));
+        assert_eq!(
+            limits.admit(at(501), TrunkId(0), Side::Callee),
+            Err(Refusal::Rate)
+        );
+    }
+
+    #[test]
+    fn a_trunk_above_its_rate_is_refused_at_the_first_leg_and_not_at_the_second() {
+        let mut limits = admission(1_000, 100);
+        let (mut admitted, mut lost) = (0, 0);
+        for ms in 0..10_000 {
+            let now = Tick::from_start(Duration::from_millis(ms));
+            if limits.admit(now, TrunkId(0), Side::Caller).is_err() {
+                continue;
+            }
+            admitted += 1;
+            match limits.admit(now, TrunkId(0), Side::Callee) {
+                Ok(()) => limits.release(TrunkId(0)),
+                Err(_) => lost += 1,
+            }
+            limits.release(TrunkId(0));
+        }
+        assert_eq!(lost, 0);
+        assert!((490..=560).contains(&admitted), "{admitted} calls in 10 s");
     }
 }

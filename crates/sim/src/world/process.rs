@@ -324,7 +324,7 @@ impl World<'_> {
         let Some(switch) = self.switch.as_mut() else {
             return;
         };
-        let result = switch.admission.admit(now, trunk);
+        let result = switch.admission.admit(now, trunk, side);
         let input = Box::new(Input::Admission {
             session,
             side,
