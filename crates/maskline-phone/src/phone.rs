@@ -242,7 +242,7 @@ impl Phone {
                 Upcall::Request { tx, request, peer } => self.on_request(tx, &request, peer),
                 Upcall::Ack(ack) => self.on_ack(&ack),
                 Upcall::Response { owner, response } => self.on_response(owner, &response),
-                Upcall::Stray(response, _) => self.on_repeated_success(&response),
+                Upcall::Stray(response) => self.on_repeated_success(&response),
                 Upcall::Unanswered { owner } => match owner {
                     Purpose::Invite if matches!(self.call, Call::Calling(_)) => {
                         self.notice(PhoneEvent::Lost);

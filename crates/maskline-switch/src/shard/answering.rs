@@ -121,7 +121,7 @@ impl Shard {
     }
 
     /// A response that no transaction took: a 2xx after its transaction's end still wants its ACK.
-    pub(super) fn on_stray(&mut self, response: &Response, _peer: Peer) {
+    pub(super) fn on_stray(&mut self, response: &Response) {
         let is_invite =
             view::cseq(&response.headers).is_some_and(|(_, method)| method == Method::Invite);
         let ours = view::from_tag(&response.headers).and_then(|tag| LocalTag::parse(&tag));

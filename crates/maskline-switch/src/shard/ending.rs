@@ -192,8 +192,7 @@ impl Shard {
             if !s.is_live(side) {
                 continue;
             }
-            let sip_code = 200;
-            self.end_leg(s, side, sip_code, LegStatus::Completed, error.clone());
+            self.end_leg(s, side, 200, LegStatus::Completed, error.clone());
             if by != Some(side) {
                 owed.push(side);
             }

@@ -219,7 +219,7 @@ impl Shard {
                         Purpose::Farewell => self.farewells -= 1,
                     }
                 }
-                Upcall::Stray(response, peer) => self.on_stray(&response, peer),
+                Upcall::Stray(response) => self.on_stray(&response),
                 Upcall::Unanswered { owner } => match owner {
                     Purpose::Invite(key) => self.with(key, Self::on_invite_unanswered),
                     Purpose::AdoptedBye(key) => {

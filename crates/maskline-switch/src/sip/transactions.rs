@@ -96,7 +96,7 @@ pub enum Upcall<O> {
         response: Response,
     },
     /// A response that no transaction took; it may be a late 2xx.
-    Stray(Response, Peer),
+    Stray(Response),
     /// No final answer within 64·T1, or the transport failed.
     Unanswered {
         /// What the request was for.
@@ -239,7 +239,7 @@ impl<O: Clone> Transactions<O> {
             }
             Dispatch::Unmatched(message) => {
                 if let Message::Response(response) = *message {
-                    self.upcalls.push_back(Upcall::Stray(response, peer));
+                    self.upcalls.push_back(Upcall::Stray(response));
                 }
             }
         }
