@@ -104,17 +104,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::sip::Transport;
 
     fn admission(max_calls: u32, per_second: u32) -> Admission {
         Admission::new(&[Trunk {
-            name: "t".to_owned(),
-            address: "192.0.2.1:5060".parse().unwrap(),
-            transport: Transport::Udp,
-            allow: Vec::new(),
-            media_sources: Vec::new(),
             max_calls,
             max_calls_per_second: per_second,
+            ..Trunk::new("t", "192.0.2.1:5060".parse().unwrap())
         }])
     }
 

@@ -1,6 +1,6 @@
 //! What an operator configures of the switch, resolved to plain values.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,21 @@ pub struct Trunk {
 }
 
 impl Trunk {
+    /// A trunk over UDP that takes calls from nobody yet, with the limits of the reference
+    /// configuration.
+    #[must_use]
+    pub fn new(name: impl Into<String>, address: SocketAddr) -> Self {
+        Self {
+            name: name.into(),
+            address,
+            transport: Transport::Udp,
+            allow: Vec::new(),
+            media_sources: Vec::new(),
+            max_calls: 1000,
+            max_calls_per_second: 100,
+        }
+    }
+
     /// Whether this address belongs to the trunk: it may send calls in, or calls go out to it.
     #[must_use]
     pub fn knows(&self, source: IpAddr) -> bool {
@@ -82,6 +97,25 @@ pub struct SwitchConfig {
     /// Most SIP transactions of this shard; a request above it is dropped, one of a call that is up
     /// above twice as many.
     pub max_transactions: usize,
+}
+
+impl Default for SwitchConfig {
+    /// No sockets and no trunks; times and limits as in the reference configuration.
+    fn default() -> Self {
+        Self {
+            shard: 0,
+            listeners: Arc::default(),
+            trunks: Arc::default(),
+            media_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            timers: SipTimers::default(),
+            no_answer: Duration::from_secs(60),
+            max_duration: Duration::from_secs(14_400),
+            callflow_guard: Duration::from_secs(10),
+            bye_gate: Duration::from_secs(1),
+            max_sessions: 1_000,
+            max_transactions: 10_000,
+        }
+    }
 }
 
 impl SwitchConfig {

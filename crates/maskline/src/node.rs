@@ -429,7 +429,6 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         .collect();
     let shards = usize::from(config.shards.max(1));
     SwitchConfig {
-        shard: 0,
         listeners,
         trunks: config.trunks.clone().into(),
         media_address: config.media_public_address,
@@ -437,10 +436,10 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         no_answer: config.no_answer,
         max_duration: config.max_duration,
         callflow_guard: config.vca_timeout + Duration::from_secs(5),
-        bye_gate: Duration::from_secs(1),
         max_sessions: config.max_sessions.div_ceil(shards),
         // An unanswered call has two or three, an ended one keeps some for 32 s.
         max_transactions: config.max_sessions.div_ceil(shards).saturating_mul(10),
+        ..SwitchConfig::default()
     }
 }
 

@@ -163,13 +163,10 @@ pub(crate) fn phone_config(call: usize, side: Side, plan: &CallPlan) -> PhoneCon
 /// The trunks: one for all callers, one for each callee.
 pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
     let trunk = |name: String, address, transport, allow: &str, max_calls| Trunk {
-        name,
-        address,
         transport,
         allow: allow.parse().into_iter().collect(),
-        media_sources: Vec::new(),
         max_calls,
-        max_calls_per_second: 100,
+        ..Trunk::new(name, address)
     };
     let inbound = trunk(
         "callers".to_owned(),
@@ -209,13 +206,12 @@ pub(crate) fn switch_config(
         listeners: Arc::new([listener(Transport::Udp), listener(Transport::Tcp)]),
         trunks: Arc::clone(trunks),
         media_address: switch_address().ip(),
-        timers: SipTimers::default(),
         no_answer: scenario.no_answer,
         max_duration: scenario.max_duration,
         callflow_guard: Duration::from_secs(7),
-        bye_gate: Duration::from_secs(1),
         max_sessions: 100,
         max_transactions: 1_000,
+        ..SwitchConfig::default()
     }
 }
 

@@ -13,8 +13,8 @@ use maskline_store::{
     CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions, SqliteStore,
     Store,
 };
+use maskline_switch::sip::Transport;
 use maskline_switch::sip::compose::SentBy;
-use maskline_switch::sip::{SipTimers, Transport};
 use maskline_switch::{CallflowAnswer, Directory, Listener, NumberEntry, SwitchConfig, Trunk};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -148,30 +148,20 @@ impl World {
             bound: *bound,
         };
         let switch = SwitchConfig {
-            shard: 0,
             listeners: specs
                 .iter()
                 .zip(&bound)
                 .map(|(s, b)| listener(s, b))
                 .collect(),
             trunks: [Trunk {
-                name: "carrier".to_owned(),
-                address: plan.outbound.1,
                 transport: plan.outbound.0,
                 allow: vec![format!("{A}/32").parse().unwrap()],
-                media_sources: Vec::new(),
-                max_calls: 100,
-                max_calls_per_second: 100,
+                ..Trunk::new("carrier", plan.outbound.1)
             }]
             .into(),
-            media_address: Ipv4Addr::LOCALHOST.into(),
-            timers: SipTimers::default(),
-            no_answer: Duration::from_secs(60),
-            max_duration: Duration::from_secs(3_600),
             callflow_guard: Duration::from_secs(30),
-            bye_gate: Duration::from_secs(1),
-            max_sessions: 1_000,
             max_transactions: plan.max_transactions,
+            ..SwitchConfig::default()
         };
         let number = NumberEntry {
             msisdn: VIRTUAL.parse::<Msisdn>().unwrap(),

@@ -191,13 +191,8 @@ fn configuration(driver: SocketAddr) -> anyhow::Result<Config> {
     config.shards = 1;
     config.allow_private_targets = true;
     config.trunks = vec![Trunk {
-        name: "loopback".to_owned(),
-        address: driver,
-        transport: Transport::Udp,
         allow: vec![std::net::IpAddr::from(Ipv4Addr::LOCALHOST).into()],
-        media_sources: Vec::new(),
-        max_calls: 10,
-        max_calls_per_second: 10,
+        ..Trunk::new("loopback", driver)
     }];
     Ok(config)
 }

@@ -2,6 +2,8 @@
 //!
 //! Every fault names the file (or variable), the key and the reason.
 
+mod trunk;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -16,7 +18,7 @@ use maskline_switch::sip::Transport;
 use serde::Deserialize;
 
 /// The reference file: every key, its default, what it means.
-pub(crate) const REFERENCE: &str = include_str!("reference.toml");
+pub(crate) const REFERENCE: &str = include_str!("../reference.toml");
 
 const SECTIONS: [&str; 10] = [
     "http", "sip", "media", "call", "vca", "store", "egress", "delivery", "drain", "log",
@@ -60,7 +62,7 @@ struct File {
     drain: Drain,
     log: Log,
     #[serde(default)]
-    trunk: Vec<TrunkBlock>,
+    trunk: Vec<trunk::Block>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -134,34 +136,6 @@ struct Drain {
 #[serde(deny_unknown_fields)]
 struct Log {
     filter: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TrunkBlock {
-    name: String,
-    address: String,
-    #[serde(default = "udp")]
-    transport: Transport,
-    allow: Vec<String>,
-    #[serde(default)]
-    media_sources: Vec<String>,
-    #[serde(default = "default_max_calls")]
-    max_calls: u32,
-    #[serde(default = "default_calls_per_second")]
-    max_calls_per_second: u32,
-}
-
-const fn udp() -> Transport {
-    Transport::Udp
-}
-
-const fn default_max_calls() -> u32 {
-    1000
-}
-
-const fn default_calls_per_second() -> u32 {
-    100
 }
 
 /// One SIP socket.
@@ -467,47 +441,6 @@ impl Resolver {
         }
         Ok(addresses)
     }
-
-    fn trunks(&self, blocks: Vec<TrunkBlock>) -> Result<Vec<Trunk>, ConfigError> {
-        let mut trunks: Vec<Trunk> = Vec::new();
-        for block in blocks {
-            let key = |name: &str| format!("[[trunk]] {:?} {name}", block.name);
-            if block.name.is_empty() || trunks.iter().any(|trunk| trunk.name == block.name) {
-                return Err(self.bad(&key("name"), "must be there, and once only"));
-            }
-            let allow = block
-                .allow
-                .iter()
-                .map(|text| {
-                    text.parse::<IpAddr>()
-                        .map(IpNet::from)
-                        .or_else(|_| text.parse())
-                        .map_err(|_| {
-                            self.bad(
-                                &key("allow"),
-                                format!("{text:?} is neither an IP address nor a network"),
-                            )
-                        })
-                })
-                .collect::<Result<_, _>>()?;
-            let media_sources = block
-                .media_sources
-                .iter()
-                .map(|text| self.parse(&key("media_sources"), text, "an IP address"))
-                .collect::<Result<_, _>>()?;
-            trunks.push(Trunk {
-                address: self.parse(&key("address"), &block.address, "IP-ADDRESS:PORT")?,
-                transport: block.transport,
-                allow,
-                media_sources,
-                max_calls: self.positive(&key("max_calls"), block.max_calls)?,
-                max_calls_per_second: self
-                    .positive(&key("max_calls_per_second"), block.max_calls_per_second)?,
-                name: block.name,
-            });
-        }
-        Ok(trunks)
-    }
 }
 
 #[cfg(test)]
@@ -538,7 +471,7 @@ mod tests {
             .collect();
         let config = load(&block).unwrap();
         assert_eq!(config.trunks.len(), 1);
-        assert_eq!(config.trunks[0].max_calls, default_max_calls());
+        assert_eq!(config.trunks[0].max_calls, 1000);
     }
 
     #[test]

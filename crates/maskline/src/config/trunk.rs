@@ -1,0 +1,81 @@
+//! The `[[trunk]]` blocks: one carrier connection each.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use maskline_switch::Trunk;
+use maskline_switch::sip::Transport;
+use serde::Deserialize;
+
+use super::{ConfigError, Resolver};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Block {
+    name: String,
+    address: String,
+    #[serde(default = "udp")]
+    transport: Transport,
+    allow: Vec<String>,
+    #[serde(default)]
+    media_sources: Vec<String>,
+    #[serde(default = "default_max_calls")]
+    max_calls: u32,
+    #[serde(default = "default_calls_per_second")]
+    max_calls_per_second: u32,
+}
+
+const fn udp() -> Transport {
+    Transport::Udp
+}
+
+const fn default_max_calls() -> u32 {
+    1000
+}
+
+const fn default_calls_per_second() -> u32 {
+    100
+}
+
+impl Resolver {
+    pub(super) fn trunks(&self, blocks: Vec<Block>) -> Result<Vec<Trunk>, ConfigError> {
+        let mut trunks: Vec<Trunk> = Vec::new();
+        for block in blocks {
+            let key = |name: &str| format!("[[trunk]] {:?} {name}", block.name);
+            if block.name.is_empty() || trunks.iter().any(|trunk| trunk.name == block.name) {
+                return Err(self.bad(&key("name"), "must be there, and once only"));
+            }
+            let allow = block
+                .allow
+                .iter()
+                .map(|text| {
+                    text.parse::<IpAddr>()
+                        .map(IpNet::from)
+                        .or_else(|_| text.parse())
+                        .map_err(|_| {
+                            self.bad(
+                                &key("allow"),
+                                format!("{text:?} is neither an IP address nor a network"),
+                            )
+                        })
+                })
+                .collect::<Result<_, _>>()?;
+            let media_sources = block
+                .media_sources
+                .iter()
+                .map(|text| self.parse(&key("media_sources"), text, "an IP address"))
+                .collect::<Result<_, _>>()?;
+            let address = self.parse(&key("address"), &block.address, "IP-ADDRESS:PORT")?;
+            trunks.push(Trunk {
+                transport: block.transport,
+                allow,
+                media_sources,
+                max_calls: self.positive(&key("max_calls"), block.max_calls)?,
+                max_calls_per_second: self
+                    .positive(&key("max_calls_per_second"), block.max_calls_per_second)?,
+                ..Trunk::new(block.name.as_str(), address)
+            });
+        }
+        Ok(trunks)
+    }
+}
