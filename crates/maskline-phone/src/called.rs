@@ -24,9 +24,7 @@ impl Phone {
         self.remote = Some(offer);
         self.call = Call::Called(tx);
         self.invite = Some(tx);
-        let shows = view::from_claim(&invite.headers)
-            .and_then(|from| from.user)
-            .unwrap_or_default();
+        let shows = view::from_user(&invite.headers).unwrap_or_default();
         self.report.shows = Some(shows.clone());
         self.notice(PhoneEvent::Called { shows });
         if let Some(trying) = compose::response(invite, 100, None, &[], None) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::identity::IdentityRules;
 use crate::sip::compose::SentBy;
 use crate::sip::{Peer, SipTimers, Transport};
 
@@ -30,6 +31,8 @@ pub struct Trunk {
     pub max_calls: u32,
     /// Most new calls per second, in and out; short bursts up to one second's worth.
     pub max_calls_per_second: u32,
+    /// How it writes numbers and names callers.
+    pub identity: IdentityRules,
 }
 
 impl Trunk {
@@ -45,6 +48,7 @@ impl Trunk {
             media_sources: Vec::new(),
             max_calls: 1000,
             max_calls_per_second: 100,
+            identity: IdentityRules::default(),
         }
     }
 

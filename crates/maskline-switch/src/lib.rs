@@ -9,6 +9,7 @@ pub mod country;
 pub mod dialog;
 pub mod directory;
 pub mod dispatch;
+pub mod identity;
 pub mod io;
 pub mod numbers;
 pub mod sdp;
@@ -21,6 +22,7 @@ pub use admission::Admission;
 pub use config::{Listener, SwitchConfig, Trunk, TrunkId};
 pub use directory::{Directory, NumberEntry};
 pub use dispatch::{Arrival, Dispatcher, Verdict};
+pub use identity::IdentityRules;
 pub use io::{
     Action, CallflowAnswer, CommitId, Input, JournalRecord, Now, RecordedEvent, SessionKey,
 };

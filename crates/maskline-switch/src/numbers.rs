@@ -1,69 +1,14 @@
-//! Reading numbers as a trunk writes them, and which numbers may be dialled at all.
+//! Which numbers may be dialled at all.
 //!
-//! Both are pure tables and rules. Which sub-account may call which countries, and which numbers
-//! are virtual, is the caller's knowledge; the country of a number is in [`crate::country`].
+//! Pure tables and rules. Which sub-account may call which countries, and which numbers
+//! are virtual, is the caller's knowledge; the country of a number is in [`crate::country`], and how
+//! a trunk writes a number is in [`crate::identity`].
 
 use std::collections::BTreeSet;
 
 use maskline_events::Msisdn;
 
 use crate::country::{country_of, split_calling_code};
-
-/// Reads the user part of a SIP or tel URI, percent-decoding done, as an international number.
-///
-/// Understood are `+E164`, `00E164` and bare E.164 digits, with visual separators (RFC 3966
-/// §5.1.1: `-` `.` `(` `)`, and the space) and with parameters after a `;`, which are dropped.
-///
-/// `None` for what is no international number: other characters, 0 digits in front (a national
-/// format), `(0)` (whether that 0 is dialled depends on the country), more than 15 digits, fewer
-/// than 3, bare digits that are fewer than 7 (an extension or short code, which read as E.164
-/// would be some other country's number), and bare digits whose `phone-context` is a number: they
-/// are local to it (RFC 3966 §5.1.5). Work is linear in the length of `raw`.
-#[must_use]
-pub fn normalise(raw: &str) -> Option<Msisdn> {
-    let (body, parameters) = raw.split_once(';').unwrap_or((raw, ""));
-    if body.contains("(0)") {
-        return None;
-    }
-    let mut international = false;
-    let mut digits = String::new();
-    for character in body.chars() {
-        match character {
-            '0'..='9' if digits.len() < Msisdn::MAX_DIGITS + INTERNATIONAL_PREFIX.len() => {
-                digits.push(character);
-            }
-            '+' if digits.is_empty() && !international => international = true,
-            '-' | '.' | '(' | ')' | ' ' => {}
-            _ => return None,
-        }
-    }
-    if international {
-        return Msisdn::parse(&digits).ok();
-    }
-    if let Some(rest) = digits.strip_prefix(INTERNATIONAL_PREFIX) {
-        return Msisdn::parse(rest).ok();
-    }
-    if digits.len() < SHORTEST_E164 || is_local_to_a_number(parameters) {
-        return None;
-    }
-    Msisdn::parse(&digits).ok()
-}
-
-/// What stands for `+` where one can't be written (ITU-T E.164 §7.3.1 recommends it).
-const INTERNATIONAL_PREFIX: &str = "00";
-
-/// The fewest digits of a complete international number (Tristan da Cunha's, Niue's).
-const SHORTEST_E164: usize = 7;
-
-/// Whether the parameters of a URI's user part name a number as their `phone-context`.
-fn is_local_to_a_number(parameters: &str) -> bool {
-    parameters
-        .split(';')
-        .filter_map(|parameter| parameter.split_once('='))
-        .any(|(name, value)| {
-            name.trim().eq_ignore_ascii_case("phone-context") && value.trim().starts_with('+')
-        })
-}
 
 /// Why a number is not dialled. Names no number: it may be shown and logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -231,79 +176,6 @@ mod tests {
         (b'A'..=b'Z')
             .flat_map(|a| (b'A'..=b'Z').map(move |b| format!("{}{}", a as char, b as char)))
             .collect()
-    }
-
-    #[test]
-    fn an_international_number_is_read_however_a_trunk_writes_it() {
-        for raw in [
-            "+6568330330",
-            "006568330330",
-            "6568330330",
-            "+65 6833 0330",
-            "+65-6833-0330",
-            "(+65) 6833.0330",
-            "+(65)68330330",
-            "00 65 6833-0330",
-            "+6568330330;phone-context=+65",
-            "+6568330330;npdi;rn=+6512345",
-            "6568330330;phone-context=trunk.example",
-            "6568330330;tgrp=+1;cpc=ordinary",
-            " +6568330330 ",
-        ] {
-            assert_eq!(normalise(raw), Some(number("+6568330330")), "{raw}");
-        }
-        // The longest, and with a + the shortest, that an MSISDN can be.
-        assert_eq!(
-            normalise("00123456789012345"),
-            Some(number("+123456789012345"))
-        );
-        assert_eq!(normalise("+112"), Some(number("+112")));
-        assert_eq!(normalise("2908999"), Some(number("+2908999")));
-    }
-
-    #[test]
-    fn what_is_no_international_number_is_not_guessed_at() {
-        for raw in [
-            "",
-            "+",
-            "00",
-            "++6568330330",
-            "+65+68330330",
-            "65+68330330",
-            "0",
-            "068330330",
-            "01161212345678",
-            "0006568330330",
-            "+06568330330",
-            "+0065683303",
-            "+44(0)2079460000",
-            "1",
-            "12",
-            "999",
-            "1777",
-            "123456",
-            "+12",
-            "1234567890123456",
-            "+1234567890123456",
-            "001234567890123456",
-            "68330330;phone-context=+65",
-            "6568330330;npdi;Phone-Context=+1-914",
-            "anonymous",
-            "alice",
-            "+65683303a0",
-            "*31#6568330330",
-            "65683%33330",
-            "６５６８３３０３３０",
-            "+65\u{a0}68330330",
-            "tel:+6568330330",
-            "+6568330330@host",
-            "+6568330330,123",
-            "--..()",
-            ";phone-context=+65",
-        ] {
-            assert_eq!(normalise(raw), None, "{raw}");
-        }
-        assert_eq!(normalise(&"9".repeat(1_000_000)), None);
     }
 
     #[test]
@@ -564,27 +436,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn any_text_is_read_or_refused_without_harm(raw in any::<String>()) {
-            let _ = normalise(&raw);
-        }
-
-        #[test]
-        fn what_is_read_is_an_msisdn_and_reads_as_itself(raw in "[+0-9 ().;a=-]{0,24}") {
-            if let Some(read) = normalise(&raw) {
-                prop_assert_eq!(Msisdn::parse(read.as_str()), Ok(read.clone()));
-                prop_assert_eq!(normalise(read.as_str()), Some(read));
-            }
-        }
-
-        #[test]
-        fn every_way_of_writing_a_number_reads_the_same(digits in "[1-9][0-9]{6,14}") {
-            let plain = normalise(&format!("+{digits}"));
-            prop_assert!(plain.is_some());
-            prop_assert_eq!(&plain, &normalise(&format!("00{digits}")));
-            prop_assert_eq!(&plain, &normalise(&digits));
-        }
-
         #[test]
         fn no_number_of_five_digits_or_fewer_is_ever_dialled(digits in "[1-9][0-9]{2,4}") {
             prop_assert!(may_dial(&number(&digits), &everywhere(), false).is_err());

@@ -212,6 +212,9 @@ pub struct InviteParts {
     pub from: String,
     /// `To`.
     pub to: String,
+    /// More headers, name and value: who calls, as the trunk wants it said.
+    #[serde(default)]
+    pub extra: Vec<(String, String)>,
     /// `Call-ID`.
     pub call_id: String,
     /// Where it goes.
@@ -282,6 +285,8 @@ pub struct Session {
     pub a: Leg,
     /// Leg B.
     pub b: Option<Leg>,
+    /// The number of a caller who withholds it. No event and no message holds it.
+    pub withheld: Option<Msisdn>,
     /// A's SIP.
     pub caller: PartyDialog,
     /// A's INVITE; `None` after a restart.

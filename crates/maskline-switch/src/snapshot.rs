@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use maskline_events::{ErrorDetails, LastAction, SessionStatus};
+use maskline_events::{ErrorDetails, LastAction, Msisdn, SessionStatus};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -36,6 +36,9 @@ pub struct Snapshot {
     pub a: Leg,
     /// Leg B.
     pub b: Option<Leg>,
+    /// The number of a caller who withholds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Msisdn>,
     /// A's INVITE.
     pub caller_invite: CallerInvite,
     /// Whether A's 200 was decided.
@@ -87,6 +90,7 @@ impl Snapshot {
             ordinal: session.ordinal,
             a: session.a.clone(),
             b: session.b.clone(),
+            withheld: session.withheld.clone(),
             caller_invite: session.caller_invite.clone(),
             caller_answered: session.a.connected.is_some(),
             caller: session.caller.dialog.clone(),

@@ -199,9 +199,7 @@ pub(crate) fn agreement(log: &SessionLog, seen: &Seen, shows: &str) -> Result<()
         .as_ref()
         .filter(|shown| shown.as_str() != shows)
     {
-        return Err(format!(
-            "B's display does not show the virtual number but {shown:?}"
-        ));
+        return Err(format!("B's display does not show {shows:?} but {shown:?}"));
     }
     let told = |side, status| {
         log.events

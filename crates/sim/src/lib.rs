@@ -13,6 +13,7 @@ mod engine;
 mod ladder;
 mod ledger;
 mod network;
+mod numbering;
 pub mod scenario;
 mod site;
 mod store;
@@ -21,5 +22,6 @@ mod world;
 
 pub use ladder::Failure;
 pub use ledger::{EventLine, SessionLog};
+pub use numbering::Numbering;
 pub use scenario::{CallPlan, CrashAt, CrashPlan, Sabotage, Scenario, VcaAnswer};
 pub use world::{Outcome, run};

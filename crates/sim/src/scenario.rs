@@ -8,6 +8,8 @@ use maskline_switch::sip::Transport;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
+use crate::numbering::Numbering;
+
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -29,6 +31,8 @@ pub struct Scenario {
     pub max_duration: Duration,
     /// The callers' trunk takes this many calls at once.
     pub max_calls: u32,
+    /// How the carriers write numbers.
+    pub numbering: Numbering,
     /// From when on new calls are refused, and after how much longer live ones are ended.
     pub drain: Option<(Duration, Duration)>,
     /// What is broken on purpose, to see that it is noticed.
@@ -116,6 +120,8 @@ pub struct CallPlan {
     pub stream_breaks: Option<Duration>,
     /// Whether the caller dials a number that nobody has.
     pub unassigned: bool,
+    /// Whether the caller's carrier tells the number and asks not to show it.
+    pub withholds: bool,
 }
 
 /// What the callflow endpoint says.
@@ -153,6 +159,8 @@ pub enum Sabotage {
     SwallowByes,
     /// The caller's display name is let through to the callee.
     LeakCallerName,
+    /// Callers who withhold their number are shown.
+    RevealWithheld,
 }
 
 impl Default for CallPlan {
@@ -182,6 +190,7 @@ impl Default for CallPlan {
             hold: None,
             stream_breaks: None,
             unassigned: false,
+            withholds: false,
         }
     }
 }
@@ -210,6 +219,7 @@ impl Scenario {
             no_answer: Duration::from_secs(30),
             max_duration: Duration::from_secs(120),
             max_calls: 100,
+            numbering: Numbering::E164,
             drain: None,
             sabotage: Sabotage::None,
         }
@@ -269,6 +279,10 @@ impl Scenario {
         }
         if dice.chance(5) {
             scenario.drain = Some((dice.millis(0, 9_000), dice.millis(0, 9_000)));
+        }
+        scenario.numbering = dice.pick(&Numbering::ALL);
+        for call in &mut scenario.calls {
+            call.withholds = dice.chance(20);
         }
         scenario
     }

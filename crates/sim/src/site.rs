@@ -10,9 +10,10 @@ use maskline_media::Side;
 use maskline_phone::{Identity, Part, PhoneConfig};
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::sip::{Peer, SipTimers, Transport};
-use maskline_switch::{Directory, Listener, NumberEntry, SwitchConfig, Trunk};
+use maskline_switch::{Directory, IdentityRules, Listener, NumberEntry, SwitchConfig, Trunk};
 
-use crate::scenario::{CallPlan, Scenario, VcaAnswer};
+use crate::numbering::Numbering;
+use crate::scenario::{CallPlan, Sabotage, Scenario, VcaAnswer};
 
 /// The sub-account of every number.
 const SUB_ACCOUNT: &str = "sim-account";
@@ -52,13 +53,13 @@ pub(crate) fn virtual_number(call: usize) -> String {
 }
 
 /// The Request-URI that a caller dials.
-pub(crate) fn dialled_uri(call: usize, plan: &CallPlan) -> String {
+pub(crate) fn dialled_uri(call: usize, plan: &CallPlan, numbering: Numbering) -> String {
     let number = if plan.unassigned {
         "+6568339999".to_owned()
     } else {
         virtual_number(call)
     };
-    format!("sip:{number}@{}", switch_address())
+    numbering.dialled(&number)
 }
 
 /// The switch as a phone sees it.
@@ -120,7 +121,10 @@ fn identity(call: usize, side: Side) -> Identity {
 pub(crate) fn sentinels(call: usize, side: Side) -> [String; 3] {
     [
         word(side, call),
-        phone_number(call, side).trim_start_matches('+').to_owned(),
+        // The national number, so that no way of writing it is missed.
+        phone_number(call, side)
+            .trim_start_matches("+65")
+            .to_owned(),
         format!("{}", phone_address(call, side).ip()),
     ]
 }
@@ -131,8 +135,17 @@ pub(crate) fn display_name(call: usize) -> String {
 }
 
 /// A phone of a call.
-pub(crate) fn phone_config(call: usize, side: Side, plan: &CallPlan) -> PhoneConfig {
+pub(crate) fn phone_config(
+    call: usize,
+    side: Side,
+    plan: &CallPlan,
+    numbering: Numbering,
+) -> PhoneConfig {
     let addr = phone_address(call, side);
+    let mut identity = identity(call, side);
+    if side == Side::Caller {
+        numbering.introduce(&mut identity, plan.withholds);
+    }
     let (transport, part, manners) = match side {
         Side::Caller => (
             plan.caller_transport,
@@ -151,7 +164,7 @@ pub(crate) fn phone_config(call: usize, side: Side, plan: &CallPlan) -> PhoneCon
             transport,
         },
         media: SocketAddr::new(addr.ip(), 40_000),
-        identity: identity(call, side),
+        identity,
         timers: SipTimers::default(),
         audio: None,
         part,
@@ -166,6 +179,10 @@ pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
         transport,
         allow: allow.parse().into_iter().collect(),
         max_calls,
+        identity: IdentityRules {
+            reveal_withheld: scenario.sabotage == Sabotage::RevealWithheld,
+            ..scenario.numbering.rules()
+        },
         ..Trunk::new(name, address)
     };
     let inbound = trunk(

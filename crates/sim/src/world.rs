@@ -150,9 +150,13 @@ impl<'a> World<'a> {
             for side in [Side::Caller, Side::Callee] {
                 let wire = Wire { call, side };
                 let seed = world.rng.next_u64();
-                world
-                    .phones
-                    .insert(wire, Phone::new(site::phone_config(call, side, plan), seed));
+                world.phones.insert(
+                    wire,
+                    Phone::new(
+                        site::phone_config(call, side, plan, scenario.numbering),
+                        seed,
+                    ),
+                );
                 world.wires.insert(site::phone_address(call, side), wire);
             }
             let wire = |side| Wire { call, side };
@@ -272,7 +276,7 @@ impl<'a> World<'a> {
                     return Ok(());
                 };
                 let peer = site::switch_as_peer(plan.caller_transport);
-                let uri = site::dialled_uri(call, plan);
+                let uri = site::dialled_uri(call, plan, self.scenario.numbering);
                 self.phone(
                     Wire {
                         call,

@@ -176,6 +176,7 @@ fn restore(snapshot: Snapshot) -> Session {
         ordinal: snapshot.ordinal,
         a: snapshot.a,
         b: snapshot.b,
+        withheld: snapshot.withheld,
         caller: party(snapshot.caller, snapshot.caller_owed_bye),
         invite: None,
         caller_invite: snapshot.caller_invite,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use maskline_events::{CallStatus, ErrorCode, LegStatus, Msisdn, Party, SessionStatus};
+use maskline_events::{CallStatus, ErrorCode, LegStatus, Party, SessionStatus};
 use maskline_media::{MediaCommand, Side};
 use rand::RngCore;
 
@@ -12,8 +12,8 @@ use crate::admission::Refusal;
 use crate::config::TrunkId;
 use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
+use crate::identity::IdentityRules;
 use crate::io::{Action, SessionKey};
-use crate::numbers;
 use crate::sdp::{self, MediaDescription};
 use crate::session::{CallerInvite, Leg, Media, PartyDialog, Session, SessionTimer, Stage};
 use crate::sip::{HeaderName, LocalTag, Method, Peer, Request, TxId, compose, view};
@@ -118,6 +118,7 @@ impl Shard {
             self.refuse(tx, invite, 500, &[]);
             return;
         }
+        let caller = self.rules_of_arrival().caller(invite);
         let session_id = self.new_uuid();
         let call_id = self.new_uuid();
         let session = Session {
@@ -127,7 +128,7 @@ impl Shard {
             ordinal: 0,
             a: Leg {
                 call_id,
-                source: caller_of(invite),
+                source: caller.shown,
                 destination: Party::Number(number.msisdn.clone()),
                 reference_id: number.reference_id.clone(),
                 initiated: self.now.wall,
@@ -137,6 +138,7 @@ impl Shard {
                 end: None,
             },
             b: None,
+            withheld: caller.withheld,
             number,
             caller: PartyDialog {
                 dialog: Some(dialog),
@@ -179,9 +181,9 @@ impl Shard {
         if view::max_forwards(&invite.headers) == 0 {
             return Err((483, "too_many_hops"));
         }
-        let number = view::user_of(&invite.uri)
-            .and_then(|user| numbers::normalise(&user))
-            .and_then(|called| self.directory.number(&called).cloned())
+        let number = self
+            .rules_of_arrival()
+            .called(invite, |called| self.directory.number(called).cloned())
             .ok_or((404, "unassigned_number"))?;
         // An INVITE without an offer, or with one that we can't use, is not acceptable here.
         if invite.body().is_empty() {
@@ -202,6 +204,14 @@ impl Shard {
             return Err((488, "no_common_codec"));
         }
         Ok((number, offer))
+    }
+
+    /// How the trunk of the message that is being handled writes numbers.
+    fn rules_of_arrival(&self) -> IdentityRules {
+        self.config
+            .trunk(self.arriving_by)
+            .map(|trunk| trunk.identity.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn on_admission(
@@ -348,25 +358,6 @@ impl Shard {
             self.transactions.respond(self.now.tick, tx, response);
         }
     }
-}
-
-/// Who is calling, as events may show it: an asserted identity before From, and nothing where
-/// privacy was asked for (RFC 3325), also by an anonymous From alone (RFC 3323 §4.1).
-fn caller_of(invite: &Request) -> Party {
-    let headers = &invite.headers;
-    if view::wants_privacy(headers) {
-        return Party::Anonymous;
-    }
-    let from = view::from_claim(headers);
-    if from.as_ref().is_some_and(|from| from.anonymous) {
-        return Party::Anonymous;
-    }
-    let claim = view::asserted_claim(headers).or(from);
-    claim
-        .filter(|claim| !claim.anonymous)
-        .and_then(|claim| claim.user)
-        .and_then(|user| numbers::normalise(&user))
-        .map_or(Party::Anonymous, |number: Msisdn| Party::Number(number))
 }
 
 fn caller_invite(invite: &Request, local_tag: &str, peer: Peer) -> Option<CallerInvite> {

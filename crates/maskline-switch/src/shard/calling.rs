@@ -13,6 +13,7 @@ use rand::RngCore;
 use super::record::Detail;
 use super::{Gated, Purpose, Shard};
 use crate::directory::NumberEntry;
+use crate::identity::LeavingParts;
 use crate::io::{Action, CallflowAnswer};
 use crate::numbers;
 use crate::sdp::{self, Local};
@@ -209,9 +210,7 @@ impl Shard {
         let trunk = self.config.trunk(target.trunk)?;
         let peer = self.config.peer_of(trunk)?;
         let sent_by = self.sent_by(peer);
-        let destination = target.destination.as_str();
-        let at = trunk.address;
-        let transport = match peer.transport {
+        let uri_parameters = match peer.transport {
             crate::sip::Transport::Udp => "",
             crate::sip::Transport::Tcp => ";transport=tcp",
         };
@@ -221,15 +220,20 @@ impl Shard {
             session: s.key,
             secret: self.rng.next_u64(),
         };
+        let leaving = trunk.identity.leaving(&LeavingParts {
+            source: &target.source.msisdn,
+            destination: &target.destination,
+            target: &trunk.address.to_string(),
+            uri_parameters,
+            ours: &sent_by.host_port,
+            tag: &local_tag.to_string(),
+        });
         Some(InviteParts {
-            uri: format!("sip:{destination}@{at}{transport}"),
+            uri: leaving.uri,
             branch: self.branch(),
-            from: format!(
-                "<sip:{}@{}>;tag={local_tag}",
-                target.source.msisdn.as_str(),
-                sent_by.host_port
-            ),
-            to: format!("<sip:{destination}@{at}>"),
+            from: leaving.from,
+            to: leaving.to,
+            extra: leaving.extra,
             call_id: tag::new_call_id(&mut self.rng),
             peer,
         })
@@ -283,6 +287,11 @@ impl Shard {
 
     /// B's INVITE; without SDP where only its head matters: its dialog, its CANCEL.
     pub(super) fn compose_invite(&self, parts: &InviteParts, sdp: Option<&str>) -> Option<Request> {
+        let extra: Vec<_> = parts
+            .extra
+            .iter()
+            .map(|(name, value)| (view::header_name(name), value.clone()))
+            .collect();
         compose::request(&RequestParts {
             method: Method::Invite,
             uri: &parts.uri,
@@ -294,7 +303,7 @@ impl Shard {
             call_id: &parts.call_id,
             cseq: 1,
             sdp,
-            extra: &[],
+            extra: &extra,
         })
     }
 

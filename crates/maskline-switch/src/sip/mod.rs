@@ -11,7 +11,7 @@ pub mod transactions;
 pub mod view;
 pub mod wire;
 
-pub use sipx_sip::{HeaderName, Message, Method, Request, Response};
+pub use sipx_sip::{Address, HeaderName, Headers, Message, Method, Request, Response, Uri};
 pub use tag::{LocalTag, Side};
 pub use transactions::{SipTimers, Transactions, TxId, Upcall};
 pub use wire::{Peer, Transport, Unreadable};

@@ -24,6 +24,12 @@ pub fn text(headers: &Headers, name: &HeaderName) -> Option<String> {
     Some(String::from_utf8_lossy(&value).trim().to_owned())
 }
 
+/// A header's name.
+#[must_use]
+pub fn header_name(name: &str) -> HeaderName {
+    HeaderName::parse(&bytes::Bytes::copy_from_slice(name.as_bytes()))
+}
+
 /// The From tag.
 #[must_use]
 pub fn from_tag(headers: &Headers) -> Option<String> {
@@ -121,78 +127,21 @@ pub fn q850_cause(headers: &Headers) -> Option<u8> {
         })
 }
 
-/// The user part of a `sip:`, `sips:` or `tel:` URI, percent-decoded.
+/// The user part of a `sip:` or `sips:` URI, percent-decoded, or what a `tel:` URI says; both with
+/// the parameters of the number (RFC 3261 §19.1.6).
 #[must_use]
 pub fn user_of(uri: &Uri) -> Option<String> {
-    if let Some(tel) = uri.tel_parts() {
-        return Some(String::from_utf8_lossy(tel.subscriber()).into_owned());
+    if uri.tel_parts().is_some() {
+        return Some(String::from_utf8_lossy(uri.opaque()?).into_owned());
     }
     let user = uri.decoded_user()?;
     Some(String::from_utf8_lossy(&user).into_owned())
 }
 
-/// What a From-like header says of the caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallerClaim {
-    /// The user part, if there is one.
-    pub user: Option<String>,
-    /// Whether the address itself says `anonymous` (RFC 3323 §4.1).
-    pub anonymous: bool,
-}
-
-/// Who `From` says is calling.
+/// The user part of `From`, as [`user_of`] has it.
 #[must_use]
-pub fn from_claim(headers: &Headers) -> Option<CallerClaim> {
-    let from = headers.typed::<From>()?.ok()?;
-    Some(claim(&from.uri))
-}
-
-/// Who the first `P-Asserted-Identity` (RFC 3325 §9.1) with a usable user part says is calling.
-#[must_use]
-pub fn asserted_claim(headers: &Headers) -> Option<CallerClaim> {
-    headers
-        .iter()
-        .filter(|header| *header.name() == HeaderName::PAssertedIdentity)
-        .take(4)
-        .filter_map(|header| {
-            sipx_sip::Address::parse_list(&header.value(), "P-Asserted-Identity").ok()
-        })
-        .flatten()
-        .map(|address| claim(&address.uri))
-        .find(|claim| claim.user.is_some())
-}
-
-/// Whether `Privacy` (RFC 3323 §4.2) withholds the caller's identity.
-#[must_use]
-pub fn wants_privacy(headers: &Headers) -> bool {
-    headers
-        .iter()
-        .filter(|header| *header.name() == HeaderName::Privacy)
-        .any(|header| {
-            let value = header.value();
-            String::from_utf8_lossy(&value)
-                .split([';', ','])
-                .map(str::trim)
-                .any(|word| {
-                    ["id", "user", "header"]
-                        .iter()
-                        .any(|p| word.eq_ignore_ascii_case(p))
-                })
-        })
-}
-
-fn claim(uri: &Uri) -> CallerClaim {
-    let user = user_of(uri);
-    let host_anonymous = uri
-        .host()
-        .is_some_and(|host| host.to_string().eq_ignore_ascii_case("anonymous.invalid"));
-    CallerClaim {
-        anonymous: host_anonymous
-            || user
-                .as_deref()
-                .is_some_and(|user| user.eq_ignore_ascii_case("anonymous")),
-        user,
-    }
+pub fn from_user(headers: &Headers) -> Option<String> {
+    user_of(&headers.typed::<From>()?.ok()?.uri)
 }
 
 /// Where a URI points, when its host is an address (names need DNS, which is not here).

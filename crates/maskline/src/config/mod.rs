@@ -2,6 +2,7 @@
 //!
 //! Every fault names the file (or variable), the key and the reason.
 
+mod identity;
 mod trunk;
 
 use std::fmt;

@@ -23,6 +23,8 @@ pub(super) struct Block {
     max_calls: u32,
     #[serde(default = "default_calls_per_second")]
     max_calls_per_second: u32,
+    #[serde(default)]
+    identity: super::identity::Block,
 }
 
 const fn udp() -> Transport {
@@ -73,6 +75,8 @@ impl Resolver {
                 max_calls: self.positive(&key("max_calls"), block.max_calls)?,
                 max_calls_per_second: self
                     .positive(&key("max_calls_per_second"), block.max_calls_per_second)?,
+                identity: self
+                    .identity(&|name| key(&format!("identity.{name}")), block.identity)?,
                 ..Trunk::new(block.name.as_str(), address)
             });
         }

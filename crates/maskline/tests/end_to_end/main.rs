@@ -3,7 +3,7 @@
 //!
 //! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
-//! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should;
+//! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should; [`identity`] is how carriers write numbers;
 //! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +21,7 @@ mod bad_input;
 mod calls;
 mod commands;
 mod crash;
+mod identity;
 mod masking;
 mod shutdown;
 mod support;

@@ -20,7 +20,7 @@ use crate::network::{Way, Wire};
 use crate::scenario::{Sabotage, VcaAnswer};
 use crate::store::Attempt;
 use crate::wire::{Glance, Kind};
-use crate::{checks, site};
+use crate::{checks, numbering, site};
 
 impl World<'_> {
     /// A process begins, with what the store kept of the one before.
@@ -143,8 +143,9 @@ impl World<'_> {
         match action {
             Action::Send { peer, bytes } => self.send(peer, bytes),
             Action::Commit { id, record } => {
+                let bodies = numbering::bodies(&record);
                 let entry = Entry::read(record).map_err(|what| (what, None))?;
-                self.commit(shard, id, entry)
+                self.commit(shard, id, entry, &bodies)
             }
             Action::AskCallflow { session, body, .. } => self.ask(shard, session, &body),
             Action::Admit {
@@ -220,7 +221,13 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn commit(&mut self, shard: u16, id: CommitId, entry: Entry) -> Checked {
+    pub(super) fn commit(
+        &mut self,
+        shard: u16,
+        id: CommitId,
+        entry: Entry,
+        bodies: &[u8],
+    ) -> Checked {
         for event in &entry.events {
             if let Content::Status(payload) = &event.content {
                 if payload.call_status == CallStatus::CallReceived {
@@ -233,6 +240,15 @@ impl World<'_> {
                 }
                 let leg = who(side_of(payload));
                 let call = self.calls.get(&entry.session_id).copied();
+                let plan = call.and_then(|call| self.scenario.calls.get(call));
+                if let (Some(call), Some(plan), 'A') = (call, plan, leg) {
+                    numbering::told_of_caller(call, plan, &payload.source, bodies)
+                        .and_then(|()| match &entry.snapshot {
+                            Some(snapshot) => numbering::kept(call, plan, snapshot),
+                            None => Ok(()),
+                        })
+                        .map_err(|what| (what, Some(call)))?;
+                }
                 let text = format!(
                     "   decided: {leg} {:?} {}",
                     payload.call_status, payload.sip_code

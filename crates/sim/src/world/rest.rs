@@ -69,7 +69,8 @@ impl World<'_> {
                 callee: report(Side::Callee),
                 cut_off: self.crashes > 0 || streams_break,
             };
-            let shows = call.map(site::virtual_number).unwrap_or_default();
+            let number = call.map(site::virtual_number).unwrap_or_default();
+            let shows = self.scenario.numbering.shows(&number);
             checks::agreement(log, &seen, &shows).map_err(|what| (what, call))?;
         }
         for (wire, phone) in &self.phones {

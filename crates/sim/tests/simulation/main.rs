@@ -9,6 +9,7 @@
 )]
 
 mod crashes;
+mod identity;
 mod sabotage;
 mod seeds;
 mod table;

@@ -23,3 +23,17 @@ fn byes_that_never_leave_are_noticed() {
 fn a_header_of_the_caller_that_reaches_the_callee_is_noticed() {
     assert!(noticed(Sabotage::LeakCallerName).contains("tells of the other party"));
 }
+
+#[test]
+fn a_withheld_number_that_an_event_tells_is_noticed() {
+    let mut scenario = Scenario::calm(CallPlan {
+        withholds: true,
+        ..CallPlan::default()
+    });
+    scenario.sabotage = Sabotage::RevealWithheld;
+    let what = sim::run(&scenario).expect_err("nobody noticed").what;
+    assert!(
+        what.contains("the caller is Anonymous and told as"),
+        "{what}"
+    );
+}

@@ -47,6 +47,8 @@ pub struct Options {
     pub no_answer: Duration,
     /// The maximum duration of a call.
     pub max_duration: Duration,
+    /// More tables of the trunk, as TOML.
+    pub trunk_tables: &'static str,
 }
 
 impl Options {
@@ -57,6 +59,7 @@ impl Options {
             transport,
             no_answer: Duration::from_secs(20),
             max_duration: Duration::from_secs(60),
+            trunk_tables: "",
         }
     }
 }
@@ -211,6 +214,7 @@ fn configuration(ports: &Ports, options: &Options) -> String {
     let callee_sip = ports.callee_sip();
     let (no_answer, max) = (options.no_answer.as_secs(), options.max_duration.as_secs());
     let transport = options.transport.name();
+    let trunk_tables = options.trunk_tables;
     format!(
         r#"
 [http]
@@ -242,6 +246,7 @@ name = "carrier"
 address = "{CALLEE_ADDRESS}:{callee_sip}"
 transport = "{transport}"
 allow = ["{CALLER_ADDRESS}/32", "{CALLEE_ADDRESS}/32"]
+{trunk_tables}
 "#
     )
 }
