@@ -119,7 +119,8 @@ impl Phone {
             return;
         };
         let mark = self.config.identity.mark.clone();
-        let sdp = speech::describe(&mark, self.media(), self.sdp_version, named, "sendrecv");
+        let direction = self.answers_with();
+        let sdp = speech::describe(&mark, self.media(), self.sdp_version, named, direction);
         let mut extra = self.device_headers(b"Server");
         extra.push((HeaderName::Contact, self.config.sent_by.contact()));
         let built = self.transactions.request(tx).and_then(|invite| {

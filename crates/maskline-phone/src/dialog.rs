@@ -48,6 +48,8 @@ pub(crate) struct Dialog {
     pub(crate) unacknowledged: Option<Unacknowledged>,
     /// The last re-INVITE's number and ACK.
     pub(crate) reinvite: Option<(u32, Option<(Peer, Bytes)>)>,
+    /// Its transaction, while it has no final answer.
+    pub(crate) asking: Option<TxId>,
 }
 
 impl Dialog {
@@ -69,6 +71,7 @@ impl Dialog {
             ack: None,
             unacknowledged: None,
             reinvite: None,
+            asking: None,
         })
     }
 
@@ -90,6 +93,7 @@ impl Dialog {
             ack: None,
             unacknowledged: None,
             reinvite: None,
+            asking: None,
         })
     }
 

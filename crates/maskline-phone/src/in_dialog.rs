@@ -58,6 +58,27 @@ impl Phone {
             dialog.unacknowledged = None;
         }
         self.clear_alarm(Alarm::Resend(at));
+        if self.is_asking(at) {
+            self.set_alarm(Alarm::Unanswered(at), self.config.timers.timeout());
+        }
+    }
+
+    fn is_asking(&self, at: usize) -> bool {
+        self.dialogs
+            .get(at)
+            .is_some_and(|dialog| dialog.asking.is_some())
+    }
+
+    /// The dialog ended long ago, and nothing came to what was asked in it.
+    pub(crate) fn on_reinvite_forgotten(&mut self, at: usize) {
+        if let Some(tx) = self
+            .dialogs
+            .get_mut(at)
+            .and_then(|dialog| dialog.asking.take())
+        {
+            self.report.left_unanswered = true;
+            self.transactions.forget(tx);
+        }
     }
 
     pub(crate) fn on_bye(&mut self, tx: TxId, bye: &Request) {
@@ -88,6 +109,7 @@ impl Phone {
             return;
         };
         self.sdp_version += 1;
+        self.is_holding = hold;
         let direction = if hold { "sendonly" } else { "sendrecv" };
         let mark = self.config.identity.mark.clone();
         let sdp = speech::describe(&mark, self.media(), self.sdp_version, Named::ALL, direction);
@@ -104,9 +126,12 @@ impl Phone {
             Some(&sdp),
         );
         dialog.reinvite = Some((dialog.local_cseq, None));
-        if let Some(invite) = invite {
+        let sent = invite.and_then(|invite| {
             self.transactions
-                .send_request(self.now, peer, invite, Purpose::Reinvite(at));
+                .send_request(self.now, peer, invite, Purpose::Reinvite(at))
+        });
+        if let Some(dialog) = self.dialogs.get_mut(at) {
+            dialog.asking = sent;
         }
     }
 
@@ -123,6 +148,9 @@ impl Phone {
         else {
             return;
         };
+        if response.status.code() >= 200 {
+            dialog.asking = None;
+        }
         if !response.status.is_success() {
             return;
         }
@@ -155,8 +183,11 @@ impl Phone {
         let offer = sdp::parse(invite.body())
             .ok()
             .filter(|offer| Named::common(offer).is_some());
+        let asking = self.is_asking(at);
         match offer {
             _ if !in_order || waiting => self.answer(tx, invite, 500, &[], None),
+            // RFC 3261 §14.2: ours is out.
+            _ if asking => self.answer(tx, invite, 491, &[], None),
             None => self.answer(tx, invite, 488, &[], None),
             Some(offer) => {
                 self.hush(!offer.direction.receives());
@@ -182,15 +213,42 @@ impl Phone {
             return;
         }
         let contact = [(HeaderName::Contact, self.config.sent_by.contact())];
-        let named = sdp::parse(update.body())
-            .ok()
-            .as_ref()
-            .and_then(Named::common);
+        if self.is_asking(at) && !update.body().is_empty() {
+            self.answer(tx, update, 491, &[], None);
+            return;
+        }
+        let offer = sdp::parse(update.body()).ok();
+        let named = offer.as_ref().and_then(Named::common);
+        if let (Some(offer), Some(_)) = (offer, named) {
+            self.hush(!offer.direction.receives());
+            self.remote = Some(offer);
+            self.sdp_version += 1;
+        }
         let mark = self.config.identity.mark.clone();
-        let sdp = named.map(|named| {
-            speech::describe(&mark, self.media(), self.sdp_version, named, "sendrecv")
-        });
+        let direction = self.answers_with();
+        let sdp = named
+            .map(|named| speech::describe(&mark, self.media(), self.sdp_version, named, direction));
         self.answer(tx, update, 200, &contact, sdp.as_deref());
+    }
+
+    /// What an answer to the far end's offer says: no more than it allows (RFC 3264 §6.1).
+    pub(crate) fn answers_with(&self) -> &'static str {
+        use maskline_switch::sdp::Direction;
+        let own = if self.is_holding {
+            Direction::SendOnly
+        } else {
+            Direction::SendRecv
+        };
+        let offered = self
+            .remote
+            .as_ref()
+            .map_or(Direction::SendRecv, |it| it.direction);
+        match own.within(offered.answered()) {
+            Direction::SendRecv => "sendrecv",
+            Direction::SendOnly => "sendonly",
+            Direction::RecvOnly => "recvonly",
+            Direction::Inactive => "inactive",
+        }
     }
 
     fn confirmed(&self, request: &Request) -> Option<usize> {

@@ -106,6 +106,8 @@ pub struct Report {
     pub patience_ran_out: bool,
     /// A 2xx of this phone was never acknowledged.
     pub never_acknowledged: bool,
+    /// A re-INVITE of this phone got no final answer, and its dialog ended.
+    pub left_unanswered: bool,
     /// RTP packets sent.
     pub packets_sent: u64,
     /// RTP packets received.

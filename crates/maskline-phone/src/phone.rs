@@ -71,6 +71,8 @@ pub(crate) enum Alarm {
     Patience,
     /// No final answer came to a cancelled INVITE.
     Abandon,
+    /// This dialog is over, and its re-INVITE has no final answer.
+    Unanswered(usize),
     /// The next 20 ms of audio.
     Packet,
 }
@@ -87,6 +89,8 @@ pub struct Phone {
     pub(crate) dialogs: Vec<Dialog>,
     /// The user hung up before the ACK came.
     pub(crate) leaves_when_acknowledged: bool,
+    /// Whether the user holds the far end.
+    pub(crate) is_holding: bool,
     pub(crate) sdp_version: u32,
     pub(crate) remote: Option<MediaDescription>,
     pub(crate) report: Report,
@@ -110,6 +114,7 @@ impl Phone {
             invite: None,
             dialogs: Vec::new(),
             leaves_when_acknowledged: false,
+            is_holding: false,
             sdp_version: 1,
             remote: None,
             report: Report::default(),
@@ -249,7 +254,12 @@ impl Phone {
                         self.finish();
                     }
                     Purpose::Bye(at) => self.set_over(at),
-                    Purpose::Invite | Purpose::Cancel | Purpose::Reinvite(_) => {}
+                    Purpose::Reinvite(at) => {
+                        if let Some(dialog) = self.dialogs.get_mut(at) {
+                            dialog.asking = None;
+                        }
+                    }
+                    Purpose::Invite | Purpose::Cancel => {}
                 },
             }
         }
@@ -342,7 +352,7 @@ impl Phone {
         self.call = Call::Over;
         self.speaker = None;
         self.alarms
-            .retain(|_, alarm| matches!(alarm, Alarm::Resend(_)));
+            .retain(|_, alarm| matches!(alarm, Alarm::Resend(_) | Alarm::Unanswered(_)));
     }
 
     fn on_rtp(&mut self, datagram: &[u8]) {
@@ -388,6 +398,7 @@ impl Phone {
                     self.hang_up();
                 }
                 Alarm::Abandon => self.abandon(),
+                Alarm::Unanswered(at) => self.on_reinvite_forgotten(at),
                 Alarm::Packet => self.speak(),
             }
         }

@@ -153,14 +153,32 @@ impl Dialog {
 
     /// The next request in this dialog.
     pub fn request(&mut self, method: Method, sent_by: &SentBy, branch: &str) -> Option<Request> {
+        self.request_with(method, sent_by, branch, &[], None)
+    }
+
+    /// As [`Self::request`], with more headers and an SDP body.
+    pub fn request_with(
+        &mut self,
+        method: Method,
+        sent_by: &SentBy,
+        branch: &str,
+        extra: &[(HeaderName, String)],
+        sdp: Option<&str>,
+    ) -> Option<Request> {
         self.local_cseq = self.local_cseq.saturating_add(1);
-        self.compose(method, self.local_cseq, sent_by, branch)
+        self.compose(method, self.local_cseq, sent_by, branch, extra, sdp)
     }
 
     /// The ACK to a 2xx of this `CSeq` number (RFC 3261 §13.2.2.4).
     #[must_use]
-    pub fn ack(&self, cseq: u32, sent_by: &SentBy, branch: &str) -> Option<Request> {
-        self.compose(Method::Ack, cseq, sent_by, branch)
+    pub fn ack(
+        &self,
+        cseq: u32,
+        sent_by: &SentBy,
+        branch: &str,
+        sdp: Option<&str>,
+    ) -> Option<Request> {
+        self.compose(Method::Ack, cseq, sent_by, branch, &[], sdp)
     }
 
     fn compose(
@@ -169,6 +187,8 @@ impl Dialog {
         cseq: u32,
         sent_by: &SentBy,
         branch: &str,
+        extra: &[(HeaderName, String)],
+        sdp: Option<&str>,
     ) -> Option<Request> {
         let (uri, routes) = self.routed();
         compose::request(&RequestParts {
@@ -181,8 +201,8 @@ impl Dialog {
             to: &self.remote,
             call_id: &self.call_id,
             cseq,
-            sdp: None,
-            extra: &[],
+            sdp,
+            extra,
         })
     }
 

@@ -11,6 +11,7 @@ pub mod directory;
 pub mod dispatch;
 pub mod identity;
 pub mod io;
+pub mod modification;
 pub mod numbers;
 pub mod sdp;
 pub mod session;

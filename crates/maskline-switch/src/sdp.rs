@@ -25,7 +25,9 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use codec::{Codec, CodecName};
-pub use negotiate::{Negotiated, media_payloads, negotiate, towards_callee};
+pub use negotiate::{
+    Negotiated, between, defaults, media_payloads, negotiate, offered_to, towards_callee,
+};
 pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, parse};
 pub use write::{write_answer, write_offer};
 
@@ -122,6 +124,10 @@ pub struct MediaDescription {
     pub audio_index: usize,
     /// Every `m=` line in order: an answer needs one for each (RFC 3264 §6).
     pub streams: Vec<Stream>,
+    /// Session id and version of the `o=` line (RFC 8866 §5.2), by which a party says whether it
+    /// describes itself anew. `None`: they are no numbers. Never written.
+    #[serde(default)]
+    pub origin: Option<(u64, u64)>,
 }
 
 /// An `m=` line, as far as refusing it takes.

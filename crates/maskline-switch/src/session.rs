@@ -17,6 +17,7 @@ use crate::config::TrunkId;
 use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
 use crate::io::{RecordedEvent, SessionKey};
+use crate::modification::{Acknowledged, Asked, OwnRequest};
 use crate::sdp::{MediaDescription, Negotiated};
 use crate::sip::{Peer, Response, TxId};
 
@@ -141,8 +142,17 @@ pub struct PartyDialog {
     pub described: Option<MediaDescription>,
     /// The version of our last SDP to this party (RFC 3264 §8: each new one counts up).
     pub sdp_version: u64,
+    /// Our last SDP to this party, so that the version counts up when a new one differs. Whoever
+    /// restores a session without it counts the version up.
+    pub last_sdp: Option<String>,
     /// Whether this party holds the other.
     pub holding: bool,
+    /// Whether this party's `Allow` names UPDATE (RFC 3311 §4).
+    pub allows_update: bool,
+    /// Our re-INVITE or UPDATE on this side that is not settled.
+    pub own: Option<OwnRequest>,
+    /// The ACK of our last re-INVITE on this side.
+    pub acknowledged: Option<Acknowledged>,
 }
 
 /// Why an owed BYE has not left.
@@ -169,6 +179,8 @@ pub struct Pending2xx {
     pub gives_up: Tick,
     /// Whether it carries an offer, so that the ACK carries the answer.
     pub offers: bool,
+    /// Whether it answers a re-INVITE: then a BYE does not prove that it arrived.
+    pub within: bool,
 }
 
 /// B's INVITE.
@@ -260,6 +272,8 @@ pub enum SessionTimer {
     MaxDuration,
     /// Our 2xx to this side is sent again, or given up.
     Resend(Side),
+    /// Our re-INVITE or UPDATE on this side is tried again, or has waited long enough.
+    Modify(Side),
     /// Owed BYEs have waited long enough for their commit.
     ByeGate,
     /// No final answer came to a cancelled INVITE.
@@ -345,6 +359,16 @@ impl Session {
         }
     }
 
+    /// The RTP port towards a side, while it is open.
+    #[must_use]
+    pub const fn port_towards(&self, side: Side) -> Option<u16> {
+        match (self.media_ports(), side) {
+            (Some((caller_port, _)), Side::Caller) => Some(caller_port),
+            (Some((_, callee_port)), Side::Callee) => Some(callee_port),
+            (None, _) => None,
+        }
+    }
+
     /// A leg, if it exists.
     #[must_use]
     pub const fn leg(&self, side: Side) -> Option<&Leg> {
@@ -379,6 +403,12 @@ impl Session {
         }
     }
 
+    /// What a side asked for and has no final answer to yet.
+    #[must_use]
+    pub fn asked_by(&self, side: Side) -> Option<&Asked> {
+        self.party(side.other()).own.as_ref()?.asked()
+    }
+
     /// Whether a leg exists and has not ended.
     #[must_use]
     pub fn is_live(&self, side: Side) -> bool {
@@ -388,7 +418,11 @@ impl Session {
     /// Whether anything of SIP is left to do, so that the session must stay.
     #[must_use]
     pub fn owes_sip(&self) -> bool {
-        let owed = |party: &PartyDialog| party.owed_bye.is_some() || party.pending_2xx.is_some();
+        let owed = |party: &PartyDialog| {
+            party.owed_bye.is_some()
+                || party.pending_2xx.is_some()
+                || party.own.as_ref().is_some_and(OwnRequest::owes_sip)
+        };
         let inviting = self.outbound.as_ref().is_some_and(|callee| {
             matches!(
                 callee.invite,

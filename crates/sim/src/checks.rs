@@ -213,6 +213,9 @@ pub(crate) fn agreement(log: &SessionLog, seen: &Seen, shows: &str) -> Result<()
     if seen.cut_off {
         return Ok(());
     }
+    if seen.caller.left_unanswered || seen.callee.left_unanswered {
+        return Err("a re-INVITE got no final answer".to_owned());
+    }
     if connected != (seen.caller.final_status == Some(200)) {
         let status = seen.caller.final_status;
         return Err(format!(

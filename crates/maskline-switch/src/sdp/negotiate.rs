@@ -1,6 +1,6 @@
 //! Which codecs two parties have in common, and under which payload types each knows them.
 
-use maskline_media::PayloadMap;
+use maskline_media::{PayloadMap, Side};
 use serde::{Deserialize, Serialize};
 
 use super::MediaDescription;
@@ -17,6 +17,100 @@ pub struct Negotiated {
     pub caller: Vec<Codec>,
     /// For a later offer to the callee.
     pub callee: Vec<Codec>,
+    /// Whether the caller answered and the callee offered.
+    #[serde(default)]
+    pub caller_answered: bool,
+    /// The payload types that we offered to the one that answered, codec by codec: it sends by
+    /// them. Empty: those of [`towards_callee`].
+    #[serde(default)]
+    pub offered: Vec<u8>,
+}
+
+impl Negotiated {
+    /// What we write towards a side.
+    #[must_use]
+    pub fn codecs(&self, side: Side) -> &[Codec] {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Callee => &self.callee,
+        }
+    }
+
+    /// The first voice codec.
+    #[must_use]
+    pub fn voice(&self) -> Option<CodecName> {
+        let voice = self.callee.iter().find(|codec| codec.name.is_voice());
+        voice.map(|codec| codec.name)
+    }
+}
+
+/// What we offer when no party has described itself yet: an INVITE without an offer is answered by
+/// an offer of ours that the callee chose from.
+#[must_use]
+pub fn defaults() -> Vec<Codec> {
+    [
+        CodecName::Pcmu,
+        CodecName::Pcma,
+        CodecName::G722,
+        CodecName::TelephoneEvent,
+    ]
+    .into_iter()
+    .map(|name| Codec::new(name, own_payload_type(name, 8_000), 8_000, None))
+    .collect()
+}
+
+/// The codecs of one party's offer, for ours to the other: in the offer's order, under the payload
+/// types by which the other knows them (RFC 3264 §8.3.2: they never change), else our own or, where
+/// those are taken, the first free dynamic ones.
+#[must_use]
+pub fn offered_to(offer: &[Codec], known: Option<&MediaDescription>) -> Vec<Codec> {
+    let known = known.map_or(&[][..], |known| &known.codecs);
+    let mut codecs: Vec<Codec> = Vec::new();
+    for codec in offer {
+        if codecs.iter().any(|other| other.is_same(codec)) {
+            continue;
+        }
+        let free = |payload_type: &u8| {
+            !known.iter().any(|it| it.payload_type == *payload_type)
+                && !codecs.iter().any(|it| it.payload_type == *payload_type)
+        };
+        let theirs = known.iter().find(|it| it.is_same(codec));
+        let own = || std::iter::once(own_payload_type(codec.name, codec.clock_rate));
+        let Some(payload_type) = theirs
+            .map(|it| it.payload_type)
+            .or_else(|| own().chain(96..128).find(free))
+        else {
+            continue;
+        };
+        let fmtp = codec.fmtp.as_deref();
+        codecs.push(Codec::new(codec.name, payload_type, codec.clock_rate, fmtp));
+    }
+    codecs
+}
+
+/// As [`negotiate`], when `offerer` offered and the other side answered what we offered to it as
+/// `offered`.
+#[must_use]
+pub fn between(
+    offerer: Side,
+    offer: &MediaDescription,
+    offered: &[Codec],
+    answer: &MediaDescription,
+) -> Option<Negotiated> {
+    let mut agreed = negotiate(offer, answer)?;
+    agreed.offered = agreed
+        .callee
+        .iter()
+        .map(|codec| {
+            let ours = offered.iter().find(|it| it.is_same(codec));
+            ours.map_or(codec.payload_type, |it| it.payload_type)
+        })
+        .collect();
+    if offerer == Side::Callee {
+        std::mem::swap(&mut agreed.caller, &mut agreed.callee);
+        agreed.caller_answered = true;
+    }
+    Some(agreed)
 }
 
 /// The codecs to offer to the callee: the caller's, in the caller's order, under payload types of
@@ -24,15 +118,7 @@ pub struct Negotiated {
 /// 48 kHz, opus 111), so that the numbering does not tell the caller's device.
 #[must_use]
 pub fn towards_callee(offer: &MediaDescription) -> Vec<Codec> {
-    let mut codecs: Vec<Codec> = Vec::new();
-    for codec in &offer.codecs {
-        if !codecs.iter().any(|other| other.is_same(codec)) {
-            let payload_type = own_payload_type(codec.name, codec.clock_rate);
-            let fmtp = codec.fmtp.as_deref();
-            codecs.push(Codec::new(codec.name, payload_type, codec.clock_rate, fmtp));
-        }
-    }
-    codecs
+    offered_to(&offer.codecs, None)
 }
 
 /// What the caller's offer and the callee's answer have in common: same codec, same clock rate.
@@ -46,6 +132,8 @@ pub fn negotiate(
     let mut negotiated = Negotiated {
         caller: Vec::new(),
         callee: Vec::new(),
+        caller_answered: false,
+        offered: Vec::new(),
     };
     for callee in &callee_answer.codecs {
         let common = caller_offer
@@ -70,21 +158,28 @@ pub fn negotiate(
 /// The payload maps of a negotiation for the media engine: the caller's side, the callee's side.
 ///
 /// An answer may number a codec differently from our offer; its writer then sends by our number
-/// and receives by its own (RFC 3264 §6.1). The callee's side therefore has an entry for either
-/// number where they differ and ours is free. At most 16 entries a side.
+/// and receives by its own (RFC 3264 §6.1). The side that answered therefore has an entry for
+/// either number where they differ and ours is free. At most 16 entries a side.
 #[must_use]
 pub fn media_payloads(negotiated: &Negotiated) -> (Vec<PayloadMap>, Vec<PayloadMap>) {
-    let pairs = || negotiated.caller.iter().zip(&negotiated.callee);
-    let caller = pairs()
-        .map(|(caller, callee)| map(caller, caller.payload_type, callee))
-        .collect();
-    let mut callee: Vec<PayloadMap> = pairs()
-        .map(|(caller, callee)| map(callee, callee.payload_type, caller))
-        .collect();
-    for (theirs, ours) in pairs() {
-        let offered = own_payload_type(ours.name, ours.clock_rate);
-        if !callee.iter().any(|entry| entry.here == offered) {
-            callee.push(map(ours, offered, theirs));
+    let maps = |here: &[Codec], there: &[Codec]| -> Vec<PayloadMap> {
+        let pairs = here.iter().zip(there);
+        pairs
+            .map(|(here, there)| map(here, here.payload_type, there))
+            .collect()
+    };
+    let mut caller = maps(&negotiated.caller, &negotiated.callee);
+    let mut callee = maps(&negotiated.callee, &negotiated.caller);
+    let (answered, answers, offers) = if negotiated.caller_answered {
+        (&mut caller, &negotiated.caller, &negotiated.callee)
+    } else {
+        (&mut callee, &negotiated.callee, &negotiated.caller)
+    };
+    for (at, (answer, offer)) in answers.iter().zip(offers).enumerate() {
+        let own = own_payload_type(answer.name, answer.clock_rate);
+        let offered = negotiated.offered.get(at).copied().unwrap_or(own);
+        if !answered.iter().any(|entry| entry.here == offered) {
+            answered.push(map(answer, offered, offer));
         }
     }
     (caller, callee)

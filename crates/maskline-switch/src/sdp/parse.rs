@@ -91,12 +91,14 @@ fn choose(
     }
     let mut chosen = chosen?;
     chosen.streams = drafts.into_iter().map(|draft| draft.stream).collect();
+    chosen.origin = session.origin;
     Ok(chosen)
 }
 
 /// What may stand at session level and, overriding it, at media level.
 #[derive(Default)]
 struct Level {
+    origin: Option<(u64, u64)>,
     connection: Option<Result<IpAddr, SdpFault>>,
     direction: Option<Direction>,
     no_sender_reports: bool,
@@ -106,6 +108,7 @@ struct Level {
 impl Level {
     fn line_below(&mut self, letter: u8, line: usize, value: &str) {
         match letter {
+            b'o' => self.origin = self.origin.or_else(|| origin(value)),
             b'c' => {
                 let read = connection(value).map_err(|kind| fault(line, kind));
                 self.connection.get_or_insert(read);
@@ -244,6 +247,7 @@ impl<'a> Draft<'a> {
             direction: if held { said.deaf() } else { said },
             audio_index,
             streams: Vec::new(),
+            origin: None,
         })
     }
 
@@ -289,6 +293,12 @@ fn keep_first<'a>(map: &mut BTreeMap<u8, &'a str>, value: &'a str) {
     if let Some(payload_type) = payload_type(number) {
         map.entry(payload_type).or_insert(rest.trim_ascii());
     }
+}
+
+/// Session id and version of `<username> <sess-id> <sess-version> …` (RFC 8866 §5.2).
+fn origin(value: &str) -> Option<(u64, u64)> {
+    let mut words = value.split_ascii_whitespace().skip(1);
+    Some((number(words.next()?)?, number(words.next()?)?))
 }
 
 /// Reads `<nettype> <addrtype> <address>` (RFC 8866 §5.7).

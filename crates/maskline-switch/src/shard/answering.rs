@@ -46,6 +46,7 @@ impl Shard {
             callee.invite = CalleeInvite::Answered { ack, peer };
         }
         s.callee.dialog = Some(dialog);
+        self.hear_allow(s, Side::Callee, &response.headers);
         s.callee.described = described;
         s.negotiated = Some(negotiated);
         s.stage = Stage::Answering;
@@ -75,7 +76,7 @@ impl Shard {
         let peer = dialog.next_hop();
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
-        let ack = Message::Request(dialog.ack(cseq, &sent_by, &branch)?);
+        let ack = Message::Request(dialog.ack(cseq, &sent_by, &branch, None)?);
         let bytes = ack.to_bytes();
         self.transactions.send_bare(peer, ack);
         Some((peer, bytes))
@@ -130,7 +131,14 @@ impl Shard {
                 self.with(tag.session, |shard, s| {
                     // B's Call-ID is known to B's side alone: the caller can't answer for it.
                     let call_id = view::call_id(&response.headers);
-                    if s.outbound.as_ref().map(|callee| &callee.parts.call_id) == call_id.as_ref() {
+                    let number = view::cseq(&response.headers).map_or(0, |(number, _)| number);
+                    let own = s.party(tag.side).acknowledged.as_ref();
+                    if own.is_some_and(|own| own.cseq == number) {
+                        shard.on_own_response(s, tag.side, number, response);
+                    } else if number == 1
+                        && s.outbound.as_ref().map(|callee| &callee.parts.call_id)
+                            == call_id.as_ref()
+                    {
                         shard.on_invite_response(s, response);
                     } else {
                         shard.count("stray_response");
@@ -168,22 +176,21 @@ impl Shard {
         self.accept(s, Side::Caller, tx, &local_tag, &sdp, false);
     }
 
-    fn answer_sdp(&self, s: &Session) -> Option<String> {
+    fn answer_sdp(&self, s: &mut Session) -> Option<String> {
         let caller_port = match s.media {
             Media::Open { caller_port, .. } => caller_port,
             // The call ended while A's 200 waited; A gets it and its BYE, with a port that is
             // closed.
             Media::None | Media::Opening | Media::Closing => 9,
         };
-        let offer = s.caller.described.as_ref()?;
+        let offer = s.caller.described.clone()?;
         let answer = s.callee.described.as_ref()?;
-        Some(sdp::write_answer(
-            &self.local(s, Side::Caller, caller_port),
-            offer,
-            &s.negotiated.as_ref()?.caller,
-            answer.ptime_ms,
-            answer.direction.within(offer.direction.answered()),
-        ))
+        let direction = answer.direction.within(offer.direction.answered());
+        let ptime_ms = answer.ptime_ms;
+        let codecs = s.negotiated.as_ref()?.caller.clone();
+        Some(self.describe(s, Side::Caller, caller_port, |local| {
+            sdp::write_answer(local, &offer, &codecs, ptime_ms, direction)
+        }))
     }
 
     /// Sends a 200 with SDP to an INVITE, again and again until it is acknowledged.
@@ -199,16 +206,18 @@ impl Shard {
         let Some(peer) = self.transactions.peer(tx) else {
             return;
         };
-        let extra = [
+        let mut extra = vec![
             (HeaderName::Contact, self.sent_by(peer).contact()),
             (HeaderName::Allow, compose::ALLOW.to_owned()),
         ];
+        extra.extend(self.modifying_headers(s, side));
         let built = self.transactions.request(tx).and_then(|invite| {
             let cseq = view::cseq(&invite.headers)?.0;
             let response = compose::response(invite, 200, Some(local_tag), &extra, Some(sdp))?;
-            Some((cseq, response))
+            let within = view::to_tag(&invite.headers).is_some();
+            Some((cseq, within, response))
         });
-        let Some((cseq, response)) = built else {
+        let Some((cseq, within, response)) = built else {
             return;
         };
         self.transactions
@@ -221,6 +230,7 @@ impl Shard {
             interval: timers.t1,
             gives_up: self.now.tick + timers.timeout(),
             offers,
+            within,
         });
         self.set_timer(s, SessionTimer::Resend(side), timers.t1);
     }
@@ -289,13 +299,10 @@ impl Shard {
                 return;
             };
             shard.clear_timer(s, SessionTimer::Resend(side));
-            if pending.offers
-                && s.stage == Stage::Connected
-                && let Ok(answer) = sdp::parse(ack.body())
-                && shard.take_description(s, side, answer)
-            {
-                shard.save(s);
+            if pending.offers {
+                shard.on_answer_in_ack(s, side, ack);
             }
+            shard.advance(s, side);
             if s.party(side).owed_bye == Some(OwedBye::Unacknowledged) {
                 shard.send_bye(s, side);
             }

@@ -143,6 +143,7 @@ impl Shard {
             caller: PartyDialog {
                 dialog: Some(dialog),
                 described: Some(offer),
+                allows_update: view::allows(&invite.headers, "UPDATE") == Some(true),
                 ..PartyDialog::default()
             },
             invite: Some(tx),
@@ -189,11 +190,7 @@ impl Shard {
         if invite.body().is_empty() {
             return Err((488, "no_offer"));
         }
-        let is_sdp = view::text(&invite.headers, &HeaderName::ContentType).is_some_and(|kind| {
-            let kind = kind.split(';').next().unwrap_or_default().trim();
-            kind.eq_ignore_ascii_case("application/sdp")
-        });
-        if !is_sdp {
+        if !view::is_sdp(&invite.headers) {
             return Err((415, "not_sdp"));
         }
         let offer = sdp::parse(invite.body()).map_err(|_| (488, "sdp_unusable"))?;
@@ -303,7 +300,11 @@ impl Shard {
         self.with(key, |shard, s| {
             let tag = s.caller.dialog.as_ref().map(|d| d.local_tag.clone());
             shard.respond(tx, cancel, 200, tag.as_deref(), &[]);
-            shard.caller_gave_up(s);
+            if s.invite == Some(invite) {
+                shard.caller_gave_up(s);
+            } else {
+                shard.cancel_asked(s, invite);
+            }
         });
     }
 

@@ -244,7 +244,7 @@ impl Shard {
         let Media::Open { callee_port, .. } = s.media else {
             return;
         };
-        let Some(offer) = s.caller.described.as_ref() else {
+        let Some(offer) = s.caller.described.clone() else {
             return;
         };
         if !matches!(
@@ -253,12 +253,10 @@ impl Shard {
         ) {
             return;
         }
-        let sdp = sdp::write_offer(
-            &self.local(s, Side::Callee, callee_port),
-            &sdp::towards_callee(offer),
-            offer.ptime_ms,
-            offer.direction,
-        );
+        let codecs = sdp::towards_callee(&offer);
+        let sdp = self.describe(s, Side::Callee, callee_port, |local| {
+            sdp::write_offer(local, &codecs, offer.ptime_ms, offer.direction)
+        });
         let Some(callee) = s.outbound.as_mut() else {
             return;
         };

@@ -167,9 +167,15 @@ impl Shard {
             }
             shard.respond(tx, bye, 200, None, &[]);
             s.party_mut(side).owed_bye = None;
-            // Whoever hangs up has our 2xx, whether or not its ACK got through.
-            s.party_mut(side).pending_2xx = None;
-            shard.clear_timer(s, SessionTimer::Resend(side));
+            // Whoever hangs up has the 2xx that made the dialog, whether or not its ACK got through.
+            let party = s.party_mut(side);
+            if party
+                .pending_2xx
+                .take_if(|pending| !pending.within)
+                .is_some()
+            {
+                shard.clear_timer(s, SessionTimer::Resend(side));
+            }
             if side == Side::Caller && s.a.connected.is_none() {
                 // RFC 3261 §15: the caller may end an early dialog by BYE.
                 shard.caller_gave_up(s);
@@ -216,6 +222,7 @@ impl Shard {
             SessionStatus::Completed
         });
         s.error = error;
+        self.abandon_modifications(s);
         for side in &owed {
             s.party_mut(*side).owed_bye = Some(OwedBye::Gated);
         }

@@ -10,6 +10,7 @@ mod calling;
 mod ended;
 mod ending;
 mod in_dialog;
+mod modify;
 mod record;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -38,6 +39,15 @@ enum Purpose {
     Invite(SessionKey),
     /// Ending A's dialog of an adopted call, which A may not know.
     AdoptedBye(SessionKey),
+    /// A re-INVITE or UPDATE of ours on one side.
+    Modify {
+        /// Whose.
+        session: SessionKey,
+        /// On which side.
+        side: Side,
+        /// Its `CSeq` number.
+        cseq: u32,
+    },
     /// Ending a dialog, or a CANCEL: no answer changes anything.
     Farewell,
 }
@@ -211,6 +221,13 @@ impl Shard {
                         Purpose::Invite(key) => {
                             self.with(key, |shard, s| shard.on_invite_response(s, &response));
                         }
+                        Purpose::Modify {
+                            session,
+                            side,
+                            cseq,
+                        } => self.with(session, |shard, s| {
+                            shard.on_own_response(s, side, cseq, &response);
+                        }),
                         Purpose::AdoptedBye(_) | Purpose::Farewell if status < 200 => {}
                         Purpose::AdoptedBye(key) => {
                             self.farewells -= 1;
@@ -222,6 +239,11 @@ impl Shard {
                 Upcall::Stray(response) => self.on_stray(&response),
                 Upcall::Unanswered { owner } => match owner {
                     Purpose::Invite(key) => self.with(key, Self::on_invite_unanswered),
+                    Purpose::Modify {
+                        session,
+                        side,
+                        cseq,
+                    } => self.with(session, |shard, s| shard.on_own_unanswered(s, side, cseq)),
                     Purpose::AdoptedBye(key) => {
                         self.farewells -= 1;
                         self.on_adopted_bye(key, None);
@@ -340,6 +362,7 @@ impl Shard {
                     SessionTimer::NoAnswer => shard.on_no_answer(s),
                     SessionTimer::MaxDuration => shard.on_max_duration(s),
                     SessionTimer::Resend(side) => shard.on_resend(s, side),
+                    SessionTimer::Modify(side) => shard.on_modify_timer(s, side),
                     SessionTimer::ByeGate => {
                         shard.open_bye_gate(s, Side::Caller);
                         shard.open_bye_gate(s, Side::Callee);

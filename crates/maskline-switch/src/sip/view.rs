@@ -102,6 +102,36 @@ pub fn required_extensions(headers: &Headers) -> Vec<String> {
         .collect()
 }
 
+/// Whether `Allow` (RFC 3261 §20.5) names a method; `None`: there is no such header.
+#[must_use]
+pub fn allows(headers: &Headers, method: &str) -> Option<bool> {
+    let mut found = None;
+    for header in headers.iter().filter(|it| *it.name() == HeaderName::Allow) {
+        let value = header.value();
+        let value = String::from_utf8_lossy(&value);
+        let names = value.split(',').any(|word| word.trim() == method);
+        found = Some(found == Some(true) || names);
+    }
+    found
+}
+
+/// The seconds of `Retry-After` (RFC 3261 §20.33).
+#[must_use]
+pub fn retry_after(headers: &Headers) -> Option<u32> {
+    let value = text(headers, &HeaderName::RetryAfter)?;
+    let digits = value.split([' ', '(', ';']).next()?;
+    digits.parse().ok()
+}
+
+/// Whether the body is SDP by its `Content-Type`.
+#[must_use]
+pub fn is_sdp(headers: &Headers) -> bool {
+    text(headers, &HeaderName::ContentType).is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/sdp")
+    })
+}
+
 /// The Q.850 cause of a `Reason` header (RFC 3326), whatever else the header says.
 #[must_use]
 pub fn q850_cause(headers: &Headers) -> Option<u8> {
