@@ -55,16 +55,7 @@ impl Phone {
         };
         self.report.rang = true;
         self.notice(PhoneEvent::Ringing);
-        let tag = format!("{}tring", self.config.identity.mark);
-        let mut extra = self.device_headers(b"Server");
-        extra.push((HeaderName::Contact, self.config.sent_by.contact()));
-        let ringing = self
-            .transactions
-            .request(tx)
-            .and_then(|invite| compose::response(invite, 180, Some(&tag), &extra, None));
-        if let Some(ringing) = ringing {
-            self.transactions.respond(self.now, tx, ringing);
-        }
+        self.send_ringing(tx);
     }
 
     pub(crate) fn decide(&mut self) {
@@ -100,11 +91,15 @@ impl Phone {
         self.report.final_status.get_or_insert(200);
         let branches = if self.config.manners.forks { 2 } else { 1 };
         for _ in 0..branches {
-            let tag = self.new_word("t");
-            let made = self
-                .transactions
-                .request(tx)
-                .and_then(|invite| Dialog::called(invite, &tag, self.transactions.peer(tx)?));
+            let early = self.early.pop().map(|early| early.dialog);
+            let tag = match &early {
+                Some(early) => early.local_tag.clone(),
+                None => self.new_word("t"),
+            };
+            let made = early.or_else(|| {
+                let invite = self.transactions.request(tx)?;
+                Dialog::called(invite, &tag, self.transactions.peer(tx)?)
+            });
             if let Some(dialog) = made {
                 self.report.dialogs += 1;
                 self.dialogs.push(dialog);
@@ -123,6 +118,7 @@ impl Phone {
         let sdp = speech::describe(&mark, self.media(), self.sdp_version, named, direction);
         let mut extra = self.device_headers(b"Server");
         extra.push((HeaderName::Contact, self.config.sent_by.contact()));
+        extra.push((HeaderName::Allow, compose::ALLOW.to_owned()));
         let built = self.transactions.request(tx).and_then(|invite| {
             let (cseq, _) = view::cseq(&invite.headers)?;
             Some((

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maskline_switch::sdp;
 use maskline_switch::sip::compose::{self, RequestParts};
-use maskline_switch::sip::{Message, Method, Peer, Response, view};
+use maskline_switch::sip::{HeaderName, Message, Method, Peer, Response, view};
 
 use crate::dialog::{Dialog, Standing};
 use crate::io::PhoneEvent;
@@ -36,6 +36,12 @@ impl Phone {
             Named::ALL,
             "sendrecv",
         );
+        let mut extra = self.device_headers(b"User-Agent");
+        if self.config.manners.requires_reliable {
+            extra.push((HeaderName::Require, "100rel".to_owned()));
+        } else if self.config.manners.reliable {
+            extra.push((HeaderName::Supported, "100rel".to_owned()));
+        }
         let invite = compose::request(&RequestParts {
             method: Method::Invite,
             uri,
@@ -50,7 +56,7 @@ impl Phone {
             call_id: &call_id,
             cseq: 1,
             sdp: Some(&sdp),
-            extra: &self.device_headers(b"User-Agent"),
+            extra: &extra,
         });
         let sent = invite.and_then(|invite| {
             self.transactions
@@ -113,7 +119,7 @@ impl Phone {
     pub(crate) fn on_invite_response(&mut self, response: &Response) {
         let status = response.status.code();
         match status {
-            0..=199 => self.on_progress(status),
+            0..=199 => self.on_progress(response),
             200..=299 => self.on_success(response),
             _ => {
                 self.report.final_status.get_or_insert(status);
@@ -125,12 +131,14 @@ impl Phone {
         }
     }
 
-    fn on_progress(&mut self, status: u16) {
+    fn on_progress(&mut self, response: &Response) {
+        let status = response.status.code();
+        let says_something = self.take_progress(response);
         if let Call::Calling(calling) = &mut self.call {
             calling.provisional = true;
             if calling.given_up {
                 self.cancel();
-            } else if status == 180 && !self.report.rang {
+            } else if says_something && status == 180 && !self.report.rang {
                 self.report.rang = true;
                 self.notice(PhoneEvent::Ringing);
             }
@@ -172,6 +180,7 @@ impl Phone {
             return;
         }
         let cseq = dialog.local_cseq;
+        self.confirm(&mut dialog);
         let branch = self.new_branch();
         let ack = dialog.request(Method::Ack, Some(cseq), &self.config.sent_by, &branch, None);
         if let Some(ack) = ack.map(Message::Request) {

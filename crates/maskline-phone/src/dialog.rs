@@ -125,6 +125,18 @@ impl Dialog {
         }
     }
 
+    /// A request without a body, with more headers.
+    pub(crate) fn request_with(
+        &mut self,
+        method: Method,
+        sent_by: &SentBy,
+        branch: &str,
+        extra: &[(HeaderName, String)],
+    ) -> Option<Request> {
+        self.local_cseq += 1;
+        self.compose(method, self.local_cseq, sent_by, branch, None, extra)
+    }
+
     /// A request in this dialog; an ACK has the number of its INVITE.
     pub(crate) fn request(
         &mut self,
@@ -138,6 +150,18 @@ impl Dialog {
             self.local_cseq += 1;
             self.local_cseq
         });
+        self.compose(method, cseq, sent_by, branch, sdp, &[])
+    }
+
+    fn compose(
+        &self,
+        method: Method,
+        cseq: u32,
+        sent_by: &SentBy,
+        branch: &str,
+        sdp: Option<&str>,
+        extra: &[(HeaderName, String)],
+    ) -> Option<Request> {
         compose::request(&RequestParts {
             method,
             uri: &self.target,
@@ -149,7 +173,7 @@ impl Dialog {
             call_id: &self.call_id,
             cseq,
             sdp,
-            extra: &[],
+            extra,
         })
     }
 }

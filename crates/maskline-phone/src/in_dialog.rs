@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use maskline_switch::sdp;
-use maskline_switch::sip::{HeaderName, Message, Method, Peer, Request, Response, TxId, view};
+use maskline_switch::sip::{
+    HeaderName, Message, Method, Peer, Request, Response, TxId, compose, view,
+};
 
 use crate::dialog::Standing;
 use crate::io::{PhoneAction, PhoneEvent};
@@ -249,6 +251,45 @@ impl Phone {
             Direction::RecvOnly => "recvonly",
             Direction::Inactive => "inactive",
         }
+    }
+
+    /// The user presses a key that is told by INFO.
+    pub(crate) fn press_by_info(&mut self, key: char) {
+        let branch = self.new_branch();
+        let talking = |dialog: &&mut crate::dialog::Dialog| dialog.standing == Standing::Confirmed;
+        let Some(dialog) = self.dialogs.iter_mut().find(talking) else {
+            return;
+        };
+        let peer = dialog.next_hop();
+        let body = format!("Signal={key}\r\nDuration=200\r\n");
+        let info = dialog
+            .request_with(Method::Info, &self.config.sent_by, &branch, &[])
+            .and_then(|info| compose::with_body(info, "application/dtmf-relay", body));
+        if let Some(info) = info {
+            self.transactions
+                .send_request(self.now, peer, info, Purpose::Aside);
+        }
+    }
+
+    pub(crate) fn on_info(&mut self, tx: TxId, info: &Request) {
+        let Some(at) = self.confirmed(info) else {
+            self.answer(tx, info, 481, &[], None);
+            return;
+        };
+        if !self
+            .dialogs
+            .get_mut(at)
+            .is_some_and(|dialog| dialog.in_order(info))
+        {
+            self.answer(tx, info, 500, &[], None);
+            return;
+        }
+        let body = String::from_utf8_lossy(info.body()).into_owned();
+        let key = body
+            .strip_prefix("Signal=")
+            .and_then(|key| key.chars().next());
+        self.report.info_digits.extend(key);
+        self.answer(tx, info, 200, &[], None);
     }
 
     fn confirmed(&self, request: &Request) -> Option<usize> {

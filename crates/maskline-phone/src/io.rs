@@ -37,6 +37,8 @@ pub enum PhoneInput {
     Hold(bool),
     /// The user presses a key: `0`-`9`, `*`, `#`, `A`-`D`.
     Press(char),
+    /// The same, told by INFO and not in the audio.
+    PressByInfo(char),
     /// Nothing but the time: [`crate::Phone::deadline`] has come.
     DeadlineReached,
 }
@@ -108,6 +110,10 @@ pub struct Report {
     pub never_acknowledged: bool,
     /// A re-INVITE of this phone got no final answer, and its dialog ended.
     pub left_unanswered: bool,
+    /// PRACKs sent by a caller, taken by a callee.
+    pub pracks: u32,
+    /// The other party's keys that came by INFO.
+    pub info_digits: String,
     /// RTP packets sent.
     pub packets_sent: u64,
     /// RTP packets received.

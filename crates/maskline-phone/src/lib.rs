@@ -11,6 +11,7 @@ pub mod audio;
 mod called;
 mod calling;
 mod dialog;
+mod early;
 mod in_dialog;
 pub mod io;
 mod phone;

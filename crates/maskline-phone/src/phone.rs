@@ -16,6 +16,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::audio::{Listener, PACKET_INTERVAL, Speaker};
 use crate::dialog::{Dialog, Standing};
+use crate::early::{Early, Unpracked};
 use crate::io::{PhoneAction, PhoneEvent, PhoneInput, Report};
 use crate::plan::{Outcome, Part, PhoneConfig};
 
@@ -31,6 +32,8 @@ pub(crate) enum Purpose {
     Reinvite(usize),
     /// Of this dialog.
     Bye(usize),
+    /// A PRACK or INFO, whose answer changes nothing.
+    Aside,
 }
 
 /// Where the call stands.
@@ -67,6 +70,8 @@ pub(crate) enum Alarm {
     Decide,
     /// A 2xx of this dialog is sent again.
     Resend(usize),
+    /// A reliable provisional is sent again.
+    Provisional,
     HangUp,
     Patience,
     /// No final answer came to a cancelled INVITE.
@@ -87,6 +92,8 @@ pub struct Phone {
     /// The INVITE, sent or received, while its transaction lives.
     pub(crate) invite: Option<TxId>,
     pub(crate) dialogs: Vec<Dialog>,
+    pub(crate) early: Vec<Early>,
+    pub(crate) unpracked: Option<Unpracked>,
     /// The user hung up before the ACK came.
     pub(crate) leaves_when_acknowledged: bool,
     /// Whether the user holds the far end.
@@ -113,6 +120,8 @@ impl Phone {
             call: Call::New,
             invite: None,
             dialogs: Vec::new(),
+            early: Vec::new(),
+            unpracked: None,
             leaves_when_acknowledged: false,
             is_holding: false,
             sdp_version: 1,
@@ -144,6 +153,7 @@ impl Phone {
                     speaker.press(key);
                 }
             }
+            PhoneInput::PressByInfo(key) => self.press_by_info(key),
             PhoneInput::DeadlineReached => {}
         }
         self.transactions.on_deadline(now);
@@ -259,7 +269,7 @@ impl Phone {
                             dialog.asking = None;
                         }
                     }
-                    Purpose::Invite | Purpose::Cancel => {}
+                    Purpose::Invite | Purpose::Cancel | Purpose::Aside => {}
                 },
             }
         }
@@ -283,9 +293,9 @@ impl Phone {
             Method::Options => self.answer(tx, request, 200, &[], None),
             // An ACK makes no transaction.
             Method::Ack => {}
+            Method::Prack => self.on_prack(tx, request),
+            Method::Info => self.on_info(tx, request),
             Method::Register
-            | Method::Info
-            | Method::Prack
             | Method::Subscribe
             | Method::Notify
             | Method::Refer
@@ -301,7 +311,7 @@ impl Phone {
             Purpose::Invite => self.on_invite_response(response),
             Purpose::Reinvite(at) => self.on_reinvite_response(at, response),
             Purpose::Bye(at) if response.status.code() >= 200 => self.set_over(at),
-            Purpose::Bye(_) | Purpose::Cancel => {}
+            Purpose::Bye(_) | Purpose::Cancel | Purpose::Aside => {}
         }
     }
 
@@ -392,6 +402,7 @@ impl Phone {
                 Alarm::Ring => self.ring(),
                 Alarm::Decide => self.decide(),
                 Alarm::Resend(at) => self.resend(at),
+                Alarm::Provisional => self.resend_provisional(),
                 Alarm::HangUp => self.hang_up(),
                 Alarm::Patience => {
                     self.report.patience_ran_out = true;

@@ -108,6 +108,12 @@ pub struct Manners {
     pub answers_when_cancelled: bool,
     /// A callee whose INVITE was forked: two 2xx with different To tags.
     pub forks: bool,
+    /// Speaks RFC 3262: a caller supports 100rel, a callee rings reliably where the caller does.
+    pub reliable: bool,
+    /// A caller that requires 100rel.
+    pub requires_reliable: bool,
+    /// A caller that says it knows 100rel, and sends no PRACK.
+    pub never_pracks: bool,
     /// Sends noise before each message.
     pub sends_noise: bool,
 }

@@ -2,6 +2,9 @@
 //!
 //! Data and small questions about it; what happens is decided in [`crate::shard`].
 
+pub mod early;
+pub mod presses;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,7 +22,9 @@ use crate::directory::NumberEntry;
 use crate::io::{RecordedEvent, SessionKey};
 use crate::modification::{Acknowledged, Asked, OwnRequest};
 use crate::sdp::{MediaDescription, Negotiated};
-use crate::sip::{Peer, Response, TxId};
+use crate::sip::{Headers, Peer, Response, TxId, view};
+use early::{EarlyDialogs, Provisionals};
+use presses::Presses;
 
 /// One leg as events and the summary show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,12 +152,34 @@ pub struct PartyDialog {
     pub last_sdp: Option<String>,
     /// Whether this party holds the other.
     pub holding: bool,
-    /// Whether this party's `Allow` names UPDATE (RFC 3311 §4).
-    pub allows_update: bool,
     /// Our re-INVITE or UPDATE on this side that is not settled.
     pub own: Option<OwnRequest>,
     /// The ACK of our last re-INVITE on this side.
     pub acknowledged: Option<Acknowledged>,
+    /// What its `Allow` named of what we might send.
+    pub allows: Allows,
+    /// Its key presses.
+    pub presses: Presses,
+}
+
+/// Methods that a party takes, by the `Allow` of its INVITE or 2xx.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allows {
+    /// INFO (RFC 6086).
+    pub info: bool,
+    /// UPDATE (RFC 3311 §4).
+    pub update: bool,
+}
+
+impl Allows {
+    /// What a message's `Allow` names.
+    #[must_use]
+    pub fn of(headers: &Headers) -> Self {
+        Self {
+            info: view::allows(headers, "INFO") == Some(true),
+            update: view::allows(headers, "UPDATE") == Some(true),
+        }
+    }
 }
 
 /// Why an owed BYE has not left.
@@ -229,8 +256,16 @@ pub struct InviteParts {
     pub extra: Vec<(String, String)>,
     /// `Call-ID`.
     pub call_id: String,
+    /// `CSeq` number: each try in the same call has the next one.
+    #[serde(default = "first_cseq")]
+    pub cseq: u32,
     /// Where it goes.
     pub peer: Peer,
+}
+
+/// The `CSeq` number of every INVITE before it was kept.
+const fn first_cseq() -> u32 {
+    1
 }
 
 /// The B side's SIP.
@@ -240,6 +275,8 @@ pub struct Callee {
     pub parts: InviteParts,
     /// How far that is.
     pub invite: CalleeInvite,
+    /// What it made before the answer.
+    pub early: EarlyDialogs,
 }
 
 /// What is needed to refuse A's INVITE after a restart, when its transaction is gone.
@@ -274,6 +311,8 @@ pub enum SessionTimer {
     Resend(Side),
     /// Our re-INVITE or UPDATE on this side is tried again, or has waited long enough.
     Modify(Side),
+    /// A provisional answer of ours to A is sent again, or given up.
+    ResendProvisional,
     /// Owed BYEs have waited long enough for their commit.
     ByeGate,
     /// No final answer came to a cancelled INVITE.
@@ -307,6 +346,8 @@ pub struct Session {
     pub invite: Option<TxId>,
     /// The same for a restart.
     pub caller_invite: CallerInvite,
+    /// Its provisional answers.
+    pub provisionals: Provisionals,
     /// Whether A's INVITE has its final answer.
     pub final_sent: bool,
     /// B's dialog.

@@ -110,6 +110,8 @@ pub struct CallPlan {
     pub no_ports: bool,
     /// Keys: so long after the call is connected, who, which.
     pub keys: Vec<(Duration, Side, char)>,
+    /// The same by INFO, so long after the dialling.
+    pub info_keys: Vec<(Duration, Side, char)>,
     /// Whose media stops, so long after the call is connected.
     pub silence: Option<(Duration, Side)>,
     /// Both users hang up at this very moment after the dialling.
@@ -185,6 +187,7 @@ impl Default for CallPlan {
             vca_after: Some(Duration::from_millis(30)),
             no_ports: false,
             keys: Vec::new(),
+            info_keys: Vec::new(),
             silence: None,
             both_hang_up: None,
             hold: None,
@@ -340,6 +343,9 @@ fn random_call(dice: &mut Dice) -> CallPlan {
             never_acknowledges: dice.chance(6),
             ignores_bye: dice.chance(6),
             sends_noise: dice.chance(15),
+            reliable: dice.chance(40),
+            requires_reliable: dice.chance(10),
+            never_pracks: dice.chance(5),
             ..Manners::default()
         },
         callee: Callee {
@@ -352,6 +358,7 @@ fn random_call(dice: &mut Dice) -> CallPlan {
             answers_when_cancelled: dice.chance(25),
             forks: dice.chance(12),
             sends_noise: dice.chance(15),
+            reliable: dice.chance(40),
             ..Manners::default()
         },
         vca,
@@ -368,6 +375,11 @@ fn random_call(dice: &mut Dice) -> CallPlan {
     for _ in 0..dice.pick(&[0, 0, 1, 3]) {
         let key = dice.pick(&['1', '5', '#', 'A']);
         call.keys.push((dice.millis(0, 5_000), side(dice), key));
+    }
+    for _ in 0..dice.pick(&[0, 0, 0, 3]) {
+        let key = dice.pick(&['1', '5', '#', 'A']);
+        let after = dice.millis(2_000, 9_000);
+        call.info_keys.push((after, side(dice), key));
     }
     if dice.chance(8) {
         call.silence = Some((dice.millis(0, 5_000), side(dice)));

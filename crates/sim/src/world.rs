@@ -89,6 +89,7 @@ enum Event {
     Dial(usize),
     HangUp(Wire),
     Hold(Wire, bool),
+    PressByInfo(Wire, char),
     BreakStreams(usize),
     Arrive {
         way: Way,
@@ -168,6 +169,9 @@ impl<'a> World<'a> {
             if let Some((side, from, lasts)) = plan.hold {
                 world.later(plan.starts + from, Event::Hold(wire(side), true));
                 world.later(plan.starts + from + lasts, Event::Hold(wire(side), false));
+            }
+            for (after, side, key) in &plan.info_keys {
+                world.later(plan.starts + *after, Event::PressByInfo(wire(*side), *key));
             }
             if let Some(after) = plan.stream_breaks {
                 world.later(plan.starts + after, Event::BreakStreams(call));
@@ -287,6 +291,7 @@ impl<'a> World<'a> {
             }
             Event::HangUp(wire) => self.phone(wire, PhoneInput::HangUp),
             Event::Hold(wire, hold) => self.phone(wire, PhoneInput::Hold(hold)),
+            Event::PressByInfo(wire, key) => self.phone(wire, PhoneInput::PressByInfo(key)),
             Event::BreakStreams(call) => {
                 for side in [Side::Caller, Side::Callee] {
                     self.break_stream(Wire { call, side })?;

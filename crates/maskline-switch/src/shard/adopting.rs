@@ -11,6 +11,7 @@ use sipx_sip::message::StatusCode;
 use super::{Purpose, Shard};
 use crate::dialog::Dialog;
 use crate::io::SessionKey;
+use crate::session::early::{EarlyDialogs, Provisionals};
 use crate::session::{
     Callee, CalleeInvite, CallerInvite, Media, OwedBye, PartyDialog, Session, Stage,
 };
@@ -180,11 +181,13 @@ fn restore(snapshot: Snapshot) -> Session {
         caller: party(snapshot.caller, snapshot.caller_owed_bye),
         invite: None,
         caller_invite: snapshot.caller_invite,
+        provisionals: Provisionals::new(false, 0),
         final_sent: true,
         callee: party(snapshot.callee, snapshot.callee_owed_bye),
         outbound: snapshot.callee_invite.map(|parts| Callee {
             parts,
             invite: CalleeInvite::Ended,
+            early: EarlyDialogs::lost(),
         }),
         negotiated: None,
         media: Media::None,

@@ -35,13 +35,12 @@ impl Shard {
             if let Some(callee) = s.outbound.as_mut() {
                 callee.invite = CalleeInvite::Ended;
             }
-            self.end_dialog(dialog);
+            self.end_dialog(s, dialog);
             let reason = "the callee's answer has no usable media";
             self.fail_callee_with(s, ErrorCode::Connectivity, 488, 500, reason);
             return;
         };
-        let cseq = dialog.local_cseq;
-        let ack = self.send_ack(&dialog, cseq);
+        let ack = self.send_ack(&dialog, invite_cseq(s));
         if let (Some(callee), Some((peer, ack))) = (s.outbound.as_mut(), ack) {
             callee.invite = CalleeInvite::Answered { ack, peer };
         }
@@ -66,10 +65,13 @@ impl Shard {
         self.gate(s, commit, Gated::AnswerCaller);
     }
 
-    fn callee_dialog(&self, s: &Session, response: &Response) -> Option<Dialog> {
+    /// The dialog that an answer of B makes, or goes on with.
+    pub(super) fn callee_dialog(&self, s: &Session, response: &Response) -> Option<Dialog> {
         let callee = s.outbound.as_ref()?;
         let invite = self.compose_invite(&callee.parts, None)?;
-        Dialog::of_callee(&invite, response, callee.parts.peer)
+        let mut dialog = Dialog::of_callee(&invite, response, callee.parts.peer)?;
+        callee.early.confirm(&mut dialog);
+        Some(dialog)
     }
 
     fn send_ack(&mut self, dialog: &Dialog, cseq: u32) -> Option<(Peer, bytes::Bytes)> {
@@ -86,13 +88,12 @@ impl Shard {
     /// CANCEL.
     pub(super) fn acknowledge_and_end(&mut self, s: &mut Session, response: &Response) {
         if let Some(dialog) = self.callee_dialog(s, response) {
-            self.end_dialog(dialog);
+            self.end_dialog(s, dialog);
         }
     }
 
-    fn end_dialog(&mut self, mut dialog: Dialog) {
-        let cseq = dialog.local_cseq;
-        self.send_ack(&dialog, cseq);
+    fn end_dialog(&mut self, s: &Session, mut dialog: Dialog) {
+        self.send_ack(&dialog, invite_cseq(s));
         let peer = dialog.next_hop();
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
@@ -159,7 +160,11 @@ impl Shard {
             self.refuse_caller(s, 487, &[]);
             return;
         }
+        if self.holds_answer(s) {
+            return;
+        }
         s.final_sent = true;
+        self.stop_provisionals(s);
         if s.stage == Stage::Answering {
             s.stage = Stage::Connected;
             self.program(s);
@@ -359,4 +364,9 @@ impl Shard {
             receives: described.direction.receives(),
         }
     }
+}
+
+/// The `CSeq` number of B's INVITE, which is that of its ACK.
+fn invite_cseq(s: &Session) -> u32 {
+    s.outbound.as_ref().map_or(1, |callee| callee.parts.cseq)
 }

@@ -15,15 +15,16 @@ use crate::directory::NumberEntry;
 use crate::identity::IdentityRules;
 use crate::io::{Action, SessionKey};
 use crate::sdp::{self, MediaDescription};
-use crate::session::{CallerInvite, Leg, Media, PartyDialog, Session, SessionTimer, Stage};
-use crate::sip::{HeaderName, LocalTag, Method, Peer, Request, TxId, compose, view};
+use crate::session::early::Provisionals;
+use crate::session::{Allows, CallerInvite, Leg, Media, PartyDialog, Session, SessionTimer, Stage};
+use crate::sip::{HeaderName, LocalTag, Method, Peer, Request, TxId, compose, extensions, view};
 
 /// Seconds that a refused caller is asked to wait (RFC 3261 §20.33).
 pub(super) const RETRY_AFTER_SECONDS: &str = "5";
 
 impl Shard {
     pub(super) fn on_request(&mut self, tx: TxId, request: Request, peer: Peer) {
-        let required = view::required_extensions(&request.headers);
+        let required = extensions::not_understood(&request.headers);
         if !required.is_empty() && request.method != Method::Cancel {
             self.count("bad_extension");
             let unsupported = (HeaderName::Unsupported, required.join(", "));
@@ -37,8 +38,9 @@ impl Shard {
             Method::Cancel => self.on_cancel(tx, &request),
             Method::Bye => self.on_bye(tx, &request),
             Method::Update => self.on_update(tx, &request),
+            Method::Options if in_dialog => self.on_options_in_dialog(tx, &request),
             // A carrier that asks by OPTIONS whether to send calls here gets an INVITE's answer.
-            Method::Options if !in_dialog && (self.draining || self.journal_down) => {
+            Method::Options if self.draining || self.journal_down => {
                 let retry = (HeaderName::RetryAfter, RETRY_AFTER_SECONDS.to_owned());
                 self.refuse(tx, &request, 503, &[retry]);
             }
@@ -46,14 +48,16 @@ impl Shard {
                 let offer = [
                     (HeaderName::Allow, compose::ALLOW.to_owned()),
                     (HeaderName::Accept, "application/sdp".to_owned()),
+                    (HeaderName::Supported, extensions::SUPPORTED.to_owned()),
                 ];
                 self.refuse(tx, &request, 200, &offer);
             }
             // An ACK makes no transaction.
             Method::Ack => {}
+            Method::Prack => self.on_prack(tx, &request),
+            Method::Info => self.on_info(tx, &request),
+            Method::Refer if in_dialog => self.on_refer_in_dialog(tx, &request),
             Method::Register
-            | Method::Info
-            | Method::Prack
             | Method::Subscribe
             | Method::Notify
             | Method::Refer
@@ -119,6 +123,7 @@ impl Shard {
             return;
         }
         let caller = self.rules_of_arrival().caller(invite);
+        let invite_cseq = view::cseq(&invite.headers).map_or(0, |(number, _)| number);
         let session_id = self.new_uuid();
         let call_id = self.new_uuid();
         let session = Session {
@@ -143,11 +148,12 @@ impl Shard {
             caller: PartyDialog {
                 dialog: Some(dialog),
                 described: Some(offer),
-                allows_update: view::allows(&invite.headers, "UPDATE") == Some(true),
+                allows: Allows::of(&invite.headers),
                 ..PartyDialog::default()
             },
             invite: Some(tx),
             caller_invite,
+            provisionals: Provisionals::new(extensions::takes_reliable(invite), invite_cseq),
             final_sent: false,
             callee: PartyDialog::default(),
             outbound: None,
@@ -346,6 +352,7 @@ impl Shard {
             return;
         }
         s.final_sent = true;
+        self.stop_provisionals(s);
         let Some(tx) = s.invite.take() else {
             return;
         };

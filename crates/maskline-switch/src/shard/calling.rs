@@ -17,11 +17,12 @@ use crate::identity::LeavingParts;
 use crate::io::{Action, CallflowAnswer};
 use crate::numbers;
 use crate::sdp::{self, Local};
+use crate::session::early::{EarlyDialogs, Provisional};
 use crate::session::{
     Callee, CalleeInvite, InviteParts, Leg, Media, Session, SessionTimer, Stage, Target,
 };
 use crate::sip::compose::{self, RequestParts};
-use crate::sip::{HeaderName, LocalTag, Method, Request, Response, tag, view};
+use crate::sip::{HeaderName, LocalTag, Method, Request, Response, extensions, tag, view};
 
 impl Shard {
     /// CALL_RECEIVED is durable: the customer's server is asked.
@@ -190,6 +191,7 @@ impl Shard {
         s.outbound = Some(Callee {
             parts,
             invite: CalleeInvite::Gated,
+            early: EarlyDialogs::default(),
         });
         s.stage = Stage::Calling;
         if let Some(leg) = s.b.as_mut() {
@@ -235,6 +237,7 @@ impl Shard {
             to: leaving.to,
             extra: leaving.extra,
             call_id: tag::new_call_id(&mut self.rng),
+            cseq: 1,
             peer,
         })
     }
@@ -289,6 +292,7 @@ impl Shard {
             .extra
             .iter()
             .map(|(name, value)| (view::header_name(name), value.clone()))
+            .chain([(HeaderName::Supported, extensions::SUPPORTED.to_owned())])
             .collect();
         compose::request(&RequestParts {
             method: Method::Invite,
@@ -299,7 +303,7 @@ impl Shard {
             from: &parts.from,
             to: &parts.to,
             call_id: &parts.call_id,
-            cseq: 1,
+            cseq: parts.cseq,
             sdp,
             extra: &extra,
         })
@@ -321,13 +325,14 @@ impl Shard {
 
     pub(super) fn on_invite_response(&mut self, s: &mut Session, response: &Response) {
         let status = response.status.code();
+        let says_something = !(101..200).contains(&status) || self.take_provisional(s, response);
         let Some(callee) = s.outbound.as_mut() else {
             return;
         };
         match (&mut callee.invite, status) {
             (CalleeInvite::Calling { provisional, .. }, 100..=199) => {
                 *provisional = true;
-                if status == 180 {
+                if status == 180 && says_something {
                     self.on_ringing(s);
                 }
             }
@@ -371,21 +376,11 @@ impl Shard {
         );
         self.save(s);
         // A local ringback: nothing of B's announcement is passed on.
-        if let (Some(tx), Some(dialog)) = (s.invite, s.caller.dialog.as_ref()) {
-            let contact = self.sent_by(s.caller_invite.peer).contact();
-            let response = self.transactions.request(tx).and_then(|invite| {
-                compose::response(
-                    invite,
-                    180,
-                    Some(&dialog.local_tag),
-                    &[(HeaderName::Contact, contact)],
-                    None,
-                )
-            });
-            if let Some(response) = response {
-                self.transactions.respond(self.now.tick, tx, response);
-            }
-        }
+        let ringing = Provisional {
+            status: 180,
+            sdp: None,
+        };
+        self.send_provisional(s, ringing);
     }
 
     /// B refused: what A hears, and how the session ends (contract §3).

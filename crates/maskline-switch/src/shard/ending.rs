@@ -182,6 +182,10 @@ impl Shard {
                 return;
             }
             shard.hang_up(s, Some(side), None);
+            if side == Side::Caller && s.provisionals.holds_answer {
+                // A's 200 waited for a PRACK, and A does not want it any more.
+                shard.refuse_caller(s, 487, &[]);
+            }
         });
     }
 

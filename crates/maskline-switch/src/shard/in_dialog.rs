@@ -1,4 +1,4 @@
-//! Requests inside a dialog that change the call without ending it: re-INVITE, UPDATE, key presses.
+//! Requests inside a dialog that change the call without ending it: re-INVITE, UPDATE.
 //!
 //! What one party asks for is passed on to the other as an offer of our own, and answered with what
 //! comes of it: each side's description is written from nothing. What is no change (a refresh) is
@@ -91,7 +91,7 @@ impl Shard {
                 shard.refuse_glare(tx, update);
                 return;
             }
-            let vehicle = if s.party(side.other()).allows_update {
+            let vehicle = if s.party(side.other()).allows.update {
                 Vehicle::Update
             } else {
                 Vehicle::Invite
@@ -102,7 +102,13 @@ impl Shard {
     }
 
     /// Takes the `CSeq` of a request in a dialog; answers it itself when that is out of order.
-    fn take_in_dialog(&mut self, s: &mut Session, side: Side, tx: TxId, request: &Request) -> bool {
+    pub(super) fn take_in_dialog(
+        &mut self,
+        s: &mut Session,
+        side: Side,
+        tx: TxId,
+        request: &Request,
+    ) -> bool {
         let in_order = s
             .party_mut(side)
             .dialog
@@ -482,14 +488,6 @@ impl Shard {
         let reason = format!("{reason} ({whose})");
         let error = ErrorDetails::with_reason(ErrorCode::Connectivity, &reason);
         self.hang_up(s, None, Some(error));
-    }
-
-    pub(super) fn on_dtmf(&mut self, s: &mut Session, side: Side, digit: char) {
-        if !s.is_live(side) {
-            return;
-        }
-        self.record(s, side, CallStatus::DtmfReceived, Detail::dtmf(digit));
-        self.save(s);
     }
 }
 

@@ -7,10 +7,13 @@ mod adopting;
 mod answering;
 mod arriving;
 mod calling;
+mod early_dialogs;
 mod ended;
 mod ending;
 mod in_dialog;
 mod modify;
+mod presses;
+mod provisional;
 mod record;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -50,6 +53,8 @@ enum Purpose {
     },
     /// Ending a dialog, or a CANCEL: no answer changes anything.
     Farewell,
+    /// A PRACK or INFO: no answer changes anything, and nothing waits for one.
+    Aside,
 }
 
 /// What waits for a commit.
@@ -229,6 +234,8 @@ impl Shard {
                             shard.on_own_response(s, side, cseq, &response);
                         }),
                         Purpose::AdoptedBye(_) | Purpose::Farewell if status < 200 => {}
+                        Purpose::Aside if status < 300 => {}
+                        Purpose::Aside => self.count("aside_refused"),
                         Purpose::AdoptedBye(key) => {
                             self.farewells -= 1;
                             self.on_adopted_bye(key, Some(status));
@@ -252,6 +259,7 @@ impl Shard {
                         self.farewells -= 1;
                         self.count("farewell_unanswered");
                     }
+                    Purpose::Aside => self.count("aside_unanswered"),
                 },
             }
         }
@@ -363,6 +371,7 @@ impl Shard {
                     SessionTimer::MaxDuration => shard.on_max_duration(s),
                     SessionTimer::Resend(side) => shard.on_resend(s, side),
                     SessionTimer::Modify(side) => shard.on_modify_timer(s, side),
+                    SessionTimer::ResendProvisional => shard.on_resend_provisional(s),
                     SessionTimer::ByeGate => {
                         shard.open_bye_gate(s, Side::Caller);
                         shard.open_bye_gate(s, Side::Callee);

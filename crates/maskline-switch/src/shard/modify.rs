@@ -18,8 +18,8 @@ use crate::modification::{
     Acknowledged, Asked, Cancel, Intent, OwnRequest, OwnState, Vehicle, glare_delay,
 };
 use crate::sdp::{self, Local};
-use crate::session::{Session, SessionTimer, Stage};
-use crate::sip::{HeaderName, Message, Method, Request, Response, TxId, compose, view};
+use crate::session::{Allows, Session, SessionTimer, Stage};
+use crate::sip::{HeaderName, Headers, Message, Method, Request, Response, TxId, compose, view};
 
 /// Most times that a request of ours leaves when it meets one of the peer.
 const MOST_TRIES: u8 = 4;
@@ -33,7 +33,7 @@ impl Shard {
     /// refreshes as well.
     #[allow(dead_code, reason = "session timers come next")]
     pub(super) fn refresh(&mut self, s: &mut Session, side: Side) -> bool {
-        let vehicle = if s.party(side).allows_update {
+        let vehicle = if s.party(side).allows.update {
             Vehicle::BareUpdate
         } else {
             Vehicle::Invite
@@ -568,10 +568,10 @@ impl Shard {
         }
     }
 
-    /// What a peer's `Allow` says of UPDATE.
-    pub(super) fn hear_allow(&self, s: &mut Session, side: Side, headers: &sipx_sip::Headers) {
-        if let Some(allows) = view::allows(headers, "UPDATE") {
-            s.party_mut(side).allows_update = allows;
+    /// What a peer's `Allow` says, if there is one.
+    pub(super) fn hear_allow(&self, s: &mut Session, side: Side, headers: &Headers) {
+        if headers.get(&HeaderName::Allow).is_some() {
+            s.party_mut(side).allows = Allows::of(headers);
         }
     }
 

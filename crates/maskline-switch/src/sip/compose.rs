@@ -7,7 +7,7 @@ use super::view;
 use super::wire::Transport;
 
 /// Methods that we take; in `Allow` (RFC 3261 §20.5).
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO";
 
 /// How we are reached on one transport: what stands in `Via` and `Contact`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +101,18 @@ pub fn request(parts: &RequestParts<'_>) -> Option<Request> {
             .body(sdp.to_owned());
     }
     Some(builder.build())
+}
+
+/// Puts a body into a request that has none; `None` when its type is no header value.
+#[must_use]
+pub fn with_body(mut request: Request, content_type: &str, body: String) -> Option<Request> {
+    let length = Header::build(HeaderName::ContentLength, body.len().to_string()).ok()?;
+    let kind = Header::build(HeaderName::ContentType, content_type.to_owned()).ok()?;
+    request.headers.remove_all(&HeaderName::ContentLength);
+    request.headers.push(kind);
+    request.headers.push(length);
+    request.set_body(body.into());
+    Some(request)
 }
 
 /// The CANCEL of an INVITE of ours (RFC 3261 §9.1).

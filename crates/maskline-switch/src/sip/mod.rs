@@ -5,6 +5,7 @@
 //! the product.
 
 pub mod compose;
+pub mod extensions;
 pub mod framing;
 pub mod tag;
 pub mod transactions;

@@ -4,6 +4,8 @@
 //! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
 //! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should; [`identity`] is how carriers write numbers;
+//! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should;
+//! [`reliable`] is what comes before an answer and between them;
 //! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
 #![allow(
     clippy::unwrap_used,
@@ -23,5 +25,6 @@ mod commands;
 mod crash;
 mod identity;
 mod masking;
+mod reliable;
 mod shutdown;
 mod support;

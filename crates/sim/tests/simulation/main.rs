@@ -10,6 +10,7 @@
 
 mod crashes;
 mod identity;
+mod reliable;
 mod sabotage;
 mod seeds;
 mod table;

@@ -1,0 +1,185 @@
+//! What a phone does before the answer: reliable provisionals (RFC 3262), as caller and as callee.
+
+use std::time::Duration;
+
+use maskline_media::Tick;
+use maskline_switch::sip::{HeaderName, Headers, Method, Request, Response, TxId, compose, view};
+
+use crate::dialog::Dialog;
+use crate::phone::{Alarm, Call, Phone, Purpose};
+
+/// A dialog that no 2xx has made yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Early {
+    pub(crate) dialog: Dialog,
+    /// The last reliable provisional that was taken.
+    rseq: u32,
+}
+
+/// A provisional answer of ours that waits for its PRACK.
+#[derive(Clone, Debug)]
+pub(crate) struct Unpracked {
+    tx: TxId,
+    response: Response,
+    rseq: u32,
+    interval: Duration,
+    gives_up: Tick,
+}
+
+/// Whether a list header names a word.
+pub(crate) fn lists(headers: &Headers, name: &HeaderName, word: &str) -> bool {
+    headers.get_all(name).any(|header| {
+        let value = header.value();
+        String::from_utf8_lossy(&value)
+            .split(',')
+            .any(|listed| listed.trim().eq_ignore_ascii_case(word))
+    })
+}
+
+fn number(headers: &Headers, name: &HeaderName) -> Option<u32> {
+    view::text(headers, name)?.parse().ok()
+}
+
+impl Phone {
+    /// A caller acknowledges a reliable provisional. `false`: it came before, or before its turn.
+    pub(crate) fn take_progress(&mut self, response: &Response) -> bool {
+        let headers = &response.headers;
+        if !lists(headers, &HeaderName::Require, "100rel") {
+            return true;
+        }
+        let manners = self.config.manners;
+        if !(manners.reliable || manners.requires_reliable) || manners.never_pracks {
+            return true;
+        }
+        let (Some(rseq), Some(tag)) = (number(headers, &HeaderName::RSeq), view::to_tag(headers))
+        else {
+            return true;
+        };
+        let of_tag = |early: &Early| early.dialog.remote_tag == tag;
+        let at = match self.early.iter().position(of_tag) {
+            Some(at) => at,
+            None => {
+                let made = self.invite.and_then(|tx| {
+                    let peer = self.transactions.peer(tx)?;
+                    Dialog::dialled(self.transactions.request(tx)?, response, peer)
+                });
+                let Some(dialog) = made else {
+                    return true;
+                };
+                self.early.push(Early {
+                    dialog,
+                    rseq: rseq.saturating_sub(1),
+                });
+                self.early.len() - 1
+            }
+        };
+        let branch = self.new_branch();
+        let Some(early) = self.early.get_mut(at) else {
+            return true;
+        };
+        if rseq != early.rseq.saturating_add(1) {
+            return false;
+        }
+        early.rseq = rseq;
+        let rack = [(HeaderName::RAck, format!("{rseq} 1 INVITE"))];
+        let prack = early
+            .dialog
+            .request_with(Method::Prack, &self.config.sent_by, &branch, &rack);
+        let peer = early.dialog.next_hop();
+        if let Some(prack) = prack {
+            self.transactions
+                .send_request(self.now, peer, prack, Purpose::Aside);
+            self.report.pracks += 1;
+        }
+        true
+    }
+
+    /// A dialog that a 2xx makes goes on with its early one's numbers.
+    pub(crate) fn confirm(&self, dialog: &mut Dialog) {
+        let of_tag = |early: &&Early| early.dialog.remote_tag == dialog.remote_tag;
+        if let Some(early) = self.early.iter().find(of_tag) {
+            dialog.local_cseq = early.dialog.local_cseq;
+        }
+    }
+
+    /// A callee rings, reliably where both sides can.
+    pub(crate) fn send_ringing(&mut self, tx: TxId) {
+        let Some(invite) = self.transactions.request(tx).cloned() else {
+            return;
+        };
+        let reliable = self.config.manners.reliable
+            && lists(&invite.headers, &HeaderName::Supported, "100rel");
+        let mut extra = self.device_headers(b"Server");
+        extra.push((HeaderName::Contact, self.config.sent_by.contact()));
+        let rseq = 4_711;
+        let tag = if reliable {
+            extra.push((HeaderName::Require, "100rel".to_owned()));
+            extra.push((HeaderName::RSeq, rseq.to_string()));
+            self.new_word("t")
+        } else {
+            format!("{}tring", self.config.identity.mark)
+        };
+        let Some(response) = compose::response(&invite, 180, Some(&tag), &extra, None) else {
+            return;
+        };
+        self.transactions.respond(self.now, tx, response.clone());
+        let made = self
+            .transactions
+            .peer(tx)
+            .and_then(|peer| Dialog::called(&invite, &tag, peer));
+        if let (true, Some(dialog)) = (reliable, made) {
+            self.early.push(Early { dialog, rseq });
+            let timers = self.config.timers;
+            self.unpracked = Some(Unpracked {
+                tx,
+                response,
+                rseq,
+                interval: timers.t1,
+                gives_up: self.now + timers.timeout(),
+            });
+            self.set_alarm(Alarm::Provisional, timers.t1);
+        }
+    }
+
+    pub(crate) fn resend_provisional(&mut self) {
+        let Some(waiting) = self.unpracked.as_mut() else {
+            return;
+        };
+        if !matches!(self.call, Call::Called(_)) {
+            return;
+        }
+        let tx = waiting.tx;
+        if self.now < waiting.gives_up {
+            waiting.interval *= 2;
+            let next = waiting.interval.min(waiting.gives_up.since(self.now));
+            let response = waiting.response.clone();
+            self.transactions.respond(self.now, tx, response);
+            self.set_alarm(Alarm::Provisional, next);
+        } else {
+            self.report.never_acknowledged = true;
+            self.refuse(tx, 504, None);
+        }
+    }
+
+    /// The PRACK to our provisional; it may come behind our 2xx.
+    pub(crate) fn on_prack(&mut self, tx: TxId, prack: &Request) {
+        let rack = view::text(&prack.headers, &HeaderName::RAck).unwrap_or_default();
+        let awaited = self
+            .unpracked
+            .as_ref()
+            .is_some_and(|waiting| rack == format!("{} 1 INVITE", waiting.rseq));
+        let early = self.early.iter_mut().map(|early| &mut early.dialog);
+        let in_order = early
+            .chain(self.dialogs.iter_mut())
+            .find(|dialog| dialog.owns(prack))
+            .is_some_and(|dialog| dialog.in_order(prack));
+        if !(awaited && in_order) {
+            self.answer(tx, prack, 481, &[], None);
+            return;
+        }
+        self.unpracked = None;
+        self.clear_alarm(Alarm::Provisional);
+        self.report.pracks += 1;
+        self.answer(tx, prack, 200, &[], None);
+    }
+}

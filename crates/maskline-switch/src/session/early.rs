@@ -1,0 +1,137 @@
+//! What a call needs before its answer: our provisional answers to A, the early dialogs with B
+//! (RFC 3261 §12.1, RFC 3262).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use maskline_media::Tick;
+
+use crate::dialog::Dialog;
+use crate::sip::Response;
+use crate::sip::extensions::{Numbering, Sequence};
+
+/// Most early dialogs of one INVITE that are kept: a carrier that forks to more is served too, but
+/// their provisional answers are not acknowledged.
+const MOST_EARLY_DIALOGS: usize = 8;
+
+/// Our provisional answers to A's INVITE.
+#[derive(Clone, Debug)]
+pub struct Provisionals {
+    /// Whether they are sent reliably: A supports or requires that.
+    pub reliable: bool,
+    /// The `CSeq` number of A's INVITE.
+    pub invite_cseq: u32,
+    /// Their `RSeq` numbers, once there is one.
+    pub numbering: Option<Numbering>,
+    /// The one that waits for its PRACK.
+    pub unacknowledged: Option<PendingProvisional>,
+    /// Those that wait for that one.
+    pub waiting: VecDeque<Provisional>,
+    /// Whether A's 200 waits for a PRACK.
+    pub holds_answer: bool,
+}
+
+impl Provisionals {
+    /// For an INVITE of which none was answered yet.
+    #[must_use]
+    pub const fn new(reliable: bool, invite_cseq: u32) -> Self {
+        Self {
+            reliable,
+            invite_cseq,
+            numbering: None,
+            unacknowledged: None,
+            waiting: VecDeque::new(),
+            holds_answer: false,
+        }
+    }
+}
+
+/// A provisional answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provisional {
+    /// Its status, 101-199.
+    pub status: u16,
+    /// Its SDP.
+    pub sdp: Option<String>,
+}
+
+/// A provisional answer that is sent again until its PRACK comes (RFC 3262 §3).
+#[derive(Clone, Debug)]
+pub struct PendingProvisional {
+    /// The response.
+    pub response: Response,
+    /// Whether it carries SDP: then a 2xx has to wait for the PRACK.
+    pub has_sdp: bool,
+    /// The time to the next one.
+    pub interval: Duration,
+    /// When to give up.
+    pub gives_up: Tick,
+}
+
+/// The early dialogs of B's INVITE, one for each To tag.
+#[derive(Clone, Debug, Default)]
+pub struct EarlyDialogs {
+    dialogs: Vec<EarlyDialog>,
+    /// Whether an earlier run of this node may have had some.
+    lost: bool,
+}
+
+/// One early dialog.
+#[derive(Clone, Debug)]
+pub struct EarlyDialog {
+    /// The dialog, with the `CSeq` numbers that were used in it.
+    pub dialog: Dialog,
+    /// Its reliable provisional answers so far.
+    pub sequence: Sequence,
+    /// How many were acknowledged.
+    pub acknowledged: u32,
+}
+
+impl EarlyDialogs {
+    /// Those of an earlier run, of which nothing is known.
+    #[must_use]
+    pub const fn lost() -> Self {
+        Self {
+            dialogs: Vec::new(),
+            lost: true,
+        }
+    }
+
+    /// The dialog of this To tag.
+    #[must_use]
+    pub fn with_tag(&self, remote_tag: &str) -> Option<&EarlyDialog> {
+        self.dialogs
+            .iter()
+            .find(|early| early.dialog.remote_tag == remote_tag)
+    }
+
+    /// The dialog of this To tag.
+    pub fn with_tag_mut(&mut self, remote_tag: &str) -> Option<&mut EarlyDialog> {
+        self.dialogs
+            .iter_mut()
+            .find(|early| early.dialog.remote_tag == remote_tag)
+    }
+
+    /// Keeps a new one; `false`: there are too many.
+    pub fn insert(&mut self, dialog: Dialog) -> bool {
+        let room = self.dialogs.len() < MOST_EARLY_DIALOGS;
+        if room {
+            self.dialogs.push(EarlyDialog {
+                dialog,
+                sequence: Sequence::default(),
+                acknowledged: 0,
+            });
+        }
+        room
+    }
+
+    /// Goes on with the numbers of the early dialog that this one was (RFC 3261 §13.2.2.4).
+    pub fn confirm(&self, dialog: &mut Dialog) {
+        if let Some(early) = self.with_tag(&dialog.remote_tag) {
+            dialog.local_cseq = dialog.local_cseq.max(early.dialog.local_cseq);
+            dialog.remote_cseq = early.dialog.remote_cseq;
+        } else if self.lost {
+            dialog.adopt();
+        }
+    }
+}
