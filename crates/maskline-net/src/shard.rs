@@ -303,6 +303,7 @@ impl Outside {
                 metrics::counter!("maskline_switch_events_total", "reason" => reason).increment(1);
                 None
             }
+            Action::Trace(_) => None,
             Action::Ended {
                 session_id,
                 sub_account_id,

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::identity::IdentityRules;
 use crate::sip::compose::SentBy;
 use crate::sip::{Peer, SipTimers, Transport};
+use crate::trace::TraceLimits;
 
 /// Index of a trunk in the configuration's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +102,8 @@ pub struct SwitchConfig {
     /// Most SIP transactions of this shard; a request above it is dropped, one of a call that is up
     /// above twice as many.
     pub max_transactions: usize,
+    /// How much of each call is told.
+    pub trace: TraceLimits,
 }
 
 impl Default for SwitchConfig {
@@ -118,6 +121,7 @@ impl Default for SwitchConfig {
             bye_gate: Duration::from_secs(1),
             max_sessions: 1_000,
             max_transactions: 10_000,
+            trace: TraceLimits::default(),
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Arrival {
     pub trunk: TrunkId,
     /// The message.
     pub message: Message,
+    /// The message as it was on the wire.
+    pub raw: Bytes,
 }
 
 /// What becomes of a packet.
@@ -77,8 +79,9 @@ impl Dispatcher {
         let Some(trunk) = self.trunk_of(peer.addr.ip()) else {
             return Verdict::Discard { reason: "stranger" };
         };
-        match wire::read_datagram(datagram, peer) {
-            Ok(message) => self.assign(peer, trunk, message),
+        let raw = Bytes::copy_from_slice(datagram);
+        match wire::read_shared_datagram(&raw, peer) {
+            Ok(message) => self.assign(peer, trunk, message, raw),
             Err(unreadable) => refuse(unreadable),
         }
     }
@@ -89,8 +92,8 @@ impl Dispatcher {
         let Some(trunk) = self.trunk_of(peer.addr.ip()) else {
             return Verdict::Discard { reason: "stranger" };
         };
-        match wire::read_frame(frame, peer) {
-            Ok(message) => self.assign(peer, trunk, message),
+        match wire::read_frame(frame.clone(), peer) {
+            Ok(message) => self.assign(peer, trunk, message, frame),
             Err(unreadable) => refuse(unreadable),
         }
     }
@@ -114,7 +117,7 @@ impl Dispatcher {
             .map(TrunkId)
     }
 
-    fn assign(&self, peer: Peer, trunk: TrunkId, message: Message) -> Verdict {
+    fn assign(&self, peer: Peer, trunk: TrunkId, message: Message, raw: Bytes) -> Verdict {
         let shard = match &message {
             Message::Request(request) => {
                 let findings = sipx_sip::validate_request(request);
@@ -162,6 +165,7 @@ impl Dispatcher {
                 peer,
                 trunk,
                 message,
+                raw,
             }),
         }
     }

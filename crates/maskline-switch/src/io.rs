@@ -15,6 +15,7 @@ use crate::config::TrunkId;
 use crate::directory::Directory;
 use crate::dispatch::Arrival;
 use crate::sip::Peer;
+use crate::trace::TraceEntry;
 
 /// A session's key within its shard: random, never 0, part of our tags.
 pub type SessionKey = u64;
@@ -133,6 +134,8 @@ pub enum Action {
     Media(MediaCommand),
     /// Count this reason.
     Count(&'static str),
+    /// Something happened in a session, for whoever wants to see later how the call went.
+    Trace(Box<TraceEntry>),
     /// A session is over, for the log and the counters.
     Ended {
         /// Which.

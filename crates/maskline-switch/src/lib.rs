@@ -18,6 +18,7 @@ pub mod session;
 pub mod shard;
 pub mod sip;
 pub mod snapshot;
+pub mod trace;
 
 pub use admission::Admission;
 pub use config::{Listener, SwitchConfig, Trunk, TrunkId};
@@ -29,3 +30,4 @@ pub use io::{
 };
 pub use maskline_media::Tick;
 pub use shard::Shard;
+pub use trace::{TraceEntry, TraceLimits};

@@ -17,6 +17,7 @@ mod numbering;
 pub mod scenario;
 mod site;
 mod store;
+mod traces;
 mod wire;
 mod world;
 

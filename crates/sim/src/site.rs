@@ -10,7 +10,9 @@ use maskline_media::Side;
 use maskline_phone::{Identity, Part, PhoneConfig};
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::sip::{Peer, SipTimers, Transport};
-use maskline_switch::{Directory, IdentityRules, Listener, NumberEntry, SwitchConfig, Trunk};
+use maskline_switch::{
+    Directory, IdentityRules, Listener, NumberEntry, SwitchConfig, TraceLimits, Trunk,
+};
 
 use crate::numbering::Numbering;
 use crate::scenario::{CallPlan, Sabotage, Scenario, VcaAnswer};
@@ -228,6 +230,10 @@ pub(crate) fn switch_config(
         callflow_guard: Duration::from_secs(7),
         max_sessions: 100,
         max_transactions: 1_000,
+        trace: TraceLimits {
+            enabled: true,
+            ..TraceLimits::default()
+        },
         ..SwitchConfig::default()
     }
 }

@@ -24,6 +24,7 @@ use crate::network::{Network, Way, Wire};
 use crate::scenario::{CrashAt, Scenario};
 use crate::site;
 use crate::store::Store;
+use crate::traces::Traces;
 use crate::wire::Glance;
 
 /// The wall clock at the start of every run: 2026-01-06T00:00:00Z.
@@ -122,6 +123,7 @@ struct World<'a> {
     network: Network,
     store: Store,
     watch: Watch,
+    traces: Traces,
     trace: Trace,
     counts: BTreeMap<&'static str, u64>,
 }
@@ -144,6 +146,7 @@ impl<'a> World<'a> {
             network: Network::new(scenario.network),
             store: Store::new(scenario.store.clone()),
             watch: Watch::default(),
+            traces: Traces::default(),
             trace: Trace::new(),
             counts: BTreeMap::new(),
         };

@@ -37,6 +37,7 @@ impl Shard {
         let key = snapshot.key;
         let cancelling = snapshot.callee_cancelling;
         let session = restore(snapshot);
+        self.trace_adopted(&session);
         self.sessions.insert(key, session);
         self.with(key, |shard, s| shard.finish_adopted(s, cancelling));
     }

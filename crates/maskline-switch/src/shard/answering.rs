@@ -117,8 +117,7 @@ impl Shard {
         if let Some(CalleeInvite::Answered { ack, peer }) =
             s.outbound.as_ref().map(|callee| callee.invite.clone())
         {
-            self.actions
-                .push_back(crate::io::Action::Send { peer, bytes: ack });
+            self.put_on_wire(peer, ack);
         }
     }
 

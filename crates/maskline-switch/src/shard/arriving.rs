@@ -169,6 +169,7 @@ impl Shard {
             unsaved: Vec::new(),
             quality: (None, None),
         };
+        self.trace_begin(&session);
         self.respond(tx, invite, 100, None, &[]);
         self.invites.insert(tx, key);
         self.sessions.insert(key, session);
@@ -245,10 +246,12 @@ impl Shard {
                 shard.open_media(s);
             }
             (Err(refusal), _) => {
-                shard.count(match refusal {
-                    Refusal::Calls => "trunk_calls",
-                    Refusal::Rate => "trunk_rate",
-                });
+                let (reason, told) = match refusal {
+                    Refusal::Calls => ("trunk_calls", "the trunk has no free place"),
+                    Refusal::Rate => ("trunk_rate", "the trunk takes no more calls this second"),
+                };
+                shard.count(reason);
+                shard.trace_note(s, told);
                 match side {
                     Side::Caller => shard.refuse_unadmitted(s),
                     Side::Callee => shard.fail_callee(
@@ -273,6 +276,7 @@ impl Shard {
     /// The call is accepted for handling: its first event.
     fn receive_call(&mut self, s: &mut Session) {
         s.stage = Stage::Journaling;
+        self.trace_admitted(s);
         self.record(s, Side::Caller, CallStatus::CallReceived, Detail::default());
         let commit = self.save(s);
         self.gate(s, commit, Gated::AskCallflow);

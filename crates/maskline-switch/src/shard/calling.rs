@@ -23,6 +23,7 @@ use crate::session::{
 };
 use crate::sip::compose::{self, RequestParts};
 use crate::sip::{HeaderName, LocalTag, Method, Request, Response, extensions, tag, view};
+use crate::trace::Step;
 
 impl Shard {
     /// CALL_RECEIVED is durable: the customer's server is asked.
@@ -31,6 +32,7 @@ impl Shard {
             return;
         }
         s.stage = Stage::Asking;
+        self.trace_step(s, Step::Asked);
         let (event_id, body) = self.action_request(s);
         self.actions.push_back(Action::AskCallflow {
             session: s.key,
@@ -54,6 +56,7 @@ impl Shard {
             return;
         }
         self.clear_timer(s, SessionTimer::CallflowGuard);
+        self.trace_answer(s, &answer);
         match answer {
             CallflowAnswer::Callflow(flow) => self.follow(s, &flow),
             CallflowAnswer::Unreachable(reason) => {
@@ -179,6 +182,11 @@ impl Shard {
         let Stage::Preparing(target) = s.stage.clone() else {
             return;
         };
+        let opened = Step::MediaOpened {
+            caller_port,
+            callee_port,
+        };
+        self.trace_step(s, opened);
         let Some(parts) = self.invite_parts(s, &target) else {
             self.fail_callee(
                 s,

@@ -15,11 +15,13 @@ mod modify;
 mod presses;
 mod provisional;
 mod record;
+mod tracing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use maskline_events::Timestamp;
 use maskline_media::{MediaEvent, Side, Tick};
 use rand::{RngCore, SeedableRng};
@@ -34,6 +36,7 @@ use crate::sip::compose::SentBy;
 use crate::sip::{
     HeaderName, Message, Method, Peer, Request, Transactions, TxId, Upcall, compose, tag,
 };
+use crate::trace::Step;
 
 /// What one of our requests is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,7 @@ pub struct Shard {
     now: Now,
     /// The trunk of the message that is being handled.
     arriving_by: TrunkId,
+    book: tracing::Book,
 }
 
 impl Shard {
@@ -124,6 +128,7 @@ impl Shard {
                 wall: Timestamp::from_unix_ms(0),
             },
             arriving_by: TrunkId(0),
+            book: tracing::Book::default(),
         }
     }
 
@@ -193,6 +198,7 @@ impl Shard {
 
     fn on_arrival(&mut self, arrival: Arrival) {
         self.arriving_by = arrival.trunk;
+        self.trace_arrival(&arrival);
         let of_call = match &arrival.message {
             Message::Request(request) => self.is_of_call(request),
             Message::Response(_) => false,
@@ -264,8 +270,13 @@ impl Shard {
             }
         }
         while let Some((peer, bytes)) = self.transactions.poll_outgoing() {
-            self.actions.push_back(Action::Send { peer, bytes });
+            self.put_on_wire(peer, bytes);
         }
+    }
+
+    fn put_on_wire(&mut self, peer: Peer, bytes: Bytes) {
+        self.trace_sending(peer, &bytes);
+        self.actions.push_back(Action::Send { peer, bytes });
     }
 
     fn on_committed(&mut self, ids: &[CommitId]) {
@@ -273,6 +284,8 @@ impl Shard {
             for (key, gated) in self.gates.remove(id).unwrap_or_default() {
                 self.with(key, |shard, s| {
                     s.gates -= 1;
+                    let what = tracing::gate_name(gated).into();
+                    shard.trace_step(s, Step::Goes { what });
                     match gated {
                         Gated::AskCallflow => shard.ask_callflow(s),
                         Gated::InviteCallee => shard.send_invite(s),
@@ -291,6 +304,7 @@ impl Shard {
             for (key, gated) in self.gates.remove(id).unwrap_or_default() {
                 self.with(key, |shard, s| {
                     s.gates -= 1;
+                    shard.trace_note(s, "the journal refused an event");
                     match gated {
                         Gated::AskCallflow | Gated::InviteCallee => {
                             shard.end_now(s, "an event could not be stored");
@@ -357,6 +371,7 @@ impl Shard {
         let tick = self.now.tick;
         self.transactions.on_deadline(tick);
         self.ended.on_deadline(tick);
+        self.trace_expire();
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > tick {
                 return;
@@ -364,6 +379,8 @@ impl Shard {
             let (key, timer) = entry.remove();
             self.with(key, |shard, s| {
                 s.timers.remove(&timer);
+                let name = tracing::timer_name(timer).into();
+                shard.trace_step(s, Step::Timer { timer: name });
                 match timer {
                     SessionTimer::CallflowGuard => shard.on_callflow_lost(s),
                     SessionTimer::MediaGuard => shard.on_media_refused(s),
@@ -399,6 +416,8 @@ impl Shard {
 
     fn gate(&mut self, s: &mut Session, commit: CommitId, gated: Gated) {
         s.gates += 1;
+        let what = tracing::gate_name(gated).into();
+        self.trace_step(s, Step::Waits { what });
         self.gates.entry(commit).or_default().push((s.key, gated));
     }
 
@@ -463,6 +482,7 @@ impl Shard {
         }
         let lingers = self.config.timers.timeout();
         self.ended.remember(&s, self.now.tick + lingers);
+        self.trace_gone(s.key, self.now.tick + lingers);
         if let Some(tx) = s.invite {
             self.invites.remove(&tx);
         }

@@ -15,6 +15,7 @@ use crate::country::country_of;
 use crate::io::{Action, CommitId, JournalRecord, RecordedEvent};
 use crate::session::{Leg, Session, Stage};
 use crate::snapshot::Snapshot;
+use crate::trace::Step;
 
 /// What an event says beside the leg itself.
 #[derive(Clone, Debug, Default)]
@@ -62,12 +63,21 @@ impl Shard {
         status: CallStatus,
         detail: Detail,
     ) {
+        if matches!(status, CallStatus::CallReceived | CallStatus::CallInitiated) {
+            self.trace_leg(s, side);
+        }
         let event_id = self.new_uuid();
         s.ordinal += 1;
         let Some(payload) = self.status_payload(s, side, status, event_id, detail) else {
             return;
         };
         let at = payload.timestamp;
+        let step = Step::Event {
+            side: side.into(),
+            status,
+            sip_code: payload.sip_code,
+        };
+        self.trace_step(s, step);
         let ordinal = s.ordinal;
         s.unsaved.push(RecordedEvent {
             event_id,
@@ -214,6 +224,11 @@ impl Shard {
             body: body_of(WebhookType::Vss, payload),
         });
         self.save(s);
+        let ended = Step::Ended {
+            status,
+            error: s.error.clone(),
+        };
+        self.trace_step(s, ended);
         self.actions.push_back(Action::Ended {
             session_id: s.id,
             sub_account_id: s.number.sub_account_id.clone(),

@@ -97,16 +97,24 @@ pub(super) fn limits() -> Limits {
 /// # Errors
 /// [`Unreadable`]: count it, and send its refusal if it has one.
 pub fn read_datagram(datagram: &[u8], peer: Peer) -> Result<Message, Unreadable> {
+    read_shared_datagram(&Bytes::copy_from_slice(datagram), peer)
+}
+
+/// As [`read_datagram`]; the message shares the datagram's bytes.
+///
+/// # Errors
+/// As [`read_datagram`].
+pub fn read_shared_datagram(datagram: &Bytes, peer: Peer) -> Result<Message, Unreadable> {
     let start = datagram
         .iter()
         .position(|b| !matches!(b, b'\r' | b'\n' | 0))
         .ok_or_else(|| Unreadable::silent(Reason::Keepalive))?;
-    let datagram = datagram.get(start..).unwrap_or_default();
-    if !is_affordable(datagram) {
+    let datagram = datagram.slice(start..);
+    if !is_affordable(&datagram) {
         return Err(Unreadable::silent(Reason::TooCostly));
     }
-    let parsed = sipx_sip::parse_datagram(Bytes::copy_from_slice(datagram), &limits());
-    finish(parsed.ok(), datagram, peer)
+    let parsed = sipx_sip::parse_datagram(datagram.clone(), &limits());
+    finish(parsed.ok(), &datagram, peer)
 }
 
 /// Reads one message that a stream's framing cut out; as [`read_datagram`] otherwise.

@@ -7,6 +7,7 @@ use maskline_events::{CallStatus, Timestamp};
 use maskline_media::Side;
 use maskline_phone::PhoneInput;
 use maskline_switch::sip::{Peer, Transport};
+use maskline_switch::trace::Direction;
 use maskline_switch::{
     Action, Admission, CallflowAnswer, CommitId, Dispatcher, Input, Now, SessionKey, Shard,
     TrunkId, Verdict,
@@ -106,6 +107,8 @@ impl World<'_> {
         };
         match verdict {
             Verdict::Deliver { shard, arrival } => {
+                self.traces
+                    .on_wire(self.now, wire.call, Direction::In, wire.side, bytes);
                 self.shard(shard, Input::MessageArrived(arrival))
             }
             Verdict::Refuse { response, reason } => {
@@ -181,6 +184,10 @@ impl World<'_> {
                 self.count(reason);
                 Ok(())
             }
+            Action::Trace(entry) => {
+                self.traces.on_entry(*entry);
+                Ok(())
+            }
             Action::Ended {
                 session_id, status, ..
             } => {
@@ -204,6 +211,8 @@ impl World<'_> {
             arrow(wire.side, Way::ToPhone, &glance.label()),
             &bytes,
         );
+        self.traces
+            .on_wire(self.now, wire.call, Direction::Out, wire.side, &bytes);
         self.watch
             .on_send(self.now, &self.store.ledger, &glance)
             .map_err(|what| (what, call))?;

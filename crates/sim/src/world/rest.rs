@@ -87,7 +87,7 @@ impl World<'_> {
                 return Err((what, Some(wire.call)));
             }
         }
-        Ok(())
+        self.traces.check(&self.calls, self.crashes == 0)
     }
 
     pub(super) fn outcome(self) -> Outcome {

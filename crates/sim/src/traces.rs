@@ -1,0 +1,124 @@
+//! What the switch tells of its calls for later, against what was on the wire.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use maskline_media::{Side, Tick};
+use maskline_switch::TraceEntry;
+use maskline_switch::trace::{Direction, Step, TraceEvent};
+use uuid::Uuid;
+
+/// How long what comes after the end is still told: 64·T1.
+const AFTER: Duration = Duration::from_secs(32);
+
+type Line = (Tick, Direction, Side, Bytes);
+
+/// Both, as they came.
+#[derive(Debug, Default)]
+pub(crate) struct Traces {
+    wire: BTreeMap<usize, Vec<Line>>,
+    told: BTreeMap<Uuid, Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    messages: Vec<Line>,
+    steps: Vec<Step>,
+    ended: Option<Tick>,
+}
+
+impl Traces {
+    /// A message of a call was on the wire.
+    pub(crate) fn on_wire(
+        &mut self,
+        at: Tick,
+        call: usize,
+        direction: Direction,
+        side: Side,
+        bytes: &Bytes,
+    ) {
+        let line = (at, direction, side, bytes.clone());
+        self.wire.entry(call).or_default().push(line);
+    }
+
+    /// The switch tells something.
+    pub(crate) fn on_entry(&mut self, entry: TraceEntry) {
+        let told = self.told.entry(entry.session_id).or_default();
+        match entry.what {
+            TraceEvent::Message(it) => {
+                let line = (entry.at.tick, it.direction, it.side, it.bytes);
+                told.messages.push(line);
+            }
+            TraceEvent::Step(step) => {
+                if matches!(step, Step::Ended { .. }) {
+                    told.ended = Some(entry.at.tick);
+                }
+                told.steps.push(step);
+            }
+        }
+    }
+
+    /// Each call's trace has each message of its wire in order and none of another's; what a phone
+    /// sends in no dialog of the call's is noise. Where a process died, it may have taken some with it.
+    pub(crate) fn check(
+        &self,
+        calls: &BTreeMap<Uuid, usize>,
+        whole: bool,
+    ) -> Result<(), (String, Option<usize>)> {
+        let none = Vec::new();
+        for (session, told) in &self.told {
+            let Some(call) = calls.get(session).copied() else {
+                continue;
+            };
+            let broken = |what: &str| Err((what.to_owned(), Some(call)));
+            let wire = self.wire.get(&call).unwrap_or(&none);
+            if let Some(stranger) = told.messages.iter().find(|line| !wire.contains(line)) {
+                return broken(&format!(
+                    "the trace has what was not on the call's wire: {}",
+                    String::from_utf8_lossy(&stranger.3)
+                ));
+            }
+            if !whole {
+                continue;
+            }
+            let own: BTreeSet<String> = told.messages.iter().map(|it| call_id(&it.3)).collect();
+            let in_time = |line: &&Line| told.ended.is_none_or(|end| line.0 < end + AFTER);
+            let of_call = wire.iter().filter(in_time);
+            let of_call = of_call.filter(|line| own.contains(&call_id(&line.3)));
+            let mut traced = told.messages.iter().filter(in_time);
+            if let Some(missed) = of_call.into_iter().find(|line| traced.next() != Some(line)) {
+                return broken(&format!(
+                    "the trace misses a message of the call's wire: {}\nthe trace: {}",
+                    String::from_utf8_lossy(&missed.3),
+                    told.messages.iter().map(first_line).collect::<String>()
+                ));
+            }
+            let ends = told.steps.iter();
+            if ends.filter(|it| matches!(it, Step::Ended { .. })).count() != 1 {
+                return broken("the trace does not end once");
+            }
+        }
+        let untold = calls.iter().find(|(id, _)| !self.told.contains_key(id));
+        match untold.filter(|_| whole) {
+            Some((_, call)) => Err(("a session without a trace".to_owned(), Some(*call))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn call_id(message: &[u8]) -> String {
+    let text = String::from_utf8_lossy(message);
+    let value = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let is_id = ["call-id", "i"].contains(&name.trim().to_ascii_lowercase().as_str());
+        is_id.then(|| value.trim().to_owned())
+    });
+    value.unwrap_or_default()
+}
+
+fn first_line((at, direction, side, bytes): &Line) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.lines().next().unwrap_or_default();
+    format!("\n  {:?} {direction:?} {side:?} {line}", at.since_start())
+}
