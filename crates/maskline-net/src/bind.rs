@@ -41,9 +41,10 @@ pub(crate) enum Listening {
         bound: SocketAddr,
         sockets: Vec<Arc<UdpSocket>>,
     },
-    Tcp {
+    Stream {
         bound: SocketAddr,
         listener: TcpListener,
+        transport: Transport,
     },
 }
 
@@ -55,10 +56,20 @@ impl Sockets {
     }
 }
 
+impl Sockets {
+    /// Whether any of them speaks TLS.
+    pub(crate) fn speak_tls(&self) -> bool {
+        self.listeners.iter().any(|listening| match listening {
+            Listening::Udp { .. } => false,
+            Listening::Stream { transport, .. } => *transport == Transport::Tls,
+        })
+    }
+}
+
 impl Listening {
     pub(crate) const fn bound(&self) -> SocketAddr {
         match self {
-            Self::Udp { bound, .. } | Self::Tcp { bound, .. } => *bound,
+            Self::Udp { bound, .. } | Self::Stream { bound, .. } => *bound,
         }
     }
 }
@@ -75,7 +86,8 @@ pub fn bind(listeners: &[ListenSpec], udp_sockets: u16) -> Result<Sockets, NetEr
     let bound = listeners.iter().enumerate().map(|(index, spec)| {
         let (transport, bound) = match spec.transport {
             Transport::Udp => ("udp", bind_udp(spec.addr, udp_sockets)),
-            Transport::Tcp => ("tcp", bind_tcp(spec.addr)),
+            Transport::Tcp => ("tcp", bind_stream(spec)),
+            Transport::Tls => ("tls", bind_stream(spec)),
         };
         bound.map_err(|source| NetError::Bind {
             listener: index,
@@ -115,7 +127,8 @@ fn udp_socket(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_tcp(addr: SocketAddr) -> io::Result<Listening> {
+fn bind_stream(spec: &ListenSpec) -> io::Result<Listening> {
+    let addr = spec.addr;
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -127,5 +140,9 @@ fn bind_tcp(addr: SocketAddr) -> io::Result<Listening> {
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
     let bound = listener.local_addr()?;
-    Ok(Listening::Tcp { bound, listener })
+    Ok(Listening::Stream {
+        bound,
+        listener,
+        transport: spec.transport,
+    })
 }

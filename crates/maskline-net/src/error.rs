@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::tls::TlsFault;
+
 /// Why the node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
@@ -11,7 +13,7 @@ pub enum NetError {
     Bind {
         /// Index of the address in the list that was given.
         listener: usize,
-        /// `udp` or `tcp`.
+        /// `udp`, `tcp` or `tls`.
         transport: &'static str,
         /// The address.
         addr: SocketAddr,
@@ -41,6 +43,15 @@ pub enum NetError {
         /// Channels of journal reports.
         journal: usize,
     },
+    /// A certificate or a key can't be used.
+    #[error("{fault}")]
+    Tls {
+        /// The key, the file and the reason.
+        fault: TlsFault,
+    },
+    /// A socket speaks TLS, and there is no certificate for it.
+    #[error("a TLS socket needs a certificate")]
+    NoCertificate,
     /// The operating system gives no randomness, without which tags could be guessed.
     #[error("the operating system gives no random bytes: {0}")]
     Randomness(String),

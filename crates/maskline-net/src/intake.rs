@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use maskline_switch::sip::Peer;
-use maskline_switch::{Arrival, Dispatcher, Verdict};
+use maskline_switch::{Arrival, Dispatcher, PeerCertificate, TrunkId, Verdict};
 use metrics::Counter;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -32,6 +32,16 @@ impl Intake {
         self.dispatcher.knows(source)
     }
 
+    /// Whether any trunk is known by its certificate.
+    pub(crate) fn knows_certificates(&self) -> bool {
+        self.dispatcher.knows_certificates()
+    }
+
+    /// The trunk whose client shows a certificate.
+    pub(crate) fn trunk_by_certificate(&self, certificate: &PeerCertificate) -> Option<TrunkId> {
+        self.dispatcher.trunk_by_certificate(certificate)
+    }
+
     /// Takes a datagram; never waits: what finds its shard's queue full is dropped and counted.
     /// Returns what is to be sent back at once.
     pub(crate) fn datagram(&self, peer: Peer, datagram: &[u8]) -> Option<Bytes> {
@@ -55,8 +65,14 @@ impl Intake {
 
     /// Takes a message of a stream; waits while its shard's queue is full, so that the peer is
     /// slowed down: on a stream nothing is repeated. Returns what is to be sent back at once.
-    pub(crate) async fn frame(&self, peer: Peer, frame: Bytes) -> Option<Bytes> {
-        let (shard, arrival) = match self.dispatcher.frame(peer, frame) {
+    /// `trunk`: whose the connection is by its client's certificate.
+    pub(crate) async fn frame(
+        &self,
+        peer: Peer,
+        trunk: Option<TrunkId>,
+        frame: Bytes,
+    ) -> Option<Bytes> {
+        let (shard, arrival) = match self.dispatcher.frame(peer, trunk, frame) {
             Verdict::Deliver { shard, arrival } => (shard, arrival),
             Verdict::Refuse { response, reason } => return refuse(response, reason),
             Verdict::Discard { reason } => return discard(reason),

@@ -18,6 +18,7 @@ mod node;
 mod shard;
 mod supervise;
 mod tcp;
+mod tls;
 mod udp;
 
 pub use bind::{ListenSpec, Sockets, bind};
@@ -25,3 +26,4 @@ pub use callflow::CallflowSource;
 pub use error::NetError;
 pub use limits::NetLimits;
 pub use node::{NodeConfig, SipNode};
+pub use tls::{TlsConfig, TlsFault, TlsFile, TlsIdentity, TlsServer, TlsTrunk};

@@ -13,10 +13,19 @@ pub struct NetLimits {
     pub callflow_requests: usize,
     /// Commits that a shard keeps while the journal takes none.
     pub held_commits: usize,
-    /// TCP connections in all, both directions.
+    /// TCP and TLS connections in all, both directions.
     pub connections: usize,
-    /// TCP connections that one address may open.
+    /// TCP and TLS connections that one address may open.
     pub connections_per_address: usize,
+    /// TLS handshakes that peers began and that are not done.
+    pub handshakes: usize,
+    /// The same, of one address.
+    pub handshakes_per_address: usize,
+    /// TLS handshakes that addresses of no trunk may begin in a second, all together; none may
+    /// unless a trunk is known by its certificate.
+    pub stranger_handshakes_per_second: u32,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
     /// Messages that wait to be written to one connection; one more ends it.
     pub connection_queue: usize,
     /// How long making a connection may take.
@@ -39,6 +48,10 @@ impl Default for NetLimits {
             held_commits: 4_096,
             connections: 2_048,
             connections_per_address: 256,
+            handshakes: 256,
+            handshakes_per_address: 32,
+            stranger_handshakes_per_second: 20,
+            handshake: Duration::from_secs(5),
             connection_queue: 512,
             connect: Duration::from_secs(5),
             write: Duration::from_secs(10),

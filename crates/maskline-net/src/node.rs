@@ -23,6 +23,7 @@ use crate::limits::NetLimits;
 use crate::shard::{Drain, Inbox, Orders, Outside, Questions, ShardTask};
 use crate::supervise;
 use crate::tcp::{self, Connections};
+use crate::tls::{Tls, TlsConfig};
 use crate::udp::{self, Outlet};
 
 /// Failed peers that a shard may have to hear of.
@@ -46,6 +47,8 @@ pub struct NodeConfig {
     pub found: Vec<Vec<u8>>,
     /// Set while any shard can't journal, and so refuses new calls.
     pub journal_down: Arc<AtomicBool>,
+    /// Certificates, of our own and of whom to trust.
+    pub tls: TlsConfig,
     /// Bounds.
     pub limits: NetLimits,
 }
@@ -62,6 +65,7 @@ pub struct SipNode {
 struct Running {
     orders: watch::Sender<Orders>,
     sessions: Vec<Arc<AtomicUsize>>,
+    tls: Arc<Tls>,
     stop: CancellationToken,
     supervisor: Mutex<Option<JoinHandle<()>>>,
 }
@@ -73,7 +77,7 @@ impl SipNode {
     ///
     /// # Errors
     /// [`NetError::Listeners`] and [`NetError::Shards`] when the parts don't fit together,
-    /// [`NetError::Randomness`].
+    /// [`NetError::Tls`], [`NetError::NoCertificate`], [`NetError::Randomness`].
     pub fn start(
         config: NodeConfig,
         sockets: Sockets,
@@ -94,9 +98,17 @@ impl SipNode {
         let (queues, arrivals) = channels(shards, config.limits.shard_queue.max(1));
         let (failures, failed) = channels(shards, FAILURE_QUEUE);
         let intake = Arc::new(Intake::new(dispatcher.clone(), queues));
+        let tls = Arc::new(
+            Tls::load(config.tls, Arc::clone(&config.switch.trunks))
+                .map_err(|fault| NetError::Tls { fault })?,
+        );
+        if tls.server().is_none() && sockets.speak_tls() {
+            return Err(NetError::NoCertificate);
+        }
         let connections = Arc::new(Connections::new(
             config.limits,
             sockets.addresses(),
+            Arc::clone(&tls),
             Arc::clone(&intake),
             failures,
             stop.clone(),
@@ -151,6 +163,7 @@ impl SipNode {
             tasks.spawn(task.run(found.next().unwrap_or_default()));
         }
         receive(&mut tasks, sockets, &intake, &connections, &stop);
+        tasks.spawn(Arc::clone(&tls).follow(stop.clone()));
         let supervisor = tokio::spawn(async move {
             supervise::watch(tasks).await;
             connections.ended().await;
@@ -159,6 +172,7 @@ impl SipNode {
             running: Arc::new(Running {
                 orders,
                 sessions,
+                tls,
                 stop,
                 supervisor: Mutex::new(Some(supervisor)),
             }),
@@ -170,6 +184,12 @@ impl SipNode {
         self.running
             .orders
             .send_modify(|orders| orders.directory = directory);
+    }
+
+    /// Reads certificates and keys again, and logs what came of it: new TLS handshakes use what is
+    /// new, live connections stay. It happens by itself a few seconds after a file has changed.
+    pub fn reload_tls(&self) {
+        self.running.tls.reload_and_tell();
     }
 
     /// Refuses new calls from now on.
@@ -275,7 +295,7 @@ fn by_shard(found: Vec<Vec<u8>>, dispatcher: &Dispatcher, shards: u16) -> Vec<Ve
 /// The sockets that a shard sends through: each shard another one of a listener's.
 fn outlet(sockets: &Sockets, shard: u16) -> Outlet {
     let of_listener = |listening: &Listening| match listening {
-        Listening::Tcp { .. } => None,
+        Listening::Stream { .. } => None,
         Listening::Udp { sockets, .. } => sockets
             .get(usize::from(shard) % sockets.len().max(1))
             .cloned(),
@@ -299,11 +319,14 @@ fn receive(
                     tasks.spawn(udp::receive(socket, listener, intake, stop.clone()));
                 }
             }
-            Listening::Tcp {
-                listener: socket, ..
+            Listening::Stream {
+                listener: socket,
+                transport,
+                ..
             } => {
                 let connections = Arc::clone(connections);
-                tasks.spawn(tcp::accept(socket, listener, connections, stop.clone()));
+                let accepting = tcp::accept(socket, listener, transport, connections, stop.clone());
+                tasks.spawn(accepting);
             }
         }
     }

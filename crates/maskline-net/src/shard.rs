@@ -265,7 +265,7 @@ impl Outside {
     async fn perform(&mut self, now: Now, action: Action) -> Option<Input> {
         match action {
             Action::Send { peer, bytes } => match peer.transport {
-                Transport::Tcp => {
+                Transport::Tcp | Transport::Tls => {
                     self.tcp.send(peer, bytes);
                     None
                 }

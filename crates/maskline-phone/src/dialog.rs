@@ -121,7 +121,7 @@ impl Dialog {
         let target = sip_address(&self.target);
         match (self.peer.transport, target) {
             (Transport::Udp, Some(addr)) => Peer { addr, ..self.peer },
-            (Transport::Udp, None) | (Transport::Tcp, _) => self.peer,
+            (Transport::Udp, None) | (Transport::Tcp | Transport::Tls, _) => self.peer,
         }
     }
 

@@ -224,7 +224,7 @@ impl Phone {
     fn on_message(&mut self, peer: Peer, bytes: Bytes) {
         let read = match peer.transport {
             Transport::Udp => wire::read_datagram(&bytes, peer),
-            Transport::Tcp => wire::read_frame(bytes, peer),
+            Transport::Tcp | Transport::Tls => wire::read_frame(bytes, peer),
         };
         let message = match read {
             Ok(message) => message,

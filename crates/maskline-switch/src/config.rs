@@ -1,5 +1,7 @@
 //! What an operator configures of the switch, resolved to plain values.
 
+mod tls;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use crate::identity::IdentityRules;
 use crate::sip::compose::SentBy;
 use crate::sip::{Peer, SipTimers, Transport};
 use crate::trace::TraceLimits;
+
+pub use tls::{Fingerprint, PeerCertificate, TrunkTls};
 
 /// Index of a trunk in the configuration's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +38,8 @@ pub struct Trunk {
     pub max_calls_per_second: u32,
     /// How it writes numbers and names callers.
     pub identity: IdentityRules,
+    /// TLS, where `transport` is TLS or the carrier is known by its certificate.
+    pub tls: TrunkTls,
 }
 
 impl Trunk {
@@ -50,6 +56,7 @@ impl Trunk {
             max_calls: 1000,
             max_calls_per_second: 100,
             identity: IdentityRules::default(),
+            tls: TrunkTls::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sipx_sip::{Headers, Request, Response, Uri};
 
 use crate::sip::compose::{self, RequestParts, SentBy};
-use crate::sip::{HeaderName, Method, Peer, Transport, view};
+use crate::sip::{HeaderName, Method, Peer, view};
 
 /// How far `CSeq` jumps when a restarted node takes a dialog over: more than the requests that can
 /// have been sent after the last snapshot.
@@ -122,8 +122,8 @@ impl Dialog {
         let Some(uri) = self.first_uri() else {
             return self.peer;
         };
-        match view::address_of(&uri) {
-            Some(addr) if self.peer.transport == Transport::Udp => Peer { addr, ..self.peer },
+        match view::address_of(&uri, self.peer.transport) {
+            Some(addr) if !self.peer.transport.is_stream() => Peer { addr, ..self.peer },
             Some(addr) if addr.ip() != self.peer.addr.ip() => Peer { addr, ..self.peer },
             _ => self.peer,
         }
@@ -134,10 +134,11 @@ impl Dialog {
     #[must_use]
     pub fn second_way(&self) -> Option<Peer> {
         let hop = self.next_hop();
-        if hop.transport != Transport::Tcp {
+        if !hop.transport.is_stream() {
             return None;
         }
-        let port = self.first_uri()?.port().unwrap_or(5060);
+        let default = hop.transport.default_port();
+        let port = self.first_uri()?.port().unwrap_or(default);
         let addr = SocketAddr::new(hop.addr.ip(), port);
         (addr != hop.addr).then_some(Peer { addr, ..hop })
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::{Trunk, TrunkId};
+use crate::config::{PeerCertificate, Trunk, TrunkId};
 use crate::sip::wire::{self, Reason};
 use crate::sip::{LocalTag, Message, Method, Peer, Unreadable, tag, view};
 
@@ -79,21 +79,42 @@ impl Dispatcher {
         let Some(trunk) = self.trunk_of(peer.addr.ip()) else {
             return Verdict::Discard { reason: "stranger" };
         };
+        let may_open = self.may_open(trunk, peer.addr.ip());
         let raw = Bytes::copy_from_slice(datagram);
         match wire::read_shared_datagram(&raw, peer) {
-            Ok(message) => self.assign(peer, trunk, message, raw),
+            Ok(message) => self.assign(peer, (trunk, may_open), message, raw),
             Err(unreadable) => refuse(unreadable),
         }
     }
 
-    /// Looks at a message that a stream's framing cut out.
+    /// The trunk that a connection belongs to by the certificate of its client, whatever its
+    /// address is.
     #[must_use]
-    pub fn frame(&self, peer: Peer, frame: Bytes) -> Verdict {
-        let Some(trunk) = self.trunk_of(peer.addr.ip()) else {
+    pub fn trunk_by_certificate(&self, certificate: &PeerCertificate) -> Option<TrunkId> {
+        self.trunks
+            .iter()
+            .position(|trunk| trunk.tls.is_client(certificate))
+            .and_then(|at| u16::try_from(at).ok())
+            .map(TrunkId)
+    }
+
+    /// Whether any trunk is known by a certificate: then a stranger may begin a TLS handshake.
+    #[must_use]
+    pub fn knows_certificates(&self) -> bool {
+        self.trunks.iter().any(|trunk| trunk.tls.has_clients())
+    }
+
+    /// Looks at a message that a stream's framing cut out. `by_certificate`: the trunk that its
+    /// connection belongs to by [`Self::trunk_by_certificate`].
+    #[must_use]
+    pub fn frame(&self, peer: Peer, by_certificate: Option<TrunkId>, frame: Bytes) -> Verdict {
+        let source = peer.addr.ip();
+        let Some(trunk) = by_certificate.or_else(|| self.trunk_of(source)) else {
             return Verdict::Discard { reason: "stranger" };
         };
+        let may_open = by_certificate.is_some() || self.may_open(trunk, source);
         match wire::read_frame(frame.clone(), peer) {
-            Ok(message) => self.assign(peer, trunk, message, frame),
+            Ok(message) => self.assign(peer, (trunk, may_open), message, frame),
             Err(unreadable) => refuse(unreadable),
         }
     }
@@ -117,7 +138,14 @@ impl Dispatcher {
             .map(TrunkId)
     }
 
-    fn assign(&self, peer: Peer, trunk: TrunkId, message: Message, raw: Bytes) -> Verdict {
+    /// `may_open`: whether the trunk's peer may begin a call.
+    fn assign(
+        &self,
+        peer: Peer,
+        (trunk, may_open): (TrunkId, bool),
+        message: Message,
+        raw: Bytes,
+    ) -> Verdict {
         let shard = match &message {
             Message::Request(request) => {
                 let findings = sipx_sip::validate_request(request);
@@ -135,7 +163,7 @@ impl Dispatcher {
                 let opens = matches!(request.method, Method::Invite | Method::Cancel);
                 match view::to_tag(&request.headers) {
                     Some(tag) => LocalTag::parse(&tag).map(|tag| tag.shard),
-                    None if opens && !self.may_open(trunk, peer.addr.ip()) => {
+                    None if opens && !may_open => {
                         return Verdict::Discard {
                             reason: "not_allowed",
                         };

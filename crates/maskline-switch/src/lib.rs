@@ -21,7 +21,7 @@ pub mod snapshot;
 pub mod trace;
 
 pub use admission::Admission;
-pub use config::{Listener, SwitchConfig, Trunk, TrunkId};
+pub use config::{Fingerprint, Listener, PeerCertificate, SwitchConfig, Trunk, TrunkId, TrunkTls};
 pub use directory::{Directory, NumberEntry};
 pub use dispatch::{Arrival, Dispatcher, Verdict};
 pub use identity::IdentityRules;

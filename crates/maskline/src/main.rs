@@ -67,6 +67,7 @@ fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             Config::load(config.as_deref())
+                .and_then(|config| config.check_certificates().map(|()| config))
                 .map(|config| println!("{}: ok", config.place))
                 .map_err(anyhow::Error::from)
         }

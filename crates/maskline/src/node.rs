@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use maskline_events::{Msisdn, Timestamp};
 use maskline_http::ApiConfig;
 use maskline_media::engine::{EngineConfig, MediaEngine};
-use maskline_net::{CallflowSource, ListenSpec, NetLimits, NodeConfig, SipNode};
+use maskline_net::{CallflowSource, ListenSpec, NetError, NetLimits, NodeConfig, SipNode};
 use maskline_store::{
     CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions, SqliteStore,
     Store,
@@ -151,6 +151,7 @@ impl Node {
                 directory: provisioning::directory(&*store).await?,
                 found: left_open(&store).await?,
                 journal_down: Arc::clone(&journal_down),
+                tls: config.tls.clone(),
                 limits: NetLimits::default(),
             },
             sockets,
@@ -159,7 +160,14 @@ impl Node {
             Arc::clone(&journal),
             report_receivers,
             Arc::new(ToAction(action)),
-        )?;
+        )
+        .map_err(|error| {
+            if let NetError::Tls { fault } = &error {
+                config.fault(&fault.key, fault).into()
+            } else {
+                anyhow::Error::from(error)
+            }
+        })?;
 
         let draining = Arc::new(AtomicBool::new(false));
         let reloads = Reloads::new();
@@ -247,6 +255,11 @@ impl Node {
     /// Says that numbers were provisioned past the API, and waits until the switch knows them.
     pub(crate) async fn reload_directory(&self) {
         self.reloads.reload().await;
+    }
+
+    /// Reads certificates again; live calls go on.
+    pub(crate) fn reload_certificates(&self) {
+        self.sip.reload_tls();
     }
 
     /// Refuses new calls from now on.

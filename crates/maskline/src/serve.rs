@@ -9,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Config;
 use crate::node::{Node, Secrets};
 
-/// Runs a node until SIGTERM or SIGINT; a second one ends the drain at once.
+/// Runs a node until SIGTERM or SIGINT; a second one ends the drain at once. SIGHUP reads TLS
+/// certificates again.
 ///
 /// # Errors
 /// What kept it from starting.
@@ -31,6 +32,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let drain_deadline = config.drain_deadline;
     let secrets = Secrets::from_environment()?;
     let node = Node::start(config, secrets, None).await?;
@@ -38,9 +40,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         println!("Admin key, shown this once: {admin_key}");
     }
     tracing::info!(http = %node.http_address(), sip = ?node.sip_addresses(), "ready");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => node.reload_certificates(),
+        }
     }
     tracing::info!(
         calls = node.sessions(),

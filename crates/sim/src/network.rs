@@ -69,7 +69,7 @@ impl Network {
                 }
                 arrivals
             }
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Tls => {
                 let last = self.streams.entry((wire, way)).or_default();
                 *last = (now + latency(rng)).max(*last);
                 vec![*last]

@@ -297,6 +297,7 @@ fn random_call(dice: &mut Dice) -> CallPlan {
         Transport::Udp,
         Transport::Udp,
         Transport::Tcp,
+        Transport::Tls,
     ];
     let outcome = match dice.0.random_range(0..10) {
         0 => Outcome::Ignore,

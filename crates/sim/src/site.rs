@@ -22,7 +22,7 @@ const SUB_ACCOUNT: &str = "sim-account";
 /// Longer than any call may last: what a user's patience measures.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Where the switch listens, over UDP and TCP.
+/// Where the switch listens, over every transport.
 pub(crate) fn switch_address() -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), 5060)
 }
@@ -78,6 +78,7 @@ pub(crate) fn phone_as_peer(addr: SocketAddr, transport: Transport) -> Peer {
     let listener = match transport {
         Transport::Udp => 0,
         Transport::Tcp => 1,
+        Transport::Tls => 2,
     };
     Peer {
         listener,
@@ -222,7 +223,9 @@ pub(crate) fn switch_config(
     };
     SwitchConfig {
         shard,
-        listeners: Arc::new([listener(Transport::Udp), listener(Transport::Tcp)]),
+        listeners: [Transport::Udp, Transport::Tcp, Transport::Tls]
+            .map(listener)
+            .into(),
         trunks: Arc::clone(trunks),
         media_address: switch_address().ip(),
         no_answer: scenario.no_answer,

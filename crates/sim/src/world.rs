@@ -308,7 +308,7 @@ impl<'a> World<'a> {
                 generation,
                 bytes,
             } => {
-                if transport == Transport::Tcp && generation != self.network.generation(wire) {
+                if transport.is_stream() && generation != self.network.generation(wire) {
                     return Ok(());
                 }
                 match way {
@@ -351,7 +351,8 @@ impl<'a> World<'a> {
     }
 
     fn break_stream(&mut self, wire: Wire) -> Checked {
-        if self.transport_of(wire) != Transport::Tcp {
+        let transport = self.transport_of(wire);
+        if !transport.is_stream() {
             return Ok(());
         }
         self.network.break_stream(wire);
@@ -360,10 +361,9 @@ impl<'a> World<'a> {
             format!("{:?}'s stream breaks", wire.side),
             &[],
         );
-        let of_phone = site::switch_as_peer(Transport::Tcp);
+        let of_phone = site::switch_as_peer(transport);
         self.phone(wire, PhoneInput::TransportFailed(of_phone))?;
-        let of_switch =
-            site::phone_as_peer(site::phone_address(wire.call, wire.side), Transport::Tcp);
+        let of_switch = site::phone_as_peer(site::phone_address(wire.call, wire.side), transport);
         for shard in 0..self.scenario.shards {
             if self.switch.is_some() {
                 self.shard(shard, Input::TransportFailed(of_switch))?;

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use maskline_switch::sip::{Peer, Transport};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connections, Opened, connection};
+use super::{Connections, Opened, Place, connection};
+use crate::tls::{self, Handshake};
 
 /// The pause after an error: most often, the process has no file descriptor left.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -16,6 +19,7 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn accept(
     tcp: TcpListener,
     listener: u16,
+    transport: Transport,
     connections: Arc<Connections>,
     stop: CancellationToken,
 ) {
@@ -33,19 +37,69 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        if !connections.intake.knows(addr.ip()) {
-            metrics::counter!("maskline_sip_tcp_refused_total", "reason" => "stranger")
-                .increment(1);
-            continue;
-        }
         let peer = Peer {
             listener,
-            transport: Transport::Tcp,
+            transport,
             addr,
         };
-        if let Some((place, queue)) = connections.place(peer, Opened::ByPeer) {
-            let serving = connection::serve(stream, place, queue);
-            connections.tasks.spawn(serving);
+        let known = connections.intake.knows(addr.ip());
+        match transport {
+            Transport::Tls if known || connections.intake.knows_certificates() => {
+                match connections.handshakes.begin(addr.ip(), !known) {
+                    Ok(place) => {
+                        let connections = Arc::clone(&connections);
+                        let tasks = connections.tasks.clone();
+                        tasks.spawn(secure(stream, peer, known, place, connections));
+                    }
+                    Err(reason) => refused(reason),
+                }
+            }
+            Transport::Udp | Transport::Tcp if known => {
+                if let Some((place, queue)) = connections.place(peer, Opened::ByPeer) {
+                    connections.tasks.spawn(plain(stream, place, queue));
+                }
+            }
+            Transport::Udp | Transport::Tcp | Transport::Tls => refused("stranger"),
         }
     }
+}
+
+fn refused(reason: &'static str) {
+    metrics::counter!("maskline_sip_tcp_refused_total", "reason" => reason).increment(1);
+}
+
+async fn plain(mut stream: TcpStream, place: Place, queue: mpsc::Receiver<Bytes>) {
+    connection::prepare(&stream);
+    let (reader, writer) = stream.split();
+    connection::serve(reader, writer, place, queue).await;
+}
+
+/// The handshake; then the connection, if its address or its certificate is a trunk's.
+async fn secure(
+    stream: TcpStream,
+    peer: Peer,
+    known: bool,
+    handshake: Handshake,
+    connections: Arc<Connections>,
+) {
+    connection::prepare(&stream);
+    let secured = tokio::select! {
+        () = connections.stop.cancelled() => return,
+        secured = tls::accept(&connections.tls, &connections.limits, stream, peer.addr) => secured,
+    };
+    drop(handshake);
+    let Some((stream, certificate)) = secured else {
+        return;
+    };
+    let trunk = certificate.and_then(|it| connections.intake.trunk_by_certificate(&it));
+    if trunk.is_none() && !known {
+        refused("stranger");
+        return;
+    }
+    let Some((mut place, queue)) = connections.place(peer, Opened::ByPeer) else {
+        return;
+    };
+    place.trunk = trunk;
+    let (reader, writer) = tokio::io::split(stream);
+    connection::serve(reader, writer, place, queue).await;
 }

@@ -1,4 +1,4 @@
-//! One TCP connection: cutting what arrives into messages, writing what is queued.
+//! One TCP or TLS connection: cutting what arrives into messages, writing what is queued.
 
 use std::io;
 use std::sync::Arc;
@@ -7,9 +7,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use maskline_switch::sip::framing::{Frame, FramingError, StreamFramer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -59,11 +58,14 @@ impl End {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(mut stream: TcpStream, place: Place, queue: mpsc::Receiver<Bytes>) {
+pub(super) async fn serve(
+    reader: impl AsyncRead + Unpin,
+    writer: impl AsyncWrite + Unpin,
+    place: Place,
+    queue: mpsc::Receiver<Bytes>,
+) {
     let connections = Arc::clone(&place.connections);
     let peer = place.peer;
-    prepare(&stream);
-    let (reader, writer) = stream.split();
     let finish = CancellationToken::new();
     let writing = write(writer, queue, finish.clone(), connections.limits.write);
     tokio::pin!(writing);
@@ -89,7 +91,8 @@ pub(super) async fn serve(mut stream: TcpStream, place: Place, queue: mpsc::Rece
     }
 }
 
-fn prepare(stream: &TcpStream) {
+/// Sets a new socket up.
+pub(super) fn prepare(stream: &TcpStream) {
     // Neither is needed for the connection to work.
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new()
@@ -98,7 +101,7 @@ fn prepare(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
-async fn read(mut reader: ReadHalf<'_>, place: &Place, connections: &Connections) -> End {
+async fn read(mut reader: impl AsyncRead + Unpin, place: &Place, connections: &Connections) -> End {
     let mut framer = StreamFramer::default();
     let mut chunk = vec![0_u8; READ_BYTES];
     let mut idle_at = Instant::now() + connections.limits.idle;
@@ -108,8 +111,10 @@ async fn read(mut reader: ReadHalf<'_>, place: &Place, connections: &Connections
         let bytes = match tokio::time::timeout_at(until, reader.read(&mut chunk)).await {
             Err(_) if whole_by == Some(until) => return End::Unfinished,
             Err(_) => return End::Idle,
-            Ok(Err(_)) => return End::Broken,
             Ok(Ok(0)) => return End::ByPeer,
+            // TLS without a goodbye: a message that was cut short shows by its length.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return End::ByPeer,
+            Ok(Err(_)) => return End::Broken,
             Ok(Ok(bytes)) => bytes,
         };
         framer.push(chunk.get(..bytes).unwrap_or_default());
@@ -119,7 +124,8 @@ async fn read(mut reader: ReadHalf<'_>, place: &Place, connections: &Connections
                 Ok(None) => break,
                 Ok(Some(Frame::Ping)) => Some(Bytes::from_static(b"\r\n")),
                 Ok(Some(Frame::Message(message))) => {
-                    connections.intake.frame(place.peer, message).await
+                    let intake = &connections.intake;
+                    intake.frame(place.peer, place.trunk, message).await
                 }
                 Err(error) => return End::Unframable(error),
             };
@@ -143,7 +149,7 @@ async fn read(mut reader: ReadHalf<'_>, place: &Place, connections: &Connections
 
 /// Writes what is queued; after `finish`, what is queued by then.
 async fn write(
-    mut writer: WriteHalf<'_>,
+    mut writer: impl AsyncWrite + Unpin,
     mut queue: mpsc::Receiver<Bytes>,
     finish: CancellationToken,
     patience: Duration,
@@ -164,6 +170,10 @@ async fn write(
         for message in batch.drain(..) {
             joined.extend_from_slice(&message);
         }
-        tokio::time::timeout(patience, writer.write_all(&joined)).await??;
+        let writing = async {
+            writer.write_all(&joined).await?;
+            writer.flush().await
+        };
+        tokio::time::timeout(patience, writing).await??;
     }
 }

@@ -1,4 +1,4 @@
-//! SIP over TCP: the table of connections, which finds or makes the one to a peer.
+//! SIP over TCP and TLS: the table of connections, which finds or makes the one to a peer.
 //!
 //! A message goes out on the connection that the peer's address names; if there is none, one is
 //! made. What can't be written is told to every shard, since a stream repeats nothing by itself.
@@ -11,7 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use maskline_switch::sip::Peer;
+use maskline_switch::TrunkId;
+use maskline_switch::sip::{Peer, Transport};
 use metrics::{Counter, Gauge};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -23,13 +24,16 @@ pub(crate) use accept::accept;
 
 use crate::intake::Intake;
 use crate::limits::NetLimits;
+use crate::tls::{self, Handshakes, Tls};
 
-/// All TCP connections of the node.
+/// All TCP and TLS connections of the node.
 pub(crate) struct Connections {
     table: Mutex<Table>,
     limits: NetLimits,
     /// Where each listener is bound, in their order.
     bound: Vec<SocketAddr>,
+    tls: Arc<Tls>,
+    handshakes: Arc<Handshakes>,
     intake: Arc<Intake>,
     failures: Vec<mpsc::Sender<Peer>>,
     stop: CancellationToken,
@@ -66,6 +70,8 @@ struct Place {
     connections: Arc<Connections>,
     peer: Peer,
     opened: Opened,
+    /// Whose it is by the certificate of the client that opened it.
+    trunk: Option<TrunkId>,
     entry: Entry,
 }
 
@@ -75,6 +81,7 @@ impl Connections {
     pub(crate) fn new(
         limits: NetLimits,
         bound: Vec<SocketAddr>,
+        tls: Arc<Tls>,
         intake: Arc<Intake>,
         failures: Vec<mpsc::Sender<Peer>>,
         stop: CancellationToken,
@@ -83,6 +90,8 @@ impl Connections {
             table: Mutex::default(),
             limits,
             bound,
+            tls,
+            handshakes: Arc::new(Handshakes::new(limits)),
             intake,
             failures,
             stop,
@@ -161,6 +170,7 @@ impl Connections {
             connections: Arc::clone(self),
             peer,
             opened,
+            trunk: None,
             entry,
         };
         Some((place, queued))
@@ -218,10 +228,28 @@ async fn dial(connections: Arc<Connections>, place: Place, queue: mpsc::Receiver
         () = connections.stop.cancelled() => return,
         connected = connecting => connected,
     };
-    let error = match connected {
-        Ok(Ok(stream)) => return connection::serve(stream, place, queue).await,
-        Ok(Err(error)) => error,
-        Err(_) => std::io::ErrorKind::TimedOut.into(),
+    let connected = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let error = match (connected, peer.transport) {
+        (Ok(mut stream), Transport::Udp | Transport::Tcp) => {
+            connection::prepare(&stream);
+            let (reader, writer) = stream.split();
+            return connection::serve(reader, writer, place, queue).await;
+        }
+        (Ok(stream), Transport::Tls) => {
+            connection::prepare(&stream);
+            let secured = tokio::select! {
+                () = connections.stop.cancelled() => return,
+                secured = tls::connect(&connections.tls, &connections.limits, stream, peer.addr) => secured,
+            };
+            match secured {
+                Ok(stream) => {
+                    let (reader, writer) = tokio::io::split(stream);
+                    return connection::serve(reader, writer, place, queue).await;
+                }
+                Err(error) => error,
+            }
+        }
+        (Err(error), _) => error,
     };
     metrics::counter!("maskline_sip_tcp_connect_failures_total").increment(1);
     tracing::warn!(peer = %peer.addr, %error, "no SIP connection can be made");

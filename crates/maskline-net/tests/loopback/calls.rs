@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::phone::{Datagrams, Phone, Stream, answer, header, in_dialog, invite, options};
 use crate::world::{A, B, CALLER, PATIENCE, Plan, VIRTUAL, World, statuses};
 
-const WHOLE_CALL: [&str; 8] = [
+pub const WHOLE_CALL: [&str; 8] = [
     "CALL_RECEIVED",
     "CALL_INITIATED",
     "CALL_UPDATED",
@@ -21,7 +21,7 @@ const WHOLE_CALL: [&str; 8] = [
 ];
 
 /// B takes the call that A has begun; returns A's 200 and what B was called with.
-async fn answered(a: &mut impl Phone, via: &str, b: &mut impl Phone) -> (String, String) {
+pub async fn answered(a: &mut impl Phone, via: &str, b: &mut impl Phone) -> (String, String) {
     a.expect("SIP/2.0 100 ").await;
     let at = b.local();
     let called = b.expect("INVITE ").await;
@@ -36,7 +36,8 @@ async fn answered(a: &mut impl Phone, via: &str, b: &mut impl Phone) -> (String,
     (ok, called)
 }
 
-async fn hung_up(a: &mut impl Phone, via: &str, ok: &str, b: &mut impl Phone) {
+/// A hangs up, and B hears of it.
+pub async fn hung_up(a: &mut impl Phone, via: &str, ok: &str, b: &mut impl Phone) {
     a.say(&in_dialog("BYE", 2, via, ok)).await;
     a.expect("SIP/2.0 200 ").await;
     let bye = b.expect("BYE ").await;

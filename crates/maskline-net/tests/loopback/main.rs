@@ -10,8 +10,10 @@
 
 mod binding;
 mod calls;
+mod certificates;
 mod datagrams;
 mod faults;
 mod phone;
 mod streams;
+mod tls;
 mod world;

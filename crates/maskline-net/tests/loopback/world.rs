@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use maskline_events::{Callflow, Msisdn};
 use maskline_media::{EngineConfig, MediaEngine};
-use maskline_net::{CallflowSource, ListenSpec, NetLimits, NodeConfig, SipNode};
+use maskline_net::{CallflowSource, ListenSpec, NetLimits, NodeConfig, SipNode, TlsConfig};
 use maskline_store::{
     CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions, SqliteStore,
     Store,
 };
 use maskline_switch::sip::Transport;
 use maskline_switch::sip::compose::SentBy;
-use maskline_switch::{CallflowAnswer, Directory, Listener, NumberEntry, SwitchConfig, Trunk};
+use maskline_switch::{
+    CallflowAnswer, Directory, Listener, NumberEntry, SwitchConfig, Trunk, TrunkTls,
+};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -74,6 +76,10 @@ pub struct Plan {
     pub store: Option<Arc<SqliteStore>>,
     pub found: Vec<Vec<u8>>,
     pub max_transactions: usize,
+    /// With a server's certificate, there is a TLS listener.
+    pub tls: TlsConfig,
+    /// Of the one trunk.
+    pub trunk_tls: TrunkTls,
 }
 
 impl Plan {
@@ -87,6 +93,8 @@ impl Plan {
             store: None,
             found: Vec::new(),
             max_transactions: 10_000,
+            tls: TlsConfig::default(),
+            trunk_tls: TrunkTls::default(),
         }
     }
 
@@ -101,6 +109,7 @@ pub struct World {
     pub node: SipNode,
     pub udp: SocketAddr,
     pub tcp: SocketAddr,
+    pub tls: Option<SocketAddr>,
     pub store: Arc<SqliteStore>,
     pub journal_down: Arc<AtomicBool>,
     journal: Arc<Journal>,
@@ -122,10 +131,17 @@ impl World {
     pub async fn start(plan: Plan) -> Self {
         let start = Instant::now();
         let shards = 2;
-        let specs = [Transport::Udp, Transport::Tcp].map(|transport| ListenSpec {
-            transport,
-            addr: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
-        });
+        let mut specs = vec![Transport::Udp, Transport::Tcp];
+        if plan.tls.server.is_some() {
+            specs.push(Transport::Tls);
+        }
+        let specs: Vec<_> = specs
+            .into_iter()
+            .map(|transport| ListenSpec {
+                transport,
+                addr: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
+            })
+            .collect();
         let sockets = maskline_net::bind(&specs, shards).unwrap();
         let bound = sockets.addresses();
         let (media_senders, media_events) = (0..shards).map(|_| mpsc::channel(256)).unzip();
@@ -156,6 +172,7 @@ impl World {
             trunks: [Trunk {
                 transport: plan.outbound.0,
                 allow: vec![format!("{A}/32").parse().unwrap()],
+                tls: plan.trunk_tls,
                 ..Trunk::new("carrier", plan.outbound.1)
             }]
             .into(),
@@ -177,6 +194,7 @@ impl World {
             directory: Arc::new(Directory::new([number], [])),
             found: plan.found,
             journal_down: Arc::clone(&journal_down),
+            tls: plan.tls,
             limits: plan.limits,
         };
         let customer = Arc::new(plan.customer);
@@ -193,6 +211,7 @@ impl World {
             node: node.unwrap(),
             udp: bound[0],
             tcp: bound[1],
+            tls: bound.get(2).copied(),
             store,
             journal_down,
             journal,

@@ -220,9 +220,12 @@ impl Shard {
         let trunk = self.config.trunk(target.trunk)?;
         let peer = self.config.peer_of(trunk)?;
         let sent_by = self.sent_by(peer);
-        let uri_parameters = match peer.transport {
-            crate::sip::Transport::Udp => "",
-            crate::sip::Transport::Tcp => ";transport=tcp",
+        // A `sips:` URI says nothing more of its transport (RFC 5630 §3.1.4).
+        let sips = trunk.tls.sips && peer.transport == crate::sip::Transport::Tls;
+        let uri_parameters = if sips {
+            ""
+        } else {
+            peer.transport.uri_parameter()
         };
         let local_tag = LocalTag {
             shard: self.config.shard,
@@ -230,7 +233,7 @@ impl Shard {
             session: s.key,
             secret: self.rng.next_u64(),
         };
-        let leaving = trunk.identity.leaving(&LeavingParts {
+        let mut leaving = trunk.identity.leaving(&LeavingParts {
             source: &target.source.msisdn,
             destination: &target.destination,
             target: &trunk.address.to_string(),
@@ -238,6 +241,10 @@ impl Shard {
             ours: &sent_by.host_port,
             tag: &local_tag.to_string(),
         });
+        if sips {
+            leaving.uri = leaving.uri.replacen("sip:", "sips:", 1);
+            leaving.to = leaving.to.replacen("<sip:", "<sips:", 1);
+        }
         Some(InviteParts {
             uri: leaving.uri,
             branch: self.branch(),

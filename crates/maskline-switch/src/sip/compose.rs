@@ -30,10 +30,32 @@ impl SentBy {
     /// The value of our `Contact`.
     #[must_use]
     pub fn contact(&self) -> String {
-        match self.transport {
-            Transport::Udp => format!("<sip:{}>", self.host_port),
-            Transport::Tcp => format!("<sip:{};transport=tcp>", self.host_port),
-        }
+        format!("<sip:{}{}>", self.host_port, self.transport.uri_parameter())
+    }
+}
+
+/// Our `Contact` where the peer asked for `sips:`; `transport=tls` says nothing more there
+/// (RFC 5630 §3.1.4). A Contact of another transport stays: nothing listens there for TLS.
+fn as_sips(contact: &str) -> String {
+    let plain = contact
+        .strip_prefix("<sip:")
+        .and_then(|rest| rest.strip_suffix(";transport=tls>"));
+    plain.map_or_else(
+        || contact.to_owned(),
+        |host_port| format!("<sips:{host_port}>"),
+    )
+}
+
+/// Whether the answer to a request must name us by `sips:` (RFC 3261 §12.1.1).
+fn asks_for_sips(request: &Request) -> bool {
+    let is_sips = |uri: &str| uri.trim_start_matches('<').starts_with("sips:");
+    if is_sips(&view::uri_text(&request.uri)) {
+        return true;
+    }
+    let routes = view::record_routes(&request.headers).unwrap_or_default();
+    match routes.first() {
+        Some(route) => is_sips(route),
+        None => view::contact(&request.headers).is_some_and(|contact| is_sips(&contact)),
     }
 }
 
@@ -85,8 +107,17 @@ pub fn request(parts: &RequestParts<'_>) -> Option<Request> {
         .cseq(parts.cseq, &parts.method)
         .ok()?;
     if matches!(parts.method, Method::Invite | Method::Update) {
+        // RFC 3261 §8.1.1.8.
+        let first = parts.routes.first().map_or(parts.uri, String::as_str);
+        let sips = [parts.uri, first]
+            .iter()
+            .any(|uri| uri.trim_start_matches('<').starts_with("sips:"));
+        let mut contact = parts.sent_by.contact();
+        if sips {
+            contact = as_sips(&contact);
+        }
         builder = builder
-            .header(HeaderName::Contact, parts.sent_by.contact())
+            .header(HeaderName::Contact, contact)
             .ok()?
             .header(HeaderName::Allow, ALLOW)
             .ok()?;
@@ -163,7 +194,12 @@ pub fn response(
         }
     }
     for (name, value) in extra {
-        builder = builder.header(name.clone(), value.clone()).ok()?;
+        let value = if *name == HeaderName::Contact && asks_for_sips(request) {
+            as_sips(value)
+        } else {
+            value.clone()
+        };
+        builder = builder.header(name.clone(), value).ok()?;
     }
     if let Some(sdp) = sdp {
         builder = builder

@@ -14,7 +14,7 @@ use sipx_sip::{
     TransactionLayer, TuEvent,
 };
 
-use super::wire::{Peer, Transport, response_second_way, response_target};
+use super::wire::{Peer, response_second_way, response_target};
 
 /// The base timers of RFC 3261 §17.1.1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -489,9 +489,10 @@ impl<O: Clone> Transactions<O> {
 }
 
 fn reliability(peer: Peer) -> Reliability {
-    match peer.transport {
-        Transport::Udp => Reliability::Unreliable,
-        Transport::Tcp => Reliability::Reliable,
+    if peer.transport.is_stream() {
+        Reliability::Reliable
+    } else {
+        Reliability::Unreliable
     }
 }
 
@@ -500,6 +501,7 @@ fn reliability(peer: Peer) -> Reliability {
 mod tests {
     use super::*;
     use crate::dialog::Dialog;
+    use crate::sip::Transport;
     use crate::sip::compose::SentBy;
 
     fn stream(port: u16) -> Peer {

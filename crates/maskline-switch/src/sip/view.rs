@@ -6,7 +6,7 @@ use sipx_sip::headers::misc::{MaxForwards, Require};
 use sipx_sip::headers::{CSeq, Contact, From, RecordRoute, To, Via};
 use sipx_sip::{Headers, Host, Method, Uri};
 
-use super::HeaderName;
+use super::{HeaderName, Transport};
 
 /// Most entries of a route set that are kept; a call through more proxies is refused by its size.
 const MAX_ROUTES: usize = 16;
@@ -174,11 +174,15 @@ pub fn from_user(headers: &Headers) -> Option<String> {
     user_of(&headers.typed::<From>()?.ok()?.uri)
 }
 
-/// Where a URI points, when its host is an address (names need DNS, which is not here).
+/// Where a URI points by a transport, when its host is an address (names need DNS, which is not
+/// here).
 #[must_use]
-pub fn address_of(uri: &Uri) -> Option<SocketAddr> {
+pub fn address_of(uri: &Uri, transport: Transport) -> Option<SocketAddr> {
     match uri.host()? {
-        Host::Ip(ip) => Some(SocketAddr::new(*ip, uri.port().unwrap_or(5060))),
+        Host::Ip(ip) => {
+            let port = uri.port().unwrap_or(transport.default_port());
+            Some(SocketAddr::new(*ip, port))
+        }
         Host::Name(_) => None,
     }
 }

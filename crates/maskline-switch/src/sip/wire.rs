@@ -27,6 +27,8 @@ pub enum Transport {
     Udp,
     /// A stream; it does not lose.
     Tcp,
+    /// A stream within TLS (RFC 3261 §26.2.1).
+    Tls,
 }
 
 impl Transport {
@@ -36,6 +38,35 @@ impl Transport {
         match self {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// Whether messages travel on a connection, which loses and reorders nothing.
+    #[must_use]
+    pub const fn is_stream(self) -> bool {
+        match self {
+            Self::Udp => false,
+            Self::Tcp | Self::Tls => true,
+        }
+    }
+
+    /// The port of an address that names none (RFC 3261 §19.1.2).
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
+        }
+    }
+
+    /// What a `sip:` URI says of it; nothing of UDP.
+    #[must_use]
+    pub const fn uri_parameter(self) -> &'static str {
+        match self {
+            Self::Udp => "",
+            Self::Tcp => ";transport=tcp",
+            Self::Tls => ";transport=tls",
         }
     }
 }
@@ -197,7 +228,7 @@ fn stamp_top_via(request: &mut Request, source: SocketAddr) -> Option<()> {
 
 /// Where a response to a request goes (RFC 3261 §18.2.2, RFC 3581 §4).
 pub(super) fn response_target(request: &Request, peer: Peer) -> Peer {
-    if peer.transport == Transport::Tcp {
+    if peer.transport.is_stream() {
         return peer;
     }
     let Some(Ok(via)) = request.headers.typed::<Via>() else {
@@ -216,11 +247,12 @@ pub(super) fn response_target(request: &Request, peer: Peer) -> Peer {
 /// Where a response goes when the stream that brought its request is gone: to the address that it
 /// came from and the port of its top `Via` (RFC 3261 §18.2.2).
 pub(super) fn response_second_way(request: &Request, peer: Peer) -> Option<Peer> {
-    if peer.transport != Transport::Tcp {
+    if !peer.transport.is_stream() {
         return None;
     }
     let via = request.headers.typed::<Via>()?.ok()?;
-    let addr = SocketAddr::new(peer.addr.ip(), via.port.unwrap_or(5060));
+    let port = via.port.unwrap_or(peer.transport.default_port());
+    let addr = SocketAddr::new(peer.addr.ip(), port);
     (addr != peer.addr).then_some(Peer { addr, ..peer })
 }
 

@@ -3,6 +3,7 @@
 //! Every fault names the file (or variable), the key and the reason.
 
 mod identity;
+mod tls;
 mod trunk;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use ipnet::IpNet;
+use maskline_net::TlsConfig;
 use maskline_switch::Trunk;
 use maskline_switch::sip::Transport;
 use serde::Deserialize;
@@ -80,6 +82,7 @@ struct Sip {
     t1_ms: u32,
     shards: u16,
     max_sessions: u32,
+    tls: tls::Listeners,
 }
 
 #[derive(Debug, Deserialize)]
@@ -175,6 +178,7 @@ pub(crate) struct Config {
     pub(crate) drain_deadline: Duration,
     pub(crate) log_filter: String,
     pub(crate) trunks: Vec<Trunk>,
+    pub(crate) tls: TlsConfig,
 }
 
 impl Config {
@@ -304,6 +308,8 @@ impl Resolver {
         }
         let sip_public_address = self.public_host(&file.sip.public_address)?;
         let sip_listen = self.listen(&file.sip.listen)?;
+        let server = self.tls_server(file.sip.tls, &sip_listen)?;
+        let (trunks, of_trunks) = self.trunks(file.trunk)?;
         if sip_public_address.is_none()
             && let Some(spec) = sip_listen.iter().find(|s| s.address.ip().is_unspecified())
         {
@@ -356,7 +362,8 @@ impl Resolver {
             )? as usize,
             drain_deadline: Duration::from_secs(u64::from(file.drain.deadline_seconds)),
             log_filter: file.log.filter,
-            trunks: self.trunks(file.trunk)?,
+            tls: self.tls(server, of_trunks, &trunks)?,
+            trunks,
             place: self.place,
         })
     }
@@ -399,12 +406,11 @@ impl Resolver {
                 let (transport, address) = match text.split_once(':') {
                     Some(("udp", address)) => (Transport::Udp, address),
                     Some(("tcp", address)) => (Transport::Tcp, address),
+                    Some(("tls", address)) => (Transport::Tls, address),
                     _ => {
                         return Err(self.bad(
                             KEY,
-                            format!(
-                                "{text:?} is neither \"udp:ADDRESS:PORT\" nor \"tcp:ADDRESS:PORT\""
-                            ),
+                            format!("{text:?} is not \"udp:ADDRESS:PORT\", nor with tcp: or tls:"),
                         ));
                     }
                 };

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use maskline_net::TlsTrunk;
 use maskline_switch::Trunk;
 use maskline_switch::sip::Transport;
 use serde::Deserialize;
 
-use super::{ConfigError, Resolver};
+use super::{ConfigError, Resolver, tls};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +26,7 @@ pub(super) struct Block {
     max_calls_per_second: u32,
     #[serde(default)]
     identity: super::identity::Block,
+    tls: tls::OfTrunk,
 }
 
 const fn udp() -> Transport {
@@ -40,8 +42,13 @@ const fn default_calls_per_second() -> u32 {
 }
 
 impl Resolver {
-    pub(super) fn trunks(&self, blocks: Vec<Block>) -> Result<Vec<Trunk>, ConfigError> {
+    /// The trunks, and the files that TLS needs for each.
+    pub(super) fn trunks(
+        &self,
+        blocks: Vec<Block>,
+    ) -> Result<(Vec<Trunk>, Vec<TlsTrunk>), ConfigError> {
         let mut trunks: Vec<Trunk> = Vec::new();
+        let mut of_trunks = Vec::new();
         for block in blocks {
             let key = |name: &str| format!("[[trunk]] {:?} {name}", block.name);
             if block.name.is_empty() || trunks.iter().any(|trunk| trunk.name == block.name) {
@@ -68,6 +75,8 @@ impl Resolver {
                 .map(|text| self.parse(&key("media_sources"), text, "an IP address"))
                 .collect::<Result<_, _>>()?;
             let address = self.parse(&key("address"), &block.address, "IP-ADDRESS:PORT")?;
+            let (tls, needed) = self.tls_trunk(&block.name, block.tls)?;
+            of_trunks.push(needed);
             trunks.push(Trunk {
                 transport: block.transport,
                 allow,
@@ -77,9 +86,10 @@ impl Resolver {
                     .positive(&key("max_calls_per_second"), block.max_calls_per_second)?,
                 identity: self
                     .identity(&|name| key(&format!("identity.{name}")), block.identity)?,
+                tls,
                 ..Trunk::new(block.name.as_str(), address)
             });
         }
-        Ok(trunks)
+        Ok((trunks, of_trunks))
     }
 }

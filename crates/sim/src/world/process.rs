@@ -93,9 +93,9 @@ impl World<'_> {
         bytes: &Bytes,
     ) -> Checked {
         let Some(switch) = self.switch.as_ref() else {
-            if transport == Transport::Tcp {
+            if transport.is_stream() {
                 self.network.break_stream(wire);
-                let peer = site::switch_as_peer(Transport::Tcp);
+                let peer = site::switch_as_peer(transport);
                 return self.phone(wire, PhoneInput::TransportFailed(peer));
             }
             return Ok(());
@@ -103,7 +103,7 @@ impl World<'_> {
         let peer = site::phone_as_peer(site::phone_address(wire.call, wire.side), transport);
         let verdict = match transport {
             Transport::Udp => switch.dispatcher.datagram(peer, bytes),
-            Transport::Tcp => switch.dispatcher.frame(peer, bytes.clone()),
+            Transport::Tcp | Transport::Tls => switch.dispatcher.frame(peer, None, bytes.clone()),
         };
         match verdict {
             Verdict::Deliver { shard, arrival } => {
