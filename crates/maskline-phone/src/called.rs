@@ -9,7 +9,6 @@ use crate::dialog::{Dialog, Standing, Unacknowledged};
 use crate::io::PhoneEvent;
 use crate::phone::{Alarm, Call, Phone};
 use crate::plan::{Callee, Outcome, Part};
-use crate::speech::{self, Named};
 
 impl Phone {
     pub(crate) fn on_invite(&mut self, tx: TxId, invite: &Request, _peer: Peer) {
@@ -21,7 +20,7 @@ impl Phone {
             self.answer(tx, invite, 488, &[], None);
             return;
         };
-        self.remote = Some(offer);
+        self.remember(Some(offer));
         self.call = Call::Called(tx);
         self.invite = Some(tx);
         let shows = view::from_user(&invite.headers).unwrap_or_default();
@@ -110,12 +109,13 @@ impl Phone {
 
     /// Gives an INVITE its 200, again and again until the ACK comes (RFC 3261 §13.3.1.4).
     pub(crate) fn accept(&mut self, at: usize, tx: TxId, tag: &str) {
-        let Some(named) = self.remote.as_ref().and_then(Named::common) else {
-            return;
-        };
-        let mark = self.config.identity.mark.clone();
-        let direction = self.answers_with();
-        let sdp = speech::describe(&mark, self.media(), self.sdp_version, named, direction);
+        if let Some(sdp) = self.answer_to_remote() {
+            self.accept_with(at, tx, tag, &sdp, false);
+        }
+    }
+
+    /// As [`Self::accept`], with this description.
+    pub(crate) fn accept_with(&mut self, at: usize, tx: TxId, tag: &str, sdp: &str, offers: bool) {
         let mut extra = self.device_headers(b"Server");
         extra.push((HeaderName::Contact, self.config.sent_by.contact()));
         extra.push((HeaderName::Allow, compose::ALLOW.to_owned()));
@@ -123,7 +123,7 @@ impl Phone {
             let (cseq, _) = view::cseq(&invite.headers)?;
             Some((
                 cseq,
-                compose::response(invite, 200, Some(tag), &extra, Some(&sdp))?,
+                compose::response(invite, 200, Some(tag), &extra, Some(sdp))?,
             ))
         });
         let (Some((cseq, response)), Some(dialog)) = (built, self.dialogs.get_mut(at)) else {
@@ -136,6 +136,7 @@ impl Phone {
             response: response.clone(),
             interval: timers.t1,
             gives_up: self.now + timers.timeout(),
+            offers,
         });
         self.transactions.respond(self.now, tx, response);
         self.set_alarm(Alarm::Resend(at), timers.t1);
@@ -170,18 +171,20 @@ impl Phone {
         let Some(dialog) = self.dialogs.get_mut(at) else {
             return;
         };
-        if dialog
+        let acknowledged = dialog
             .unacknowledged
-            .take_if(|waiting| Some(waiting.cseq) == number)
-            .is_none()
-        {
+            .take_if(|waiting| Some(waiting.cseq) == number);
+        let Some(acknowledged) = acknowledged else {
             return;
-        }
+        };
         let first = dialog.standing == Standing::Answered;
         if first {
             dialog.standing = Standing::Confirmed;
         }
         self.clear_alarm(Alarm::Resend(at));
+        if acknowledged.offers {
+            self.remember(sdp::parse(ack.body()).ok());
+        }
         if !first {
             return;
         }

@@ -10,7 +10,7 @@ use crate::dialog::{Dialog, Standing};
 use crate::io::PhoneEvent;
 use crate::phone::{Alarm, Call, Calling, Phone, Purpose};
 use crate::plan::Part;
-use crate::speech::{self, Named};
+use crate::speech::Named;
 
 impl Phone {
     pub(crate) fn dial(&mut self, peer: Peer, uri: &str) {
@@ -29,13 +29,8 @@ impl Phone {
         let tag = self.new_word("t");
         let call_id = format!("{}@{}", self.new_word("c"), identity.domain);
         let branch = self.new_branch();
-        let sdp = speech::describe(
-            &identity.mark,
-            self.media(),
-            self.sdp_version,
-            Named::ALL,
-            "sendrecv",
-        );
+        let sdp =
+            (!self.config.manners.dials_without_offer).then(|| self.say(Named::ALL, "sendrecv"));
         let mut extra = self.device_headers(b"User-Agent");
         if self.config.manners.requires_reliable {
             extra.push((HeaderName::Require, "100rel".to_owned()));
@@ -55,7 +50,7 @@ impl Phone {
             to: &format!("<{uri}>"),
             call_id: &call_id,
             cseq: 1,
-            sdp: Some(&sdp),
+            sdp: sdp.as_deref(),
             extra: &extra,
         });
         let sent = invite.and_then(|invite| {
@@ -182,7 +177,16 @@ impl Phone {
         let cseq = dialog.local_cseq;
         self.confirm(&mut dialog);
         let branch = self.new_branch();
-        let ack = dialog.request(Method::Ack, Some(cseq), &self.config.sent_by, &branch, None);
+        self.remember(sdp::parse(response.body()).ok());
+        let manners = self.config.manners;
+        let answers = manners.dials_without_offer && !manners.answers_no_offer;
+        let answer = if answers {
+            self.answer_to_remote()
+        } else {
+            None
+        };
+        let sent_by = &self.config.sent_by;
+        let ack = dialog.request(Method::Ack, Some(cseq), sent_by, &branch, answer.as_deref());
         if let Some(ack) = ack.map(Message::Request) {
             let peer = dialog.next_hop();
             dialog.ack = Some((peer, ack.to_bytes()));
@@ -194,7 +198,6 @@ impl Phone {
             self.send_bye(at);
             return;
         }
-        self.remote = sdp::parse(response.body()).ok();
         let hang_up_after = match &self.config.part {
             Part::Caller(caller) => caller.hang_up_after,
             Part::Callee(_) => None,

@@ -7,6 +7,8 @@ use maskline_media::Tick;
 use maskline_switch::sip::compose::{self, RequestParts, SentBy};
 use maskline_switch::sip::{HeaderName, Method, Peer, Request, Response, Transport, TxId, view};
 
+use crate::changing::Asking;
+
 /// A 2xx that waits for its ACK.
 #[derive(Clone, Debug)]
 pub(crate) struct Unacknowledged {
@@ -15,6 +17,8 @@ pub(crate) struct Unacknowledged {
     pub(crate) response: Response,
     pub(crate) interval: Duration,
     pub(crate) gives_up: Tick,
+    /// Whether it carries an offer, so that the ACK carries the answer.
+    pub(crate) offers: bool,
 }
 
 /// How far a dialog is.
@@ -48,8 +52,8 @@ pub(crate) struct Dialog {
     pub(crate) unacknowledged: Option<Unacknowledged>,
     /// The last re-INVITE's number and ACK.
     pub(crate) reinvite: Option<(u32, Option<(Peer, Bytes)>)>,
-    /// Its transaction, while it has no final answer.
-    pub(crate) asking: Option<TxId>,
+    /// What we ask for and have no final answer to.
+    pub(crate) asking: Option<Asking>,
 }
 
 impl Dialog {

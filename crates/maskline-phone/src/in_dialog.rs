@@ -2,14 +2,11 @@
 
 use bytes::Bytes;
 use maskline_switch::sdp;
-use maskline_switch::sip::{
-    HeaderName, Message, Method, Peer, Request, Response, TxId, compose, view,
-};
+use maskline_switch::sip::{HeaderName, Method, Peer, Request, TxId, compose};
 
 use crate::dialog::Standing;
 use crate::io::{PhoneAction, PhoneEvent};
 use crate::phone::{Alarm, Phone, Purpose};
-use crate::speech::{self, Named};
 
 impl Phone {
     /// The user hangs up: every dialog gets its BYE; one that waits for an ACK gets it then
@@ -65,24 +62,6 @@ impl Phone {
         }
     }
 
-    fn is_asking(&self, at: usize) -> bool {
-        self.dialogs
-            .get(at)
-            .is_some_and(|dialog| dialog.asking.is_some())
-    }
-
-    /// The dialog ended long ago, and nothing came to what was asked in it.
-    pub(crate) fn on_reinvite_forgotten(&mut self, at: usize) {
-        if let Some(tx) = self
-            .dialogs
-            .get_mut(at)
-            .and_then(|dialog| dialog.asking.take())
-        {
-            self.report.left_unanswered = true;
-            self.transactions.forget(tx);
-        }
-    }
-
     pub(crate) fn on_bye(&mut self, tx: TxId, bye: &Request) {
         let found = self
             .dialogs
@@ -105,99 +84,23 @@ impl Phone {
         self.notice(PhoneEvent::HungUp { by_us: false });
     }
 
-    pub(crate) fn hold(&mut self, hold: bool) {
-        let talking = |dialog: &crate::dialog::Dialog| dialog.standing == Standing::Confirmed;
-        let Some(at) = self.dialogs.iter().position(talking) else {
-            return;
-        };
-        self.sdp_version += 1;
-        self.is_holding = hold;
-        let direction = if hold { "sendonly" } else { "sendrecv" };
-        let mark = self.config.identity.mark.clone();
-        let sdp = speech::describe(&mark, self.media(), self.sdp_version, Named::ALL, direction);
-        let branch = self.new_branch();
-        let Some(dialog) = self.dialogs.get_mut(at) else {
-            return;
-        };
-        let peer = dialog.next_hop();
-        let invite = dialog.request(
-            Method::Invite,
-            None,
-            &self.config.sent_by,
-            &branch,
-            Some(&sdp),
-        );
-        dialog.reinvite = Some((dialog.local_cseq, None));
-        let sent = invite.and_then(|invite| {
-            self.transactions
-                .send_request(self.now, peer, invite, Purpose::Reinvite(at))
-        });
-        if let Some(dialog) = self.dialogs.get_mut(at) {
-            dialog.asking = sent;
-        }
-    }
-
-    pub(crate) fn on_reinvite_response(&mut self, at: usize, response: &Response) {
-        let branch = self.new_branch();
-        let Some(dialog) = self.dialogs.get_mut(at) else {
-            return;
-        };
-        let number = view::cseq(&response.headers).map(|(number, _)| number);
-        let Some((cseq, known)) = dialog
-            .reinvite
-            .clone()
-            .filter(|(cseq, _)| Some(*cseq) == number)
-        else {
-            return;
-        };
-        if response.status.code() >= 200 {
-            dialog.asking = None;
-        }
-        if !response.status.is_success() {
-            return;
-        }
-        if let Some((peer, bytes)) = known {
-            self.resend_bytes(peer, bytes);
-            return;
-        }
-        let ack = dialog.request(Method::Ack, Some(cseq), &self.config.sent_by, &branch, None);
-        let peer = dialog.next_hop();
-        if let Some(ack) = ack.map(Message::Request) {
-            dialog.reinvite = Some((cseq, Some((peer, ack.to_bytes()))));
-            self.transactions.send_bare(peer, ack);
-        }
-    }
-
-    /// The far end changes its media: agreed to.
+    /// The far end changes its media, or asks for an offer.
     pub(crate) fn on_reinvite(&mut self, tx: TxId, invite: &Request) {
-        let Some(at) = self.confirmed(invite) else {
-            self.answer(tx, invite, 481, &[], None);
+        let Some(at) = self.may_change(tx, invite) else {
             return;
         };
-        let waiting = self
-            .dialogs
-            .get(at)
-            .is_some_and(|dialog| dialog.unacknowledged.is_some());
-        let in_order = self
-            .dialogs
-            .get_mut(at)
-            .is_some_and(|dialog| dialog.in_order(invite));
-        let offer = sdp::parse(invite.body())
-            .ok()
-            .filter(|offer| Named::common(offer).is_some());
-        let asking = self.is_asking(at);
-        match offer {
-            _ if !in_order || waiting => self.answer(tx, invite, 500, &[], None),
-            // RFC 3261 §14.2: ours is out.
-            _ if asking => self.answer(tx, invite, 491, &[], None),
-            None => self.answer(tx, invite, 488, &[], None),
-            Some(offer) => {
-                self.hush(!offer.direction.receives());
-                self.remote = Some(offer);
-                self.sdp_version += 1;
-                let tag = self.dialogs.get(at).map(|dialog| dialog.local_tag.clone());
-                self.accept(at, tx, &tag.unwrap_or_default());
-            }
+        let tag = self.dialogs.get(at).map(|dialog| dialog.local_tag.clone());
+        let tag = tag.unwrap_or_default();
+        if invite.body().is_empty() {
+            let direction = if self.stance.holds {
+                "sendonly"
+            } else {
+                "sendrecv"
+            };
+            let offer = self.say(self.stance.names, direction);
+            self.accept_with(at, tx, &tag, &offer, true);
+        } else if let Some(answer) = self.take_offer(tx, invite) {
+            self.accept_with(at, tx, &tag, &answer, false);
         }
     }
 
@@ -206,51 +109,52 @@ impl Phone {
             self.answer(tx, update, 481, &[], None);
             return;
         };
-        if !self
-            .dialogs
-            .get_mut(at)
-            .is_some_and(|dialog| dialog.in_order(update))
-        {
-            self.answer(tx, update, 500, &[], None);
-            return;
-        }
         let contact = [(HeaderName::Contact, self.config.sent_by.contact())];
-        if self.is_asking(at) && !update.body().is_empty() {
-            self.answer(tx, update, 491, &[], None);
-            return;
+        if update.body().is_empty() {
+            let dialog = self.dialogs.get_mut(at);
+            let in_order = dialog.is_some_and(|dialog| dialog.in_order(update));
+            let status = if in_order { 200 } else { 500 };
+            self.answer(tx, update, status, &contact, None);
+        } else if self.may_change(tx, update).is_some()
+            && let Some(answer) = self.take_offer(tx, update)
+        {
+            self.answer(tx, update, 200, &contact, Some(&answer));
         }
-        let offer = sdp::parse(update.body()).ok();
-        let named = offer.as_ref().and_then(Named::common);
-        if let (Some(offer), Some(_)) = (offer, named) {
-            self.hush(!offer.direction.receives());
-            self.remote = Some(offer);
-            self.sdp_version += 1;
-        }
-        let mark = self.config.identity.mark.clone();
-        let direction = self.answers_with();
-        let sdp = named
-            .map(|named| speech::describe(&mark, self.media(), self.sdp_version, named, direction));
-        self.answer(tx, update, 200, &contact, sdp.as_deref());
     }
 
-    /// What an answer to the far end's offer says: no more than it allows (RFC 3264 §6.1).
-    pub(crate) fn answers_with(&self) -> &'static str {
-        use maskline_switch::sdp::Direction;
-        let own = if self.is_holding {
-            Direction::SendOnly
-        } else {
-            Direction::SendRecv
+    /// The dialog whose far end may change it now; a request that may not is answered.
+    fn may_change(&mut self, tx: TxId, request: &Request) -> Option<usize> {
+        let Some(at) = self.confirmed(request) else {
+            self.answer(tx, request, 481, &[], None);
+            return None;
         };
-        let offered = self
-            .remote
-            .as_ref()
-            .map_or(Direction::SendRecv, |it| it.direction);
-        match own.within(offered.answered()) {
-            Direction::SendRecv => "sendrecv",
-            Direction::SendOnly => "sendonly",
-            Direction::RecvOnly => "recvonly",
-            Direction::Inactive => "inactive",
+        let dialog = self.dialogs.get_mut(at)?;
+        let waiting = dialog.unacknowledged.is_some();
+        let refusal = if !dialog.in_order(request) || waiting {
+            Some(500)
+        } else if self.is_asking(at) {
+            // RFC 3261 §14.2: ours is out.
+            Some(491)
+        } else {
+            self.config.manners.refuses_changes
+        };
+        if let Some(status) = refusal {
+            self.answer(tx, request, status, &[], None);
+            return None;
         }
+        Some(at)
+    }
+
+    /// Our answer to an offer; where there is none, the request is refused.
+    fn take_offer(&mut self, tx: TxId, request: &Request) -> Option<String> {
+        let offer = sdp::parse(request.body()).ok();
+        let usable = offer.filter(|offer| self.stance.names.common(offer).is_some());
+        if usable.is_none() {
+            self.answer(tx, request, 488, &[], None);
+            return None;
+        }
+        self.remember(usable);
+        self.answer_to_remote()
     }
 
     /// The user presses a key that is told by INFO.

@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use maskline_switch::sdp::MediaDescription;
 use maskline_switch::sip::Peer;
+
+use crate::changing::Change;
 
 /// What happened to a phone.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub enum PhoneInput {
     HangUp,
     /// The user puts the other party on hold (`true`) or takes it back.
     Hold(bool),
+    /// The user changes the call in another way, or by another request.
+    Change(Change),
     /// The user presses a key: `0`-`9`, `*`, `#`, `A`-`D`.
     Press(char),
     /// The same, told by INFO and not in the audio.
@@ -114,6 +119,12 @@ pub struct Report {
     pub pracks: u32,
     /// The other party's keys that came by INFO.
     pub info_digits: String,
+    /// Changes of the call that were agreed to.
+    pub changed: u32,
+    /// The status that refused the last change that was.
+    pub refused_change: Option<u16>,
+    /// What the far end said of its media last.
+    pub remote: Option<MediaDescription>,
     /// RTP packets sent.
     pub packets_sent: u64,
     /// RTP packets received.

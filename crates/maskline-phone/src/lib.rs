@@ -10,6 +10,7 @@ pub mod alaw;
 pub mod audio;
 mod called;
 mod calling;
+mod changing;
 mod dialog;
 mod early;
 mod in_dialog;
@@ -19,6 +20,7 @@ pub mod plan;
 mod speech;
 
 pub use audio::Audio;
+pub use changing::{Change, What};
 pub use io::{PhoneAction, PhoneEvent, PhoneInput, Report};
 pub use phone::Phone;
 pub use plan::{Callee, Caller, Identity, Manners, Outcome, Part, PhoneConfig};

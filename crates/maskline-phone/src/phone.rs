@@ -1,7 +1,6 @@
 //! The phone itself: what all parts of its call share. Each file beside this one holds one part.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,10 +14,12 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use crate::audio::{Listener, PACKET_INTERVAL, Speaker};
+use crate::changing::{Stance, What};
 use crate::dialog::{Dialog, Standing};
 use crate::early::{Early, Unpracked};
 use crate::io::{PhoneAction, PhoneEvent, PhoneInput, Report};
 use crate::plan::{Outcome, Part, PhoneConfig};
+use crate::speech::Named;
 
 /// Most transactions of one phone.
 const MAX_TRANSACTIONS: usize = 64;
@@ -29,7 +30,7 @@ pub(crate) enum Purpose {
     Invite,
     Cancel,
     /// In this dialog.
-    Reinvite(usize),
+    Change(usize),
     /// Of this dialog.
     Bye(usize),
     /// A PRACK or INFO, whose answer changes nothing.
@@ -78,6 +79,10 @@ pub(crate) enum Alarm {
     Abandon,
     /// This dialog is over, and its re-INVITE has no final answer.
     Unanswered(usize),
+    /// A change met one of the far end.
+    AskAgain(usize),
+    /// The user thinks better of a change.
+    CancelChange(usize),
     /// The next 20 ms of audio.
     Packet,
 }
@@ -96,8 +101,10 @@ pub struct Phone {
     pub(crate) unpracked: Option<Unpracked>,
     /// The user hung up before the ACK came.
     pub(crate) leaves_when_acknowledged: bool,
-    /// Whether the user holds the far end.
-    pub(crate) is_holding: bool,
+    /// What it says of its media.
+    pub(crate) stance: Stance,
+    /// Its last description.
+    pub(crate) said: String,
     pub(crate) sdp_version: u32,
     pub(crate) remote: Option<MediaDescription>,
     pub(crate) report: Report,
@@ -115,6 +122,11 @@ impl Phone {
     pub fn new(config: PhoneConfig, seed: u64) -> Self {
         Self {
             transactions: Transactions::new(config.timers, MAX_TRANSACTIONS),
+            stance: Stance {
+                media: config.media,
+                names: Named::ALL,
+                holds: false,
+            },
             config,
             rng: ChaCha12Rng::seed_from_u64(seed),
             call: Call::New,
@@ -123,7 +135,7 @@ impl Phone {
             early: Vec::new(),
             unpracked: None,
             leaves_when_acknowledged: false,
-            is_holding: false,
+            said: String::new(),
             sdp_version: 1,
             remote: None,
             report: Report::default(),
@@ -147,7 +159,9 @@ impl Phone {
             }
             PhoneInput::Dial { peer, uri } => self.dial(peer, &uri),
             PhoneInput::HangUp => self.hang_up(),
-            PhoneInput::Hold(hold) => self.hold(hold),
+            PhoneInput::Hold(true) => self.change(What::Hold.by_invite()),
+            PhoneInput::Hold(false) => self.change(What::Resume.by_invite()),
+            PhoneInput::Change(change) => self.change(change),
             PhoneInput::Press(key) => {
                 if let Some(speaker) = self.speaker.as_mut() {
                     speaker.press(key);
@@ -248,7 +262,12 @@ impl Phone {
             Part::Callee(callee) => matches!(callee.outcome, Outcome::Silence),
             Part::Caller(_) => false,
         };
-        silent || (self.config.manners.ignores_bye && request.method == Method::Bye)
+        let manners = self.config.manners;
+        let changes = matches!(request.method, Method::Invite | Method::Update)
+            && view::to_tag(&request.headers).is_some();
+        silent
+            || (manners.ignores_bye && request.method == Method::Bye)
+            || (manners.ignores_changes && changes)
     }
 
     fn hear_transactions(&mut self) {
@@ -264,11 +283,7 @@ impl Phone {
                         self.finish();
                     }
                     Purpose::Bye(at) => self.set_over(at),
-                    Purpose::Reinvite(at) => {
-                        if let Some(dialog) = self.dialogs.get_mut(at) {
-                            dialog.asking = None;
-                        }
-                    }
+                    Purpose::Change(at) => self.on_change_unanswered(at),
                     Purpose::Invite | Purpose::Cancel | Purpose::Aside => {}
                 },
             }
@@ -309,7 +324,7 @@ impl Phone {
     fn on_response(&mut self, owner: Purpose, response: &Response) {
         match owner {
             Purpose::Invite => self.on_invite_response(response),
-            Purpose::Reinvite(at) => self.on_reinvite_response(at, response),
+            Purpose::Change(at) => self.on_change_response(at, response),
             Purpose::Bye(at) if response.status.code() >= 200 => self.set_over(at),
             Purpose::Bye(_) | Purpose::Cancel | Purpose::Aside => {}
         }
@@ -409,7 +424,9 @@ impl Phone {
                     self.hang_up();
                 }
                 Alarm::Abandon => self.abandon(),
-                Alarm::Unanswered(at) => self.on_reinvite_forgotten(at),
+                Alarm::Unanswered(at) => self.on_change_forgotten(at),
+                Alarm::AskAgain(at) => self.ask(at),
+                Alarm::CancelChange(at) => self.cancel_change(at),
                 Alarm::Packet => self.speak(),
             }
         }
@@ -460,10 +477,6 @@ impl Phone {
             .filter(|(_, value)| !value.is_empty())
             .chain(own)
             .collect()
-    }
-
-    pub(crate) fn media(&self) -> SocketAddr {
-        self.config.media
     }
 
     /// What no SIP element should stumble over.

@@ -114,6 +114,14 @@ pub struct Manners {
     pub requires_reliable: bool,
     /// A caller that says it knows 100rel, and sends no PRACK.
     pub never_pracks: bool,
+    /// A caller that dials without an offer, and answers the one in the 200.
+    pub dials_without_offer: bool,
+    /// Refuses each re-INVITE, and UPDATE with an offer, with this status.
+    pub refuses_changes: Option<u16>,
+    /// Says nothing to re-INVITE and UPDATE.
+    pub ignores_changes: bool,
+    /// Its ACK brings no answer to an offer in a 2xx.
+    pub answers_no_offer: bool,
     /// Sends noise before each message.
     pub sends_noise: bool,
 }

@@ -27,22 +27,31 @@ impl Named {
         events: Some(EVENT_TYPE),
     };
 
+    /// PCMU alone.
+    pub(crate) const PCMU: Self = Self {
+        pcma: None,
+        ..Self::ALL
+    };
+
+    /// PCMA alone.
+    pub(crate) const PCMA: Self = Self {
+        pcmu: None,
+        ..Self::ALL
+    };
+
     /// What an answer names of an offer: our codecs under the offer's numbers (RFC 3264 §6.1).
-    pub(crate) fn common(offer: &MediaDescription) -> Option<Self> {
-        let number = |name| {
+    pub(crate) fn common(self, offer: &MediaDescription) -> Option<Self> {
+        let number = |own: Option<u8>, name| {
             let named = |codec: &&maskline_switch::sdp::Codec| {
                 codec.name == name && codec.clock_rate == 8_000
             };
-            offer
-                .codecs
-                .iter()
-                .find(named)
-                .map(|codec| codec.payload_type)
+            let offered = offer.codecs.iter().find(named);
+            own.and(offered).map(|codec| codec.payload_type)
         };
         let common = Self {
-            pcmu: number(CodecName::Pcmu),
-            pcma: number(CodecName::Pcma),
-            events: number(CodecName::TelephoneEvent),
+            pcmu: number(self.pcmu, CodecName::Pcmu),
+            pcma: number(self.pcma, CodecName::Pcma),
+            events: number(self.events, CodecName::TelephoneEvent),
         };
         (common.pcmu.is_some() || common.pcma.is_some()).then_some(common)
     }

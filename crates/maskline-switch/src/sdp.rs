@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 
 pub use codec::{Codec, CodecName};
 pub use negotiate::{
-    Negotiated, between, defaults, media_payloads, negotiate, offered_to, towards_callee,
+    Negotiated, between, defaults, media_payloads, negotiate, negotiate_defaults, offered_to,
+    towards_callee,
 };
 pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, parse};
 pub use write::{write_answer, write_offer};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maskline_media::Side;
-use maskline_phone::{Callee, Caller, Manners, Outcome};
+use maskline_phone::{Callee, Caller, Change, Manners, Outcome, What};
 use maskline_switch::sip::Transport;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -118,6 +118,8 @@ pub struct CallPlan {
     pub both_hang_up: Option<Duration>,
     /// Who holds, from when after the dialling, for how long.
     pub hold: Option<(Side, Duration, Duration)>,
+    /// Who changes the call, when after the dialling, and how.
+    pub changes: Vec<(Side, Duration, Change)>,
     /// When the streams of both phones break, after the dialling.
     pub stream_breaks: Option<Duration>,
     /// Whether the caller dials a number that nobody has.
@@ -191,6 +193,7 @@ impl Default for CallPlan {
             silence: None,
             both_hang_up: None,
             hold: None,
+            changes: Vec::new(),
             stream_breaks: None,
             unassigned: false,
             withholds: false,
@@ -391,10 +394,46 @@ fn random_call(dice: &mut Dice) -> CallPlan {
     if dice.chance(15) {
         call.hold = Some((side(dice), dice.millis(1_000, 6_000), dice.millis(0, 3_000)));
     }
+    random_changes(dice, &mut call);
     if dice.chance(15) {
         call.stream_breaks = Some(dice.millis(0, 8_000));
     }
     call
+}
+
+/// Changes within the call, often at the same moment, and phones that deal with them badly.
+fn random_changes(dice: &mut Dice, call: &mut CallPlan) {
+    for _ in 0..dice.pick(&[0, 0, 0, 1, 2, 4]) {
+        let change = Change {
+            what: dice.pick(&[
+                What::Hold,
+                What::Resume,
+                What::OnlyPcmu,
+                What::OnlyPcma,
+                What::AnyCodec,
+                What::Ask,
+                What::Refresh,
+            ]),
+            by_update: dice.chance(30),
+            cancel_after: dice.chance(15).then(|| dice.millis(0, 600)),
+        };
+        let at = dice.millis(500, 9_000);
+        let side = dice.pick(&[Side::Caller, Side::Callee]);
+        call.changes.push((side, at, change));
+        if dice.chance(40) {
+            let other = What::Hold.by_invite();
+            let later = at + dice.millis(0, 60);
+            call.changes.push((side.other(), later, other));
+        }
+    }
+    call.caller_manners.dials_without_offer = dice.chance(12);
+    for manners in [&mut call.caller_manners, &mut call.callee_manners] {
+        if dice.chance(10) {
+            manners.refuses_changes = Some(dice.pick(&[488, 491, 500, 603, 481, 408]));
+        }
+        manners.ignores_changes = dice.chance(4);
+        manners.answers_no_offer = dice.chance(5);
+    }
 }
 
 struct Dice(ChaCha12Rng);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use maskline_media::{MediaEvent, Side, Tick};
-use maskline_phone::{Phone, PhoneAction, PhoneEvent, PhoneInput, Report};
+use maskline_phone::{Change, Phone, PhoneAction, PhoneEvent, PhoneInput, Report};
 use maskline_switch::sip::Transport;
 use maskline_switch::{Admission, Dispatcher, Input, SessionKey, Shard};
 use rand::{RngCore, SeedableRng};
@@ -91,6 +91,7 @@ enum Event {
     HangUp(Wire),
     Hold(Wire, bool),
     PressByInfo(Wire, char),
+    Change(Wire, Change),
     BreakStreams(usize),
     Arrive {
         way: Way,
@@ -175,6 +176,9 @@ impl<'a> World<'a> {
             }
             for (after, side, key) in &plan.info_keys {
                 world.later(plan.starts + *after, Event::PressByInfo(wire(*side), *key));
+            }
+            for (side, at, change) in plan.changes.clone() {
+                world.later(plan.starts + at, Event::Change(wire(side), change));
             }
             if let Some(after) = plan.stream_breaks {
                 world.later(plan.starts + after, Event::BreakStreams(call));
@@ -295,6 +299,7 @@ impl<'a> World<'a> {
             Event::HangUp(wire) => self.phone(wire, PhoneInput::HangUp),
             Event::Hold(wire, hold) => self.phone(wire, PhoneInput::Hold(hold)),
             Event::PressByInfo(wire, key) => self.phone(wire, PhoneInput::PressByInfo(key)),
+            Event::Change(wire, change) => self.phone(wire, PhoneInput::Change(change)),
             Event::BreakStreams(call) => {
                 for side in [Side::Caller, Side::Callee] {
                     self.break_stream(Wire { call, side })?;

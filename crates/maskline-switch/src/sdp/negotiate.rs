@@ -129,17 +129,24 @@ pub fn negotiate(
     caller_offer: &MediaDescription,
     callee_answer: &MediaDescription,
 ) -> Option<Negotiated> {
+    agree(&caller_offer.codecs, &callee_answer.codecs)
+}
+
+/// As [`negotiate`], when the callee answered [`defaults`].
+#[must_use]
+pub fn negotiate_defaults(callee_answer: &MediaDescription) -> Option<Negotiated> {
+    agree(&defaults(), &callee_answer.codecs)
+}
+
+fn agree(offer: &[Codec], answer: &[Codec]) -> Option<Negotiated> {
     let mut negotiated = Negotiated {
         caller: Vec::new(),
         callee: Vec::new(),
         caller_answered: false,
         offered: Vec::new(),
     };
-    for callee in &callee_answer.codecs {
-        let common = caller_offer
-            .codecs
-            .iter()
-            .find(|caller| caller.is_same(callee));
+    for callee in answer {
+        let common = offer.iter().find(|caller| caller.is_same(callee));
         let Some(caller) =
             common.filter(|_| !negotiated.callee.iter().any(|it| it.is_same(callee)))
         else {
@@ -175,11 +182,20 @@ pub fn media_payloads(negotiated: &Negotiated) -> (Vec<PayloadMap>, Vec<PayloadM
     } else {
         (&mut callee, &negotiated.callee, &negotiated.caller)
     };
+    let own = |codec: &Codec| own_payload_type(codec.name, codec.clock_rate);
     for (at, (answer, offer)) in answers.iter().zip(offers).enumerate() {
-        let own = own_payload_type(answer.name, answer.clock_rate);
-        let offered = negotiated.offered.get(at).copied().unwrap_or(own);
+        let offered = negotiated.offered.get(at).copied();
+        let offered = offered.unwrap_or_else(|| own(answer));
         if !answered.iter().any(|entry| entry.here == offered) {
             answered.push(map(answer, offered, offer));
+        }
+    }
+    if negotiated.caller_answered {
+        // The callee answered an offer of ours before.
+        for (callee_codec, caller_codec) in negotiated.callee.iter().zip(&negotiated.caller) {
+            if !callee.iter().any(|entry| entry.here == own(callee_codec)) {
+                callee.push(map(callee_codec, own(callee_codec), caller_codec));
+            }
         }
     }
     (caller, callee)

@@ -29,7 +29,8 @@ impl Shard {
         let described = sdp::parse(response.body()).ok();
         let negotiated = match (&s.caller.described, &described) {
             (Some(offer), Some(answer)) => sdp::negotiate(offer, answer),
-            _ => None,
+            (None, Some(answer)) => sdp::negotiate_defaults(answer),
+            (Some(_) | None, None) => None,
         };
         let Some(negotiated) = negotiated else {
             if let Some(callee) = s.outbound.as_mut() {
@@ -135,7 +136,7 @@ impl Shard {
                     let own = s.party(tag.side).acknowledged.as_ref();
                     if own.is_some_and(|own| own.cseq == number) {
                         shard.on_own_response(s, tag.side, number, response);
-                    } else if number == 1
+                    } else if number == invite_cseq(s)
                         && s.outbound.as_ref().map(|callee| &callee.parts.call_id)
                             == call_id.as_ref()
                     {
@@ -177,7 +178,8 @@ impl Shard {
             return;
         };
         let local_tag = dialog.local_tag.clone();
-        self.accept(s, Side::Caller, tx, &local_tag, &sdp, false);
+        let offers = s.caller.described.is_none();
+        self.accept(s, Side::Caller, tx, &local_tag, &sdp, offers);
     }
 
     fn answer_sdp(&self, s: &mut Session) -> Option<String> {
@@ -187,14 +189,19 @@ impl Shard {
             // closed.
             Media::None | Media::Opening | Media::Closing => 9,
         };
-        let offer = s.caller.described.clone()?;
+        let offer = s.caller.described.clone();
         let answer = s.callee.described.as_ref()?;
-        let direction = answer.direction.within(offer.direction.answered());
-        let ptime_ms = answer.ptime_ms;
+        let (ptime_ms, direction) = (answer.ptime_ms, answer.direction);
         let codecs = s.negotiated.as_ref()?.caller.clone();
-        Some(self.describe(s, Side::Caller, caller_port, |local| {
-            sdp::write_answer(local, &offer, &codecs, ptime_ms, direction)
-        }))
+        Some(
+            self.describe(s, Side::Caller, caller_port, |local| match &offer {
+                Some(offer) => {
+                    let direction = direction.within(offer.direction.answered());
+                    sdp::write_answer(local, offer, &codecs, ptime_ms, direction)
+                }
+                None => sdp::write_offer(local, &codecs, ptime_ms, direction),
+            }),
+        )
     }
 
     /// Sends a 200 with SDP to an INVITE, again and again until it is acknowledged.

@@ -22,6 +22,9 @@ use crate::sip::{HeaderName, LocalTag, Method, Peer, Request, TxId, compose, ext
 /// Seconds that a refused caller is asked to wait (RFC 3261 §20.33).
 pub(super) const RETRY_AFTER_SECONDS: &str = "5";
 
+/// The number that was called, and the offer.
+type Examined = (std::sync::Arc<NumberEntry>, Option<MediaDescription>);
+
 impl Shard {
     pub(super) fn on_request(&mut self, tx: TxId, request: Request, peer: Peer) {
         let required = extensions::not_understood(&request.headers);
@@ -147,7 +150,7 @@ impl Shard {
             number,
             caller: PartyDialog {
                 dialog: Some(dialog),
-                described: Some(offer),
+                described: offer,
                 allows: Allows::of(&invite.headers),
                 ..PartyDialog::default()
             },
@@ -182,10 +185,7 @@ impl Shard {
 
     /// What a new call needs before anything is kept of it: a status and a counter's reason
     /// otherwise.
-    fn examine(
-        &self,
-        invite: &Request,
-    ) -> Result<(std::sync::Arc<NumberEntry>, MediaDescription), (u16, &'static str)> {
+    fn examine(&self, invite: &Request) -> Result<Examined, (u16, &'static str)> {
         if view::max_forwards(&invite.headers) == 0 {
             return Err((483, "too_many_hops"));
         }
@@ -193,9 +193,9 @@ impl Shard {
             .rules_of_arrival()
             .called(invite, |called| self.directory.number(called).cloned())
             .ok_or((404, "unassigned_number"))?;
-        // An INVITE without an offer, or with one that we can't use, is not acceptable here.
+        // RFC 3261 §13.2.1: our 200 will bring the offer.
         if invite.body().is_empty() {
-            return Err((488, "no_offer"));
+            return Ok((number, None));
         }
         if !view::is_sdp(&invite.headers) {
             return Err((415, "not_sdp"));
@@ -207,7 +207,7 @@ impl Shard {
         {
             return Err((488, "no_common_codec"));
         }
-        Ok((number, offer))
+        Ok((number, Some(offer)))
     }
 
     /// How the trunk of the message that is being handled writes numbers.

@@ -262,18 +262,19 @@ impl Shard {
         let Media::Open { callee_port, .. } = s.media else {
             return;
         };
-        let Some(offer) = s.caller.described.clone() else {
-            return;
-        };
         if !matches!(
             s.outbound.as_ref().map(|callee| &callee.invite),
             Some(CalleeInvite::Gated)
         ) {
             return;
         }
-        let codecs = sdp::towards_callee(&offer);
+        // A caller without an offer gets its choice of what the callee takes of ours.
+        let (codecs, ptime_ms, direction) = match &s.caller.described {
+            Some(offer) => (sdp::towards_callee(offer), offer.ptime_ms, offer.direction),
+            None => (sdp::defaults(), None, sdp::Direction::SendRecv),
+        };
         let sdp = self.describe(s, Side::Callee, callee_port, |local| {
-            sdp::write_offer(local, &codecs, offer.ptime_ms, offer.direction)
+            sdp::write_offer(local, &codecs, ptime_ms, direction)
         });
         let Some(callee) = s.outbound.as_mut() else {
             return;

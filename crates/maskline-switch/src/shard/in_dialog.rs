@@ -123,7 +123,7 @@ impl Shard {
 
     /// Whether a side may offer, or ask for an offer, now (RFC 3261 §14.2, RFC 3311 §5.2); answers
     /// the request itself when not.
-    fn may_offer(&mut self, s: &Session, side: Side, tx: TxId, request: &Request) -> bool {
+    fn may_offer(&mut self, s: &mut Session, side: Side, tx: TxId, request: &Request) -> bool {
         match s.stage {
             Stage::Connected => {}
             // Our BYE is on its way.
@@ -141,6 +141,7 @@ impl Shard {
                 return false;
             }
         }
+        self.yield_to(s, side);
         let party = s.party(side);
         let offered = party.pending_2xx.as_ref().is_some_and(|it| it.offers);
         let ours = |own: &OwnRequest| own.is_out() || own.asked().is_some();
@@ -262,6 +263,7 @@ impl Shard {
         self.accept_asked(s, asker, tx, &sdp, false);
         let sends = offer.direction;
         self.take_effect(s, asker, (offer, None), (answer, Some(sends)), agreed);
+        self.advance(s, asker);
     }
 
     /// New descriptions of both parties are in use: the relay is programmed, and what changed is
@@ -379,6 +381,10 @@ impl Shard {
         }
         let other = side.other();
         let answer = sdp::parse(ack.body()).ok();
+        if s.party(side).described.is_none() {
+            self.on_first_answer(s, side, answer);
+            return;
+        }
         let waiting = |own: &mut OwnRequest| matches!(own.state, OwnState::Unacknowledged { .. });
         let own = s.party_mut(other).own.take_if(waiting);
         if let Some(OwnRequest {
@@ -397,6 +403,33 @@ impl Shard {
         if let Some(answer) = answer {
             self.take_aligned(s, side, answer);
             self.save(s);
+        }
+    }
+
+    /// The answer of a caller whose INVITE brought no offer (RFC 3261 §13.2.1); without a usable one
+    /// there is no call.
+    fn on_first_answer(&mut self, s: &mut Session, side: Side, answer: Option<MediaDescription>) {
+        let agreed = answer
+            .zip(s.party(side.other()).described.clone())
+            .and_then(|(answer, offer)| {
+                let offered = s.negotiated.as_ref()?.codecs(side).to_vec();
+                let agreed = sdp::between(side.other(), &offer, &offered, &answer)?;
+                Some((answer, offer, agreed))
+            });
+        let Some((answer, offer, agreed)) = agreed else {
+            self.end_for(s, side, "an offer of ours got no usable answer");
+            return;
+        };
+        let voices = |codecs: &[sdp::Codec]| codecs.iter().filter(|it| it.name.is_voice()).count();
+        let narrower = voices(&agreed.callee) < voices(&offer.codecs)
+            || answer.direction.answered() != offer.direction;
+        s.negotiated = Some(agreed);
+        self.take_description(s, side, answer, Some(offer.direction), false);
+        self.program(s);
+        self.save(s);
+        if narrower {
+            // The other side would send what this one does not know.
+            self.align(s, side.other());
         }
     }
 

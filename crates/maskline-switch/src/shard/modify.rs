@@ -262,8 +262,7 @@ impl Shard {
             && response.status.is_success()
         {
             let (peer, bytes) = (known.peer, known.ack.clone());
-            self.actions
-                .push_back(crate::io::Action::Send { peer, bytes });
+            self.put_on_wire(peer, bytes);
         }
     }
 
@@ -391,6 +390,18 @@ impl Shard {
             }
             Some(_) => self.give_up(s, side, own, 491),
             None => self.give_up(s, side, own, 488),
+        }
+    }
+
+    /// A side asks for a change while ours waits to be tried again: the side's comes first, and
+    /// whoever asked for ours may ask again (RFC 3261 §14.1).
+    pub(super) fn yield_to(&mut self, s: &mut Session, side: Side) {
+        let waits = |own: &mut OwnRequest| {
+            matches!(own.state, OwnState::Waiting { timed: true }) && own.asked().is_some()
+        };
+        if let Some(own) = s.party_mut(side).own.take_if(waits) {
+            self.clear_timer(s, SessionTimer::Modify(side));
+            self.give_up(s, side, own, 491);
         }
     }
 
