@@ -119,6 +119,9 @@ impl Phone {
         let mut extra = self.device_headers(b"Server");
         extra.push((HeaderName::Contact, self.config.sent_by.contact()));
         extra.push((HeaderName::Allow, compose::ALLOW.to_owned()));
+        if let Some(invite) = self.transactions.request(tx).cloned() {
+            extra.extend(self.timer_answer(&invite));
+        }
         let built = self.transactions.request(tx).and_then(|invite| {
             let (cseq, _) = view::cseq(&invite.headers)?;
             Some((

@@ -37,6 +37,10 @@ impl Phone {
         } else if self.config.manners.reliable {
             extra.push((HeaderName::Supported, "100rel".to_owned()));
         }
+        if let Some(plan) = self.config.manners.timer {
+            extra.push((HeaderName::Supported, "timer".to_owned()));
+            extra.extend(self.timer_request(plan));
+        }
         let invite = compose::request(&RequestParts {
             method: Method::Invite,
             uri,
@@ -198,6 +202,7 @@ impl Phone {
             self.send_bye(at);
             return;
         }
+        self.hear_timer(response);
         let hang_up_after = match &self.config.part {
             Part::Caller(caller) => caller.hang_up_after,
             Part::Callee(_) => None,

@@ -109,7 +109,8 @@ impl Phone {
             self.answer(tx, update, 481, &[], None);
             return;
         };
-        let contact = [(HeaderName::Contact, self.config.sent_by.contact())];
+        let mut contact = vec![(HeaderName::Contact, self.config.sent_by.contact())];
+        contact.extend(self.timer_answer(update));
         if update.body().is_empty() {
             let dialog = self.dialogs.get_mut(at);
             let in_order = dialog.is_some_and(|dialog| dialog.in_order(update));

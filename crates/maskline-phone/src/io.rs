@@ -115,6 +115,12 @@ pub struct Report {
     pub never_acknowledged: bool,
     /// A re-INVITE of this phone got no final answer, and its dialog ended.
     pub left_unanswered: bool,
+    /// Session refreshes sent.
+    pub refreshes_sent: u32,
+    /// Session refreshes taken.
+    pub refreshes_taken: u32,
+    /// It ended the call because nobody refreshed the session.
+    pub expired: bool,
     /// PRACKs sent by a caller, taken by a callee.
     pub pracks: u32,
     /// The other party's keys that came by INFO.

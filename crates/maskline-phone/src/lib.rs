@@ -18,9 +18,10 @@ pub mod io;
 mod phone;
 pub mod plan;
 mod speech;
+mod timer;
 
 pub use audio::Audio;
 pub use changing::{Change, What};
 pub use io::{PhoneAction, PhoneEvent, PhoneInput, Report};
 pub use phone::Phone;
-pub use plan::{Callee, Caller, Identity, Manners, Outcome, Part, PhoneConfig};
+pub use plan::{Callee, Caller, Identity, Manners, Outcome, Part, PhoneConfig, TimerPlan};

@@ -20,6 +20,7 @@ use crate::early::{Early, Unpracked};
 use crate::io::{PhoneAction, PhoneEvent, PhoneInput, Report};
 use crate::plan::{Outcome, Part, PhoneConfig};
 use crate::speech::Named;
+use crate::timer::Running;
 
 /// Most transactions of one phone.
 const MAX_TRANSACTIONS: usize = 64;
@@ -33,6 +34,8 @@ pub(crate) enum Purpose {
     Change(usize),
     /// Of this dialog.
     Bye(usize),
+    /// A refresh of the session.
+    Refresh,
     /// A PRACK or INFO, whose answer changes nothing.
     Aside,
 }
@@ -73,6 +76,10 @@ pub(crate) enum Alarm {
     Resend(usize),
     /// A reliable provisional is sent again.
     Provisional,
+    /// The session is to be refreshed.
+    Refresh,
+    /// Nobody refreshed the session.
+    Expire,
     HangUp,
     Patience,
     /// No final answer came to a cancelled INVITE.
@@ -99,6 +106,7 @@ pub struct Phone {
     pub(crate) dialogs: Vec<Dialog>,
     pub(crate) early: Vec<Early>,
     pub(crate) unpracked: Option<Unpracked>,
+    pub(crate) timer: Option<Running>,
     /// The user hung up before the ACK came.
     pub(crate) leaves_when_acknowledged: bool,
     /// What it says of its media.
@@ -134,6 +142,7 @@ impl Phone {
             dialogs: Vec::new(),
             early: Vec::new(),
             unpracked: None,
+            timer: None,
             leaves_when_acknowledged: false,
             said: String::new(),
             sdp_version: 1,
@@ -284,7 +293,7 @@ impl Phone {
                     }
                     Purpose::Bye(at) => self.set_over(at),
                     Purpose::Change(at) => self.on_change_unanswered(at),
-                    Purpose::Invite | Purpose::Cancel | Purpose::Aside => {}
+                    Purpose::Invite | Purpose::Cancel | Purpose::Refresh | Purpose::Aside => {}
                 },
             }
         }
@@ -326,7 +335,8 @@ impl Phone {
             Purpose::Invite => self.on_invite_response(response),
             Purpose::Change(at) => self.on_change_response(at, response),
             Purpose::Bye(at) if response.status.code() >= 200 => self.set_over(at),
-            Purpose::Bye(_) | Purpose::Cancel | Purpose::Aside => {}
+            Purpose::Refresh if response.status.is_success() => self.hear_timer(response),
+            Purpose::Bye(_) | Purpose::Cancel | Purpose::Refresh | Purpose::Aside => {}
         }
     }
 
@@ -418,6 +428,8 @@ impl Phone {
                 Alarm::Decide => self.decide(),
                 Alarm::Resend(at) => self.resend(at),
                 Alarm::Provisional => self.resend_provisional(),
+                Alarm::Refresh => self.refresh_session(),
+                Alarm::Expire => self.expire(),
                 Alarm::HangUp => self.hang_up(),
                 Alarm::Patience => {
                     self.report.patience_ran_out = true;

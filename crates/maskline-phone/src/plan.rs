@@ -122,6 +122,19 @@ pub struct Manners {
     pub ignores_changes: bool,
     /// Its ACK brings no answer to an offer in a 2xx.
     pub answers_no_offer: bool,
+    /// Its session timer; `None`: it knows none.
+    pub timer: Option<TimerPlan>,
     /// Sends noise before each message.
     pub sends_noise: bool,
+}
+
+/// What a phone wants of a session timer (RFC 4028).
+#[derive(Clone, Copy, Debug)]
+pub struct TimerPlan {
+    /// A caller asks for this interval, a callee takes no longer one.
+    pub seconds: u64,
+    /// `uac` or `uas`, where the far end leaves the choice.
+    pub refresher: Option<&'static str>,
+    /// Whether it refreshes when it has to.
+    pub refreshes: bool,
 }

@@ -99,6 +99,9 @@ pub struct SwitchConfig {
     pub no_answer: Duration,
     /// How long a call may last.
     pub max_duration: Duration,
+    /// The session interval that we ask for, at least 90 s (RFC 4028); `None`: we ask for none, and
+    /// take a peer's.
+    pub session_expires: Option<Duration>,
     /// How long the shard waits for a callflow at most. The VCA client has its own, shorter
     /// deadline; this one only guards against a lost answer.
     pub callflow_guard: Duration,
@@ -124,6 +127,7 @@ impl Default for SwitchConfig {
             timers: SipTimers::default(),
             no_answer: Duration::from_secs(60),
             max_duration: Duration::from_secs(14_400),
+            session_expires: Some(Duration::from_secs(1_800)),
             callflow_guard: Duration::from_secs(10),
             bye_gate: Duration::from_secs(1),
             max_sessions: 1_000,

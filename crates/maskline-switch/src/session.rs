@@ -26,6 +26,8 @@ use crate::sip::{Headers, Peer, Response, TxId, view};
 use early::{EarlyDialogs, Provisionals};
 use presses::Presses;
 
+use crate::sip::extensions::Expiry;
+
 /// One leg as events and the summary show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Leg {
@@ -160,6 +162,8 @@ pub struct PartyDialog {
     pub allows: Allows,
     /// Its key presses.
     pub presses: Presses,
+    /// Its session timer, if one runs.
+    pub expiry: Option<Expiry>,
 }
 
 /// Methods that a party takes, by the `Allow` of its INVITE or 2xx.
@@ -259,6 +263,12 @@ pub struct InviteParts {
     /// `CSeq` number: each try in the same call has the next one.
     #[serde(default = "first_cseq")]
     pub cseq: u32,
+    /// The session interval that it asks for, in seconds; 0: none (RFC 4028).
+    #[serde(default)]
+    pub session_expires: u32,
+    /// The shortest one that it takes, in seconds.
+    #[serde(default)]
+    pub session_least: u32,
     /// Where it goes.
     pub peer: Peer,
 }
@@ -313,6 +323,10 @@ pub enum SessionTimer {
     Modify(Side),
     /// A provisional answer of ours to A is sent again, or given up.
     ResendProvisional,
+    /// This side's session is refreshed by us.
+    Refresh(Side),
+    /// Nobody refreshed this side's session.
+    Expiry(Side),
     /// Owed BYEs have waited long enough for their commit.
     ByeGate,
     /// No final answer came to a cancelled INVITE.

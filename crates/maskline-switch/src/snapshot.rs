@@ -13,6 +13,7 @@ use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
 use crate::io::SessionKey;
 use crate::session::{CalleeInvite, CallerInvite, InviteParts, Leg, Session, Stage};
+use crate::sip::extensions::Expiry;
 
 /// The version that this code writes.
 const VERSION: u32 = 1;
@@ -45,6 +46,9 @@ pub struct Snapshot {
     pub caller_answered: bool,
     /// A's dialog.
     pub caller: Option<Dialog>,
+    /// A's session timer.
+    #[serde(default)]
+    pub caller_expiry: Option<Expiry>,
     /// Whether A is owed a BYE.
     pub caller_owed_bye: bool,
     /// B's INVITE.
@@ -54,6 +58,9 @@ pub struct Snapshot {
     pub callee_cancelling: bool,
     /// B's dialog, once it answered.
     pub callee: Option<Dialog>,
+    /// B's session timer.
+    #[serde(default)]
+    pub callee_expiry: Option<Expiry>,
     /// Whether B is owed a BYE.
     pub callee_owed_bye: bool,
     /// The callflow's last action.
@@ -94,6 +101,8 @@ impl Snapshot {
             caller_invite: session.caller_invite.clone(),
             caller_answered: session.a.connected.is_some(),
             caller: session.caller.dialog.clone(),
+            caller_expiry: session.caller.expiry,
+            callee_expiry: session.callee.expiry,
             caller_owed_bye: session.caller.owed_bye.is_some(),
             callee_invite: session
                 .outbound

@@ -448,6 +448,7 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         timers: SipTimers::from_t1(config.t1),
         no_answer: config.no_answer,
         max_duration: config.max_duration,
+        session_expires: config.session_expires,
         callflow_guard: config.vca_timeout + Duration::from_secs(5),
         max_sessions: config.max_sessions.div_ceil(shards),
         // An unanswered call has two or three, an ended one keeps some for 32 s.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maskline_media::Side;
-use maskline_phone::{Callee, Caller, Change, Manners, Outcome, What};
+use maskline_phone::{Callee, Caller, Change, Manners, Outcome, TimerPlan, What};
 use maskline_switch::sip::Transport;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -262,7 +262,7 @@ impl Scenario {
             scenario.store.rejects = Some(dice.0.random_range(0..12));
         }
         scenario.no_answer = dice.pick(&[3, 8, 20].map(Duration::from_secs));
-        scenario.max_duration = dice.pick(&[4, 15, 60].map(Duration::from_secs));
+        scenario.max_duration = dice.pick(&[4, 15, 60, 200].map(Duration::from_secs));
         scenario.calls = (0..dice.pick(&[1, 1, 2, 3]))
             .map(|_| random_call(&mut dice))
             .collect();
@@ -335,6 +335,13 @@ fn random_call(dice: &mut Dice) -> CallPlan {
         1 => Some(Duration::ZERO),
         _ => Some(dice.millis(1, 9_000)),
     };
+    let timer = |dice: &mut Dice| {
+        dice.chance(25).then(|| TimerPlan {
+            seconds: dice.pick(&[80, 90, 90, 600]),
+            refresher: dice.pick(&[None, Some("uac"), Some("uas")]),
+            refreshes: dice.chance(80),
+        })
+    };
     let mut call = CallPlan {
         starts: dice.millis(0, 4_000),
         caller_transport: dice.pick(&transports),
@@ -348,6 +355,7 @@ fn random_call(dice: &mut Dice) -> CallPlan {
             ignores_bye: dice.chance(6),
             sends_noise: dice.chance(15),
             reliable: dice.chance(40),
+            timer: timer(dice),
             requires_reliable: dice.chance(10),
             never_pracks: dice.chance(5),
             ..Manners::default()
@@ -363,6 +371,7 @@ fn random_call(dice: &mut Dice) -> CallPlan {
             forks: dice.chance(12),
             sends_noise: dice.chance(15),
             reliable: dice.chance(40),
+            timer: timer(dice),
             ..Manners::default()
         },
         vca,

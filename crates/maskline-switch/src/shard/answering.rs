@@ -47,6 +47,7 @@ impl Shard {
         }
         s.callee.dialog = Some(dialog);
         self.hear_allow(s, Side::Callee, &response.headers);
+        self.hear_timer(s, Side::Callee, &response.headers);
         s.callee.described = described;
         s.negotiated = Some(negotiated);
         s.stage = Stage::Answering;
@@ -221,7 +222,7 @@ impl Shard {
             (HeaderName::Contact, self.sent_by(peer).contact()),
             (HeaderName::Allow, compose::ALLOW.to_owned()),
         ];
-        extra.extend(self.modifying_headers(s, side));
+        extra.extend(self.answer_timer(s, side, tx));
         let built = self.transactions.request(tx).and_then(|invite| {
             let cseq = view::cseq(&invite.headers)?.0;
             let response = compose::response(invite, 200, Some(local_tag), &extra, Some(sdp))?;

@@ -92,6 +92,9 @@ impl Shard {
             self.refuse(tx, invite, 503, &[retry]);
             return;
         }
+        if self.refuses_interval(tx, invite) {
+            return;
+        }
         let (number, offer) = match self.examine(invite) {
             Ok(found) => found,
             Err((status, reason)) => {

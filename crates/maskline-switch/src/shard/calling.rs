@@ -253,6 +253,11 @@ impl Shard {
             extra: leaving.extra,
             call_id: tag::new_call_id(&mut self.rng),
             cseq: 1,
+            session_expires: self
+                .config
+                .session_expires
+                .map_or(0, |it| u32::try_from(it.as_secs()).unwrap_or(0)),
+            session_least: extensions::LEAST_INTERVAL_SECONDS,
             peer,
         })
     }
@@ -309,6 +314,10 @@ impl Shard {
             .iter()
             .map(|(name, value)| (view::header_name(name), value.clone()))
             .chain([(HeaderName::Supported, extensions::SUPPORTED.to_owned())])
+            .chain(extensions::timer_request(
+                parts.session_expires,
+                parts.session_least,
+            ))
             .collect();
         compose::request(&RequestParts {
             method: Method::Invite,
@@ -341,6 +350,9 @@ impl Shard {
 
     pub(super) fn on_invite_response(&mut self, s: &mut Session, response: &Response) {
         let status = response.status.code();
+        if self.try_longer_interval(s, response) {
+            return;
+        }
         let says_something = !(101..200).contains(&status) || self.take_provisional(s, response);
         let Some(callee) = s.outbound.as_mut() else {
             return;

@@ -22,7 +22,10 @@ impl Shard {
             return;
         };
         self.with(key, |shard, s| {
-            if !shard.take_in_dialog(s, side, tx, invite) || !shard.may_offer(s, side, tx, invite) {
+            if !shard.take_in_dialog(s, side, tx, invite)
+                || shard.refuses_interval(tx, invite)
+                || !shard.may_offer(s, side, tx, invite)
+            {
                 return;
             }
             let offer = match offer_of(invite) {
@@ -60,7 +63,7 @@ impl Shard {
             return;
         };
         self.with(key, |shard, s| {
-            if !shard.take_in_dialog(s, side, tx, update) {
+            if !shard.take_in_dialog(s, side, tx, update) || shard.refuses_interval(tx, update) {
                 return;
             }
             if update.body().is_empty() {
@@ -214,7 +217,7 @@ impl Shard {
             (HeaderName::Contact, self.sent_by(peer).contact()),
             (HeaderName::Allow, compose::ALLOW.to_owned()),
         ];
-        extra.extend(self.modifying_headers(s, side));
+        extra.extend(self.answer_timer(s, side, tx));
         let response = self
             .transactions
             .request(tx)

@@ -15,6 +15,7 @@ mod modify;
 mod presses;
 mod provisional;
 mod record;
+mod session_timer;
 mod tracing;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -388,6 +389,8 @@ impl Shard {
                     SessionTimer::MaxDuration => shard.on_max_duration(s),
                     SessionTimer::Resend(side) => shard.on_resend(s, side),
                     SessionTimer::Modify(side) => shard.on_modify_timer(s, side),
+                    SessionTimer::Refresh(side) => shard.on_refresh_due(s, side),
+                    SessionTimer::Expiry(side) => shard.on_session_expired(s, side),
                     SessionTimer::ResendProvisional => shard.on_resend_provisional(s),
                     SessionTimer::ByeGate => {
                         shard.open_bye_gate(s, Side::Caller);

@@ -3,7 +3,7 @@
 //!
 //! Each side has one at a time, [`PartyDialog::own`]; [`Intent`] says why it is sent. Whoever wants
 //! one of the platform's own calls [`Shard::refresh`] (nothing is to change; its outcome comes to
-//! [`Shard::on_refreshed`]) or [`Shard::align`] (this side is to have what is in use).
+//! [`Shard::hear_timer`] or [`Shard::on_refreshed`]) or [`Shard::align`] (this side is to have what is in use).
 //! Retransmission, glare, the ACK, CANCEL, and a peer that does not answer are dealt with here. What
 //! the *other* party asked for is passed on and settled in [`super::in_dialog`].
 //!
@@ -31,7 +31,6 @@ impl Shard {
     /// side allows UPDATE, else a re-INVITE with our last description. `false`, and nothing is sent:
     /// the call is not connected, or another request of ours is under way on this side, whose 2xx
     /// refreshes as well.
-    #[allow(dead_code, reason = "session timers come next")]
     pub(super) fn refresh(&mut self, s: &mut Session, side: Side) -> bool {
         let vehicle = if s.party(side).allows.update {
             Vehicle::BareUpdate
@@ -39,24 +38,6 @@ impl Shard {
             Vehicle::Invite
         };
         self.begin(s, side, Intent::Refresh, vehicle)
-    }
-
-    /// The final answer to a refresh that ends nothing by itself. (408, 481 and silence end the
-    /// call; 491 was tried again.)
-    pub(super) fn on_refreshed(&mut self, _: &mut Session, _: Side, response: &Response) {
-        if !response.status.is_success() {
-            self.count("refresh_refused");
-        }
-    }
-
-    /// More headers of our re-INVITEs and UPDATEs on a side, and of our 2xx to those of that side.
-    #[allow(clippy::unused_self, reason = "session timers come next")]
-    pub(super) const fn modifying_headers(
-        &self,
-        _: &Session,
-        _: Side,
-    ) -> Vec<(HeaderName, String)> {
-        Vec::new()
     }
 
     /// Tells a side again what is in use: after it took what the other party did not get, or when
@@ -280,6 +261,7 @@ impl Shard {
                 dialog.refresh_target(&response.headers);
             }
             self.hear_allow(s, side, &response.headers);
+            self.hear_timer(s, side, &response.headers);
             self.on_own_accepted(s, side, own, cseq, response);
             return;
         }

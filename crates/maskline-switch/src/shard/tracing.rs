@@ -411,6 +411,10 @@ pub(super) const fn timer_name(timer: SessionTimer) -> &'static str {
             "our re-INVITE or UPDATE to B is tried again or given up"
         }
         SessionTimer::ResendProvisional => "A's PRACK is late",
+        SessionTimer::Refresh(Side::Caller) => "A's session is to be refreshed",
+        SessionTimer::Refresh(Side::Callee) => "B's session is to be refreshed",
+        SessionTimer::Expiry(Side::Caller) => "A's session was not refreshed",
+        SessionTimer::Expiry(Side::Callee) => "B's session was not refreshed",
         SessionTimer::ByeGate => "a BYE waited long enough for its commit",
         SessionTimer::CancelGuard => "no final answer came to a cancelled INVITE",
         SessionTimer::SummaryGuard => "no media figures came",

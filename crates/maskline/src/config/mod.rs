@@ -99,6 +99,7 @@ struct Media {
 struct Call {
     no_answer_seconds: u32,
     max_duration_seconds: u32,
+    session_expires_seconds: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,6 +167,7 @@ pub(crate) struct Config {
     pub(crate) media_silence: Duration,
     pub(crate) no_answer: Duration,
     pub(crate) max_duration: Duration,
+    pub(crate) session_expires: Option<Duration>,
     pub(crate) vca_timeout: Duration,
     pub(crate) store_url: String,
     pub(crate) store_reserve_bytes: u64,
@@ -293,6 +295,18 @@ impl Resolver {
         Ok(Duration::from_millis(u64::from(self.positive(key, value)?)))
     }
 
+    /// 0 is off; RFC 4028 §4 has no interval below 90 s.
+    fn session_expires(&self, seconds: u32) -> Result<Option<Duration>, ConfigError> {
+        match seconds {
+            0 => Ok(None),
+            90..=86_400 => Ok(Some(Duration::from_secs(u64::from(seconds)))),
+            _ => Err(self.bad(
+                "[call] session_expires_seconds",
+                "must be 0 (off) or from 90 to 86400",
+            )),
+        }
+    }
+
     fn resolve(self, file: File) -> Result<Config, ConfigError> {
         let media_address: IpAddr =
             self.parse("[media] address", &file.media.address, "an IP address")?;
@@ -341,6 +355,7 @@ impl Resolver {
                 "[call] max_duration_seconds",
                 file.call.max_duration_seconds,
             )?,
+            session_expires: self.session_expires(file.call.session_expires_seconds)?,
             vca_timeout: self.millis("[vca] timeout_ms", file.vca.timeout_ms)?,
             store_url: file.store.url,
             store_reserve_bytes: u64::from(file.store.reserve_mib) << 20,
@@ -509,6 +524,11 @@ mod tests {
                 "neither",
             ),
             ("[sip]\nt1_ms = 0", "[sip] t1_ms", "above 0"),
+            (
+                "[call]\nsession_expires_seconds = 89",
+                "[call] session_expires_seconds",
+                "from 90",
+            ),
             ("[media]\nports = \"5-2\"", "[media] ports", "1024"),
             ("[media]\nports = \"x\"", "[media] ports", "FIRST-LAST"),
             (

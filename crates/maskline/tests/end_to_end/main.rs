@@ -5,7 +5,7 @@
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
 //! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should; [`identity`] is how carriers write numbers;
 //! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should;
-//! [`reliable`] is what comes before an answer and between them;
+//! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
 #![allow(
     clippy::unwrap_used,
@@ -28,3 +28,4 @@ mod masking;
 mod reliable;
 mod shutdown;
 mod support;
+mod timers;

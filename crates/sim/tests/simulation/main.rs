@@ -15,6 +15,7 @@ mod reliable;
 mod sabotage;
 mod seeds;
 mod table;
+mod timers;
 
 use sim::{Outcome, Scenario};
 
