@@ -26,6 +26,7 @@ pub(super) struct Block {
     max_calls_per_second: u32,
     #[serde(default)]
     identity: super::identity::Block,
+    #[serde(default)]
     tls: tls::OfTrunk,
 }
 
