@@ -225,7 +225,10 @@ impl Phone {
             .find(|dialog| Some(&dialog.remote_tag) == tag.as_ref());
         let ack = known.and_then(|dialog| match &dialog.reinvite {
             Some((cseq, ack)) if Some(*cseq) == number => ack.clone(),
-            Some(_) | None => dialog.ack.clone().filter(|_| number == Some(1)),
+            Some(_) | None => dialog
+                .ack
+                .clone()
+                .filter(|_| number == Some(self.invite_cseq)),
         });
         if let Some((peer, bytes)) = ack {
             self.resend_bytes(peer, bytes);

@@ -107,6 +107,8 @@ pub struct Report {
     pub talked: bool,
     /// The final status of the INVITE, sent or received; the first one.
     pub final_status: Option<u16>,
+    /// Requests of the other party that were refused for their credentials.
+    pub asked: usize,
     /// Dialogs that a 2xx made: more than one after a fork.
     pub dialogs: usize,
     /// The user's patience ran out: something that should have come never came.

@@ -12,6 +12,7 @@ mod called;
 mod calling;
 mod changing;
 mod dialog;
+mod digest;
 mod early;
 mod in_dialog;
 pub mod io;
@@ -22,6 +23,7 @@ mod timer;
 
 pub use audio::Audio;
 pub use changing::{Change, What};
+pub use digest::Asks;
 pub use io::{PhoneAction, PhoneEvent, PhoneInput, Report};
 pub use phone::Phone;
 pub use plan::{Callee, Caller, Identity, Manners, Outcome, Part, PhoneConfig, TimerPlan};

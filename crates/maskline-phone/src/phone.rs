@@ -16,6 +16,7 @@ use rand_chacha::ChaCha12Rng;
 use crate::audio::{Listener, PACKET_INTERVAL, Speaker};
 use crate::changing::{Stance, What};
 use crate::dialog::{Dialog, Standing};
+use crate::digest::Asked;
 use crate::early::{Early, Unpracked};
 use crate::io::{PhoneAction, PhoneEvent, PhoneInput, Report};
 use crate::plan::{Outcome, Part, PhoneConfig};
@@ -103,6 +104,9 @@ pub struct Phone {
     pub(crate) call: Call,
     /// The INVITE, sent or received, while its transaction lives.
     pub(crate) invite: Option<TxId>,
+    /// The `CSeq` number of the INVITE that we sent last.
+    pub(crate) invite_cseq: u32,
+    pub(crate) asked: Asked,
     pub(crate) dialogs: Vec<Dialog>,
     pub(crate) early: Vec<Early>,
     pub(crate) unpracked: Option<Unpracked>,
@@ -139,6 +143,8 @@ impl Phone {
             rng: ChaCha12Rng::seed_from_u64(seed),
             call: Call::New,
             invite: None,
+            invite_cseq: 1,
+            asked: Asked::default(),
             dialogs: Vec::new(),
             early: Vec::new(),
             unpracked: None,
@@ -285,6 +291,15 @@ impl Phone {
                 Upcall::Request { tx, request, peer } => self.on_request(tx, &request, peer),
                 Upcall::Ack(ack) => self.on_ack(&ack),
                 Upcall::Response { owner, response } => self.on_response(owner, &response),
+                Upcall::Challenged {
+                    owner,
+                    response,
+                    challenged,
+                } => {
+                    if !self.answer_challenge(owner, &response, &challenged) {
+                        self.on_response(owner, &response);
+                    }
+                }
                 Upcall::Stray(response) => self.on_repeated_success(&response),
                 Upcall::Unanswered { owner } => match owner {
                     Purpose::Invite if matches!(self.call, Call::Calling(_)) => {
@@ -307,6 +322,9 @@ impl Phone {
     }
 
     fn on_request(&mut self, tx: TxId, request: &Request, peer: Peer) {
+        if self.asks(tx, request) {
+            return;
+        }
         let in_dialog = view::to_tag(&request.headers).is_some();
         match &request.method {
             Method::Invite if in_dialog => self.on_reinvite(tx, request),

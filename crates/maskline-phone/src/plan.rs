@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use maskline_switch::OutboundAuth;
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
 
 use crate::audio::Audio;
+use crate::digest::Asks;
 
 /// Everything about a phone.
 #[derive(Clone, Debug)]
@@ -23,6 +25,10 @@ pub struct PhoneConfig {
     pub audio: Option<Audio>,
     /// Caller or callee.
     pub part: Part,
+    /// What it answers when it is asked who it is.
+    pub credentials: Option<OutboundAuth>,
+    /// What it asks for itself.
+    pub asks: Option<Asks>,
     /// Faults.
     pub manners: Manners,
     /// How long its user stays in any state that should not last, before giving the call up.

@@ -57,6 +57,8 @@ fn config(at: &str, part: Part, says_hz: f64, hears_hz: f64) -> PhoneConfig {
         timers: SipTimers::default(),
         audio: Some(Audio { says_hz, hears_hz }),
         part,
+        credentials: None,
+        asks: None,
         manners: Manners::default(),
         patience: Duration::from_secs(60),
     }

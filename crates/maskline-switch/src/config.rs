@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::credentials::TrunkAuth;
 use crate::identity::IdentityRules;
 use crate::sip::compose::SentBy;
 use crate::sip::{Peer, SipTimers, Transport};
@@ -40,6 +41,8 @@ pub struct Trunk {
     pub identity: IdentityRules,
     /// TLS, where `transport` is TLS or the carrier is known by its certificate.
     pub tls: TrunkTls,
+    /// Digest credentials, in both directions.
+    pub auth: TrunkAuth,
 }
 
 impl Trunk {
@@ -57,6 +60,7 @@ impl Trunk {
             max_calls_per_second: 100,
             identity: IdentityRules::default(),
             tls: TrunkTls::default(),
+            auth: TrunkAuth::default(),
         }
     }
 

@@ -6,9 +6,11 @@
 pub mod admission;
 pub mod config;
 pub mod country;
+pub mod credentials;
 pub mod dialog;
 pub mod directory;
 pub mod dispatch;
+mod doorkeeper;
 pub mod identity;
 pub mod io;
 pub mod modification;
@@ -22,6 +24,7 @@ pub mod trace;
 
 pub use admission::Admission;
 pub use config::{Fingerprint, Listener, PeerCertificate, SwitchConfig, Trunk, TrunkId, TrunkTls};
+pub use credentials::{InboundAuth, OutboundAuth, Password, TrunkAuth};
 pub use directory::{Directory, NumberEntry};
 pub use dispatch::{Arrival, Dispatcher, Verdict};
 pub use identity::IdentityRules;

@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::TrunkId;
+use crate::credentials::Answers;
 use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
 use crate::io::{RecordedEvent, SessionKey};
 use crate::modification::{Acknowledged, Asked, OwnRequest};
 use crate::sdp::{MediaDescription, Negotiated};
-use crate::sip::{Headers, Peer, Response, TxId, view};
+use crate::sip::{HeaderName, Headers, Peer, Response, TxId, view};
 use early::{EarlyDialogs, Provisionals};
 use presses::Presses;
 
@@ -164,6 +165,8 @@ pub struct PartyDialog {
     pub presses: Presses,
     /// Its session timer, if one runs.
     pub expiry: Option<Expiry>,
+    /// What this party's trunk has asked us of our credentials.
+    pub answers: Answers,
 }
 
 /// Methods that a party takes, by the `Allow` of its INVITE or 2xx.
@@ -271,6 +274,9 @@ pub struct InviteParts {
     pub session_least: u32,
     /// Where it goes.
     pub peer: Peer,
+    /// The trunk's name; empty in a snapshot of a version that kept none.
+    #[serde(default)]
+    pub trunk: String,
 }
 
 /// The `CSeq` number of every INVITE before it was kept.
@@ -287,6 +293,10 @@ pub struct Callee {
     pub invite: CalleeInvite,
     /// What it made before the answer.
     pub early: EarlyDialogs,
+    /// How often it was refused for its credentials.
+    pub tries: u8,
+    /// The credentials that it carries; the ACK to its 2xx carries the same (RFC 3261 §22.1).
+    pub credentials: Vec<(HeaderName, String)>,
 }
 
 /// What is needed to refuse A's INVITE after a restart, when its transaction is gone.

@@ -68,7 +68,12 @@ fn main() -> ExitCode {
             }
             Config::load(config.as_deref())
                 .and_then(|config| config.check_certificates().map(|()| config))
-                .map(|config| println!("{}: ok", config.place))
+                .map(|config| {
+                    for warning in &config.warnings {
+                        eprintln!("maskline: warning: {warning}");
+                    }
+                    println!("{}: ok", config.place);
+                })
                 .map_err(anyhow::Error::from)
         }
     };

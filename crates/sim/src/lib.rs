@@ -24,5 +24,5 @@ mod world;
 pub use ladder::Failure;
 pub use ledger::{EventLine, SessionLog};
 pub use numbering::Numbering;
-pub use scenario::{CallPlan, CrashAt, CrashPlan, Sabotage, Scenario, VcaAnswer};
+pub use scenario::{CallPlan, CalleeAsks, CrashAt, CrashPlan, Sabotage, Scenario, VcaAnswer};
 pub use world::{Outcome, run};

@@ -33,6 +33,8 @@ pub struct Scenario {
     pub max_calls: u32,
     /// How the carriers write numbers.
     pub numbering: Numbering,
+    /// Whether the callers' trunk asks for credentials.
+    pub callers_asked: bool,
     /// From when on new calls are refused, and after how much longer live ones are ended.
     pub drain: Option<(Duration, Duration)>,
     /// What is broken on purpose, to see that it is noticed.
@@ -126,6 +128,25 @@ pub struct CallPlan {
     pub unassigned: bool,
     /// Whether the caller's carrier tells the number and asks not to show it.
     pub withholds: bool,
+    /// Whether the caller has the wrong password, should it be asked.
+    pub caller_guesses: bool,
+    /// What the callee asks for before it takes the call.
+    pub callee_asks: Option<CalleeAsks>,
+}
+
+/// How a callee asks who calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CalleeAsks {
+    /// 407 instead of 401.
+    pub proxy: bool,
+    /// MD5 alone, instead of SHA-256 beside it.
+    pub only_md5: bool,
+    /// The first right answer is refused as stale.
+    pub stale_once: bool,
+    /// A BYE is asked as well.
+    pub asks_bye: bool,
+    /// Whether the switch has another password.
+    pub wrong_password: bool,
 }
 
 /// What the callflow endpoint says.
@@ -197,6 +218,8 @@ impl Default for CallPlan {
             stream_breaks: None,
             unassigned: false,
             withholds: false,
+            caller_guesses: false,
+            callee_asks: None,
         }
     }
 }
@@ -226,6 +249,7 @@ impl Scenario {
             max_duration: Duration::from_secs(120),
             max_calls: 100,
             numbering: Numbering::E164,
+            callers_asked: false,
             drain: None,
             sabotage: Sabotage::None,
         }
@@ -269,6 +293,7 @@ impl Scenario {
         if dice.chance(10) {
             scenario.max_calls = 1;
         }
+        scenario.callers_asked = dice.chance(30);
         if dice.chance(35) {
             for _ in 0..dice.pick(&[1, 1, 2]) {
                 let crash = CrashPlan {
@@ -383,6 +408,14 @@ fn random_call(dice: &mut Dice) -> CallPlan {
         },
         no_ports: dice.chance(4),
         unassigned: dice.chance(3),
+        caller_guesses: dice.chance(10),
+        callee_asks: dice.chance(30).then(|| CalleeAsks {
+            proxy: dice.chance(50),
+            only_md5: dice.chance(50),
+            stale_once: dice.chance(30),
+            asks_bye: dice.chance(50),
+            wrong_password: dice.chance(10),
+        }),
         ..CallPlan::default()
     };
     for _ in 0..dice.pick(&[0, 0, 1, 3]) {

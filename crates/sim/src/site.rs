@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use maskline_events::{Action, Callflow, Msisdn};
 use maskline_media::Side;
-use maskline_phone::{Identity, Part, PhoneConfig};
+use maskline_phone::{Asks, Identity, Part, PhoneConfig};
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::sip::{Peer, SipTimers, Transport};
 use maskline_switch::{
-    Directory, IdentityRules, Listener, NumberEntry, SwitchConfig, TraceLimits, Trunk,
+    Directory, IdentityRules, InboundAuth, Listener, NumberEntry, OutboundAuth, Password,
+    SwitchConfig, TraceLimits, Trunk, TrunkAuth,
 };
 
 use crate::numbering::Numbering;
@@ -19,6 +20,9 @@ use crate::scenario::{CallPlan, Sabotage, Scenario, VcaAnswer};
 
 /// The sub-account of every number.
 const SUB_ACCOUNT: &str = "sim-account";
+/// Who every party says it is when it is asked, and how it proves that.
+const USERNAME: &str = "trunk-user";
+const PASSWORD: &str = "trunk-password";
 /// Longer than any call may last: what a user's patience measures.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -171,8 +175,33 @@ pub(crate) fn phone_config(
         timers: SipTimers::default(),
         audio: None,
         part,
+        credentials: match side {
+            Side::Caller => Some(our_credentials(!plan.caller_guesses)),
+            Side::Callee => None,
+        },
+        asks: plan
+            .callee_asks
+            .filter(|_| side == Side::Callee)
+            .map(|asks| Asks {
+                proxy: asks.proxy,
+                only_md5: asks.only_md5,
+                stale_once: asks.stale_once,
+                asks_bye: asks.asks_bye,
+                username: USERNAME.to_owned(),
+                password: PASSWORD.to_owned(),
+            }),
         manners,
         patience: PATIENCE,
+    }
+}
+
+/// What somebody answers who is asked for credentials, and whether that is right.
+fn our_credentials(right: bool) -> OutboundAuth {
+    let password = if right { PASSWORD } else { "a guess" };
+    OutboundAuth {
+        username: USERNAME.to_owned(),
+        password: Password::new(password.to_owned()),
+        realm: None,
     }
 }
 
@@ -188,22 +217,32 @@ pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
         },
         ..Trunk::new(name, address)
     };
-    let inbound = trunk(
+    let mut inbound = trunk(
         "callers".to_owned(),
         phone_address(199, Side::Caller),
         Transport::Udp,
         "192.0.2.0/24",
         scenario.max_calls,
     );
+    if scenario.callers_asked {
+        inbound.auth.inbound = Some(InboundAuth::with_password(USERNAME, "masked", PASSWORD));
+    }
     let outbound = scenario.calls.iter().enumerate().map(|(call, plan)| {
         let addr = phone_address(call, Side::Callee);
-        trunk(
-            format!("callee{call}"),
-            addr,
-            plan.callee_transport,
-            "",
-            100,
-        )
+        let right = !plan.callee_asks.is_some_and(|asks| asks.wrong_password);
+        Trunk {
+            auth: TrunkAuth {
+                inbound: None,
+                outbound: Some(our_credentials(right)),
+            },
+            ..trunk(
+                format!("callee{call}"),
+                addr,
+                plan.callee_transport,
+                "",
+                100,
+            )
+        }
     });
     std::iter::once(inbound).chain(outbound).collect()
 }

@@ -86,6 +86,14 @@ impl Traces {
             let in_time = |line: &&Line| told.ended.is_none_or(|end| line.0 < end + AFTER);
             let of_call = wire.iter().filter(in_time);
             let of_call = of_call.filter(|line| own.contains(&call_id(&line.3)));
+            // An INVITE that was only asked for credentials belongs to no session.
+            let asked: BTreeSet<_> = wire
+                .iter()
+                .filter(|line| line.3.starts_with(b"SIP/2.0 401"))
+                .filter_map(callers_invite)
+                .collect();
+            let of_call = of_call
+                .filter(|line| callers_invite(line).is_none_or(|invite| !asked.contains(&invite)));
             let mut traced = told.messages.iter().filter(in_time);
             if let Some(missed) = of_call.into_iter().find(|line| traced.next() != Some(line)) {
                 return broken(&format!(
@@ -108,11 +116,25 @@ impl Traces {
 }
 
 fn call_id(message: &[u8]) -> String {
+    value_of(message, &["call-id", "i"])
+}
+
+/// What an INVITE of the caller, its answers and its ACK have in common.
+fn callers_invite((_, direction, side, message): &Line) -> Option<(String, String)> {
+    let is_response = message.starts_with(b"SIP/2.0 ");
+    let by_caller = *side == Side::Caller && is_response == (*direction == Direction::Out);
+    let cseq = value_of(message, &["cseq"]);
+    let (number, method) = cseq.split_once(' ')?;
+    (by_caller && matches!(method.trim(), "INVITE" | "ACK"))
+        .then(|| (call_id(message), number.to_owned()))
+}
+
+fn value_of(message: &[u8], names: &[&str]) -> String {
     let text = String::from_utf8_lossy(message);
     let value = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        let is_id = ["call-id", "i"].contains(&name.trim().to_ascii_lowercase().as_str());
-        is_id.then(|| value.trim().to_owned())
+        let is_it = names.contains(&name.trim().to_ascii_lowercase().as_str());
+        is_it.then(|| value.trim().to_owned())
     });
     value.unwrap_or_default()
 }

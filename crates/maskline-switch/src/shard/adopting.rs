@@ -143,7 +143,7 @@ impl Shard {
             return;
         };
         let peer = callee.parts.peer;
-        let resumed = self.compose_invite(&callee.parts, None).and_then(|invite| {
+        let resumed = self.compose_invite(callee, None).and_then(|invite| {
             let owner = Purpose::Invite(s.key);
             self.transactions
                 .resume_invite(self.now.tick, peer, invite, owner)
@@ -189,6 +189,8 @@ fn restore(snapshot: Snapshot) -> Session {
             parts,
             invite: CalleeInvite::Ended,
             early: EarlyDialogs::lost(),
+            tries: 0,
+            credentials: Vec::new(),
         }),
         negotiated: None,
         media: Media::None,

@@ -41,7 +41,7 @@ impl Shard {
             self.fail_callee_with(s, ErrorCode::Connectivity, 488, 500, reason);
             return;
         };
-        let ack = self.send_ack(&dialog, invite_cseq(s));
+        let ack = self.send_ack(s, &dialog, invite_cseq(s));
         if let (Some(callee), Some((peer, ack))) = (s.outbound.as_mut(), ack) {
             callee.invite = CalleeInvite::Answered { ack, peer };
         }
@@ -70,17 +70,26 @@ impl Shard {
     /// The dialog that an answer of B makes, or goes on with.
     pub(super) fn callee_dialog(&self, s: &Session, response: &Response) -> Option<Dialog> {
         let callee = s.outbound.as_ref()?;
-        let invite = self.compose_invite(&callee.parts, None)?;
+        let invite = self.compose_invite(callee, None)?;
         let mut dialog = Dialog::of_callee(&invite, response, callee.parts.peer)?;
         callee.early.confirm(&mut dialog);
         Some(dialog)
     }
 
-    fn send_ack(&mut self, dialog: &Dialog, cseq: u32) -> Option<(Peer, bytes::Bytes)> {
+    /// The ACK to a 2xx of B. It carries the credentials of its INVITE (RFC 3261 §22.1).
+    fn send_ack(
+        &mut self,
+        s: &Session,
+        dialog: &Dialog,
+        cseq: u32,
+    ) -> Option<(Peer, bytes::Bytes)> {
         let peer = dialog.next_hop();
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
-        let ack = Message::Request(dialog.ack(cseq, &sent_by, &branch, None)?);
+        let mut ack = dialog.ack(cseq, &sent_by, &branch, None)?;
+        let credentials = s.outbound.as_ref().map(|callee| &callee.credentials);
+        compose::push_all(&mut ack, credentials.into_iter().flatten().cloned());
+        let ack = Message::Request(ack);
         let bytes = ack.to_bytes();
         self.transactions.send_bare(peer, ack);
         Some((peer, bytes))
@@ -94,12 +103,13 @@ impl Shard {
         }
     }
 
-    fn end_dialog(&mut self, s: &Session, mut dialog: Dialog) {
-        self.send_ack(&dialog, invite_cseq(s));
+    fn end_dialog(&mut self, s: &mut Session, mut dialog: Dialog) {
+        self.send_ack(s, &dialog, invite_cseq(s));
         let peer = dialog.next_hop();
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
-        if let Some(bye) = dialog.request(Method::Bye, &sent_by, &branch) {
+        if let Some(mut bye) = dialog.request(Method::Bye, &sent_by, &branch) {
+            self.give_credentials(s, Side::Callee, &mut bye);
             self.say_farewell(peer, bye, Purpose::Farewell);
         }
     }

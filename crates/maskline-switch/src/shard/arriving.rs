@@ -92,6 +92,9 @@ impl Shard {
             self.refuse(tx, invite, 503, &[retry]);
             return;
         }
+        if !self.admits(tx, invite, peer) {
+            return;
+        }
         if self.refuses_interval(tx, invite) {
             return;
         }

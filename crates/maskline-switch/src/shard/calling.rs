@@ -200,6 +200,8 @@ impl Shard {
             parts,
             invite: CalleeInvite::Gated,
             early: EarlyDialogs::default(),
+            tries: 0,
+            credentials: Vec::new(),
         });
         s.stage = Stage::Calling;
         if let Some(leg) = s.b.as_mut() {
@@ -220,6 +222,7 @@ impl Shard {
         let trunk = self.config.trunk(target.trunk)?;
         let peer = self.config.peer_of(trunk)?;
         let sent_by = self.sent_by(peer);
+        let trunk_name = trunk.name.clone();
         // A `sips:` URI says nothing more of its transport (RFC 5630 §3.1.4).
         let sips = trunk.tls.sips && peer.transport == crate::sip::Transport::Tls;
         let uri_parameters = if sips {
@@ -259,6 +262,7 @@ impl Shard {
                 .map_or(0, |it| u32::try_from(it.as_secs()).unwrap_or(0)),
             session_least: extensions::LEAST_INTERVAL_SECONDS,
             peer,
+            trunk: trunk_name,
         })
     }
 
@@ -281,19 +285,20 @@ impl Shard {
         let sdp = self.describe(s, Side::Callee, callee_port, |local| {
             sdp::write_offer(local, &codecs, ptime_ms, direction)
         });
+        let credentials = self.invite_credentials(s, &sdp);
         let Some(callee) = s.outbound.as_mut() else {
             return;
         };
-        let sent = self
-            .compose_invite(&callee.parts, Some(&sdp))
-            .and_then(|invite| {
-                self.transactions.send_request(
-                    self.now.tick,
-                    callee.parts.peer,
-                    invite,
-                    Purpose::Invite(s.key),
-                )
-            });
+        callee.credentials = credentials;
+        let sent = self.compose_invite(callee, Some(&sdp)).and_then(|invite| {
+            self.transactions.send_again(
+                self.now.tick,
+                callee.parts.peer,
+                invite,
+                Purpose::Invite(s.key),
+                callee.tries,
+            )
+        });
         let Some(tx) = sent else {
             callee.invite = CalleeInvite::Ended;
             self.fail_callee(s, ErrorCode::Internal, 500, "the INVITE could not be built");
@@ -308,7 +313,8 @@ impl Shard {
     }
 
     /// B's INVITE; without SDP where only its head matters: its dialog, its CANCEL.
-    pub(super) fn compose_invite(&self, parts: &InviteParts, sdp: Option<&str>) -> Option<Request> {
+    pub(super) fn compose_invite(&self, callee: &Callee, sdp: Option<&str>) -> Option<Request> {
+        let parts = &callee.parts;
         let extra: Vec<_> = parts
             .extra
             .iter()
@@ -318,6 +324,7 @@ impl Shard {
                 parts.session_expires,
                 parts.session_least,
             ))
+            .chain(callee.credentials.iter().cloned())
             .collect();
         compose::request(&RequestParts {
             method: Method::Invite,

@@ -4,7 +4,7 @@
 use super::{Purpose, Shard};
 use crate::session::Session;
 use crate::sip::extensions::{self, Received};
-use crate::sip::{HeaderName, Method, Response, view};
+use crate::sip::{HeaderName, Method, Response, Side, view};
 
 /// Most provisional answers of one early dialog that are acknowledged.
 const MOST_PRACKS: u32 = 64;
@@ -67,7 +67,8 @@ impl Shard {
             &[(HeaderName::RAck, rack)],
             None,
         );
-        if let Some(prack) = prack {
+        if let Some(mut prack) = prack {
+            self.give_credentials(s, Side::Callee, &mut prack);
             self.transactions
                 .send_request(self.now.tick, peer, prack, Purpose::Aside);
         }

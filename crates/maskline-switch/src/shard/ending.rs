@@ -266,7 +266,8 @@ impl Shard {
         let (peer, second_way) = (dialog.next_hop(), dialog.second_way());
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
-        if let Some(bye) = dialog.request(Method::Bye, &sent_by, &branch) {
+        if let Some(mut bye) = dialog.request(Method::Bye, &sent_by, &branch) {
+            self.give_credentials(s, side, &mut bye);
             let sent = self.say_farewell(peer, bye, purpose);
             if let (Some(tx), Some(way)) = (sent, second_way) {
                 self.transactions.set_second_way(tx, way);

@@ -7,6 +7,8 @@ mod adopting;
 mod answering;
 mod arriving;
 mod calling;
+mod challenged;
+mod challenging;
 mod early_dialogs;
 mod ended;
 mod ending;
@@ -31,11 +33,12 @@ use rand_chacha::ChaCha12Rng;
 use crate::config::{SwitchConfig, TrunkId};
 use crate::directory::Directory;
 use crate::dispatch::Arrival;
+use crate::doorkeeper::Doorkeeper;
 use crate::io::{Action, CommitId, Input, Now, SessionKey};
 use crate::session::{CallerInvite, Media, Session, SessionTimer, Stage};
 use crate::sip::compose::SentBy;
 use crate::sip::{
-    HeaderName, Message, Method, Peer, Request, Transactions, TxId, Upcall, compose, tag,
+    HeaderName, Message, Method, Peer, Request, Response, Transactions, TxId, Upcall, compose, tag,
 };
 use crate::trace::Step;
 
@@ -87,6 +90,7 @@ pub struct Shard {
     /// INVITEs of adopted callers that may still wait for an answer.
     adopted: BTreeMap<SessionKey, CallerInvite>,
     ended: ended::EndedDialogs,
+    doorkeeper: Doorkeeper,
     /// BYEs and CANCELs of ours that have no final answer yet.
     farewells: usize,
     timers: BTreeMap<(Tick, u64), (SessionKey, SessionTimer)>,
@@ -107,9 +111,13 @@ impl Shard {
     /// from the operating system and is never used twice.
     #[must_use]
     pub fn new(config: SwitchConfig, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let mut nonce_key = [0; 32];
+        rng.fill_bytes(&mut nonce_key);
         Self {
             transactions: Transactions::new(config.timers, config.max_transactions),
-            rng: ChaCha12Rng::from_seed(seed),
+            rng,
+            doorkeeper: Doorkeeper::new(nonce_key),
             config,
             directory: Arc::default(),
             sessions: BTreeMap::new(),
@@ -200,6 +208,10 @@ impl Shard {
     fn on_arrival(&mut self, arrival: Arrival) {
         self.arriving_by = arrival.trunk;
         self.trace_arrival(&arrival);
+        if self.is_silenced(&arrival) {
+            self.count("auth_silenced");
+            return;
+        }
         let of_call = match &arrival.message {
             Message::Request(request) => self.is_of_call(request),
             Message::Response(_) => false,
@@ -227,27 +239,14 @@ impl Shard {
             match upcall {
                 Upcall::Request { tx, request, peer } => self.on_request(tx, request, peer),
                 Upcall::Ack(ack) => self.on_ack(&ack),
-                Upcall::Response { owner, response } => {
-                    let status = response.status.code();
-                    match owner {
-                        Purpose::Invite(key) => {
-                            self.with(key, |shard, s| shard.on_invite_response(s, &response));
-                        }
-                        Purpose::Modify {
-                            session,
-                            side,
-                            cseq,
-                        } => self.with(session, |shard, s| {
-                            shard.on_own_response(s, side, cseq, &response);
-                        }),
-                        Purpose::AdoptedBye(_) | Purpose::Farewell if status < 200 => {}
-                        Purpose::Aside if status < 300 => {}
-                        Purpose::Aside => self.count("aside_refused"),
-                        Purpose::AdoptedBye(key) => {
-                            self.farewells -= 1;
-                            self.on_adopted_bye(key, Some(status));
-                        }
-                        Purpose::Farewell => self.farewells -= 1,
+                Upcall::Response { owner, response } => self.on_response(owner, &response),
+                Upcall::Challenged {
+                    owner,
+                    response,
+                    challenged,
+                } => {
+                    if !self.answer_challenge(owner, &response, &challenged) {
+                        self.on_response(owner, &response);
                     }
                 }
                 Upcall::Stray(response) => self.on_stray(&response),
@@ -278,6 +277,30 @@ impl Shard {
     fn put_on_wire(&mut self, peer: Peer, bytes: Bytes) {
         self.trace_sending(peer, &bytes);
         self.actions.push_back(Action::Send { peer, bytes });
+    }
+
+    fn on_response(&mut self, owner: Purpose, response: &Response) {
+        let status = response.status.code();
+        match owner {
+            Purpose::Invite(key) => {
+                self.with(key, |shard, s| shard.on_invite_response(s, response));
+            }
+            Purpose::Modify {
+                session,
+                side,
+                cseq,
+            } => self.with(session, |shard, s| {
+                shard.on_own_response(s, side, cseq, response);
+            }),
+            Purpose::AdoptedBye(_) | Purpose::Farewell if status < 200 => {}
+            Purpose::Aside if status < 300 => {}
+            Purpose::Aside => self.count("aside_refused"),
+            Purpose::AdoptedBye(key) => {
+                self.farewells -= 1;
+                self.on_adopted_bye(key, Some(status));
+            }
+            Purpose::Farewell => self.farewells -= 1,
+        }
     }
 
     fn on_committed(&mut self, ids: &[CommitId]) {

@@ -137,8 +137,9 @@ impl Shard {
         let dialog = s.party_mut(side).dialog.as_mut()?;
         let (peer, second_way) = (dialog.next_hop(), dialog.second_way());
         let sent_by = self.sent_by(peer);
-        let request = dialog.request_with(method, &sent_by, &branch, &extra, sdp)?;
+        let mut request = dialog.request_with(method, &sent_by, &branch, &extra, sdp)?;
         let cseq = dialog.local_cseq;
+        self.give_credentials(s, side, &mut request);
         let purpose = Purpose::Modify {
             session,
             side,

@@ -107,7 +107,8 @@ impl Shard {
                 let body = format!("Signal={digit}\r\nDuration={PRESS_MS}\r\n");
                 compose::with_body(info, DTMF_RELAY, body)
             });
-        if let Some(info) = info {
+        if let Some(mut info) = info {
+            self.give_credentials(s, side.other(), &mut info);
             self.transactions
                 .send_request(now, peer, info, Purpose::Aside);
         }

@@ -19,7 +19,7 @@ pub struct SentBy {
 }
 
 impl SentBy {
-    fn via(&self, branch: &str) -> String {
+    pub(crate) fn via(&self, branch: &str) -> String {
         format!(
             "SIP/2.0/{} {};branch={branch};rport",
             self.transport.as_str(),
@@ -169,6 +169,44 @@ pub fn cancel_of(invite: &Request) -> Option<Request> {
     Some(cancel)
 }
 
+/// Adds headers; one that holds what no header may hold is left out.
+pub fn push_all(request: &mut Request, headers: impl IntoIterator<Item = (HeaderName, String)>) {
+    for (name, value) in headers {
+        if let Ok(header) = Header::build(name, value) {
+            request.headers.push(header);
+        }
+    }
+}
+
+/// A request again with other credentials (RFC 3261 §22.2): a new branch and `CSeq`, all else the
+/// same.
+#[must_use]
+pub fn again(
+    request: &Request,
+    sent_by: &SentBy,
+    branch: &str,
+    cseq: u32,
+    credentials: Vec<(HeaderName, String)>,
+) -> Option<Request> {
+    let mut request = request.clone();
+    let method = String::from_utf8_lossy(request.method.as_bytes()).into_owned();
+    for name in [
+        HeaderName::CSeq,
+        HeaderName::Authorization,
+        HeaderName::ProxyAuthorization,
+    ] {
+        request.headers.remove_all(&name);
+    }
+    request.headers.remove_first(&HeaderName::Via);
+    let via = Header::build(HeaderName::Via, sent_by.via(branch)).ok()?;
+    request.headers.push_front(via);
+    let cseq = (HeaderName::CSeq, format!("{cseq} {method}"));
+    for (name, value) in std::iter::once(cseq).chain(credentials) {
+        request.headers.push(Header::build(name, value).ok()?);
+    }
+    Some(request)
+}
+
 /// A response to a request, with our To tag and nothing of anyone else's; the caller adds
 /// `Contact`, `Record-Route` and a body where they belong.
 #[must_use]
@@ -223,6 +261,7 @@ pub const fn phrase(status: u16) -> &'static str {
         183 => "Session Progress",
         200 => "OK",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

@@ -5,6 +5,7 @@
 //! the product.
 
 pub mod compose;
+pub mod digest;
 pub mod extensions;
 pub mod framing;
 pub mod tag;
@@ -14,5 +15,5 @@ pub mod wire;
 
 pub use sipx_sip::{Address, HeaderName, Headers, Message, Method, Request, Response, Uri};
 pub use tag::{LocalTag, Side};
-pub use transactions::{SipTimers, Transactions, TxId, Upcall};
+pub use transactions::{Challenged, SipTimers, Transactions, TxId, Upcall};
 pub use wire::{Peer, Transport, Unreadable};

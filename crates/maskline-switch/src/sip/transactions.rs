@@ -71,7 +71,22 @@ struct Entry<O> {
     second_way: Option<Peer>,
     /// What a client transaction is for; `None` on the server side.
     owner: Option<O>,
+    /// How often a client's request has been sent before, without credentials that were good.
+    tries: u8,
     timers: Vec<(Timer, (Tick, u64))>,
+}
+
+/// A request of ours that was refused for its credentials.
+#[derive(Debug)]
+pub struct Challenged {
+    /// The request.
+    pub request: Request,
+    /// Where it went.
+    pub peer: Peer,
+    /// Where it would have gone if the stream to `peer` had failed.
+    pub second_way: Option<Peer>,
+    /// How often it had been sent before.
+    pub tries: u8,
 }
 
 /// What the switch must hear of.
@@ -95,6 +110,15 @@ pub enum Upcall<O> {
         /// The response.
         response: Response,
     },
+    /// A 401 or 407 to a request of ours.
+    Challenged {
+        /// What the request was for.
+        owner: O,
+        /// The response.
+        response: Response,
+        /// What it refuses.
+        challenged: Box<Challenged>,
+    },
     /// A response that no transaction took; it may be a late 2xx.
     Stray(Response),
     /// No final answer within 64·T1, or the transport failed.
@@ -117,6 +141,9 @@ pub struct Transactions<O> {
     limit: usize,
     outgoing: VecDeque<(Peer, Bytes)>,
     upcalls: VecDeque<Upcall<O>>,
+    /// The request that the response being handled refuses: over a stream the library forgets it
+    /// before the switch hears of the response.
+    refused: Option<Request>,
 }
 
 impl<O: Clone> Transactions<O> {
@@ -139,6 +166,7 @@ impl<O: Clone> Transactions<O> {
             limit,
             outgoing: VecDeque::new(),
             upcalls: VecDeque::new(),
+            refused: None,
         }
     }
 
@@ -228,6 +256,10 @@ impl<O: Clone> Transactions<O> {
     }
 
     fn receive_response(&mut self, now: Tick, peer: Peer, response: Response) {
+        self.refused = matches!(response.status.code(), 401 | 407)
+            .then(|| TransactionKey::from_response(&response))
+            .flatten()
+            .and_then(|key| self.uac.client_request(&key).cloned());
         match self
             .uac
             .receive(Message::Response(response), reliability(peer))
@@ -253,8 +285,24 @@ impl<O: Clone> Transactions<O> {
         request: Request,
         owner: O,
     ) -> Option<TxId> {
+        self.send_again(now, peer, request, owner, 0)
+    }
+
+    /// As [`Self::send_request`], for a request that was sent `tries` times before and refused for
+    /// its credentials.
+    pub fn send_again(
+        &mut self,
+        now: Tick,
+        peer: Peer,
+        request: Request,
+        owner: O,
+        tries: u8,
+    ) -> Option<TxId> {
         let (key, outputs) = self.uac.send_request(request, reliability(peer))?;
         let id = self.insert(Role::Client, key, peer, Some(owner));
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.tries = tries;
+        }
         self.perform(now, id, outputs, peer);
         Some(id)
     }
@@ -409,6 +457,7 @@ impl<O: Clone> Transactions<O> {
                 peer,
                 second_way: None,
                 owner,
+                tries: 0,
                 timers: Vec::new(),
             },
         );
@@ -464,6 +513,16 @@ impl<O: Clone> Transactions<O> {
         });
     }
 
+    fn challenged(&mut self, id: TxId) -> Option<Box<Challenged>> {
+        let entry = self.entries.get(&id)?;
+        Some(Box::new(Challenged {
+            request: self.refused.take()?,
+            peer: entry.peer,
+            second_way: entry.second_way,
+            tries: entry.tries,
+        }))
+    }
+
     fn tell(&mut self, id: TxId, event: TuEvent, from: Peer) {
         let owner = self.entries.get(&id).and_then(|entry| entry.owner.clone());
         match (event, owner) {
@@ -474,9 +533,15 @@ impl<O: Clone> Transactions<O> {
             }),
             (TuEvent::Ack(ack), _) => self.upcalls.push_back(Upcall::Ack(*ack)),
             (TuEvent::Response(response), Some(owner)) => {
-                self.upcalls.push_back(Upcall::Response {
-                    owner,
-                    response: *response,
+                let response = *response;
+                let challenged = self.challenged(id);
+                self.upcalls.push_back(match challenged {
+                    Some(challenged) => Upcall::Challenged {
+                        owner,
+                        response,
+                        challenged,
+                    },
+                    None => Upcall::Response { owner, response },
                 });
             }
             (TuEvent::Timeout | TuEvent::TransportError, Some(owner)) => {

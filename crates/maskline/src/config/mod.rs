@@ -2,10 +2,12 @@
 //!
 //! Every fault names the file (or variable), the key and the reason.
 
+mod auth;
 mod identity;
 mod tls;
 mod trunk;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -181,6 +183,8 @@ pub(crate) struct Config {
     pub(crate) log_filter: String,
     pub(crate) trunks: Vec<Trunk>,
     pub(crate) tls: TlsConfig,
+    /// What works and should not stay so.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Config {
@@ -212,7 +216,11 @@ impl Config {
             .merge(environment)
             .extract()
             .map_err(|error| explain(&place, &error))?;
-        Resolver { place }.resolve(file)
+        Resolver {
+            place,
+            warnings: RefCell::default(),
+        }
+        .resolve(file)
     }
 
     /// An error that shows up when the configuration is put to use: a port that is taken, say.
@@ -261,6 +269,7 @@ fn explain(place: &str, error: &figment::Error) -> ConfigError {
 
 struct Resolver {
     place: String,
+    warnings: RefCell<Vec<String>>,
 }
 
 impl Resolver {
@@ -270,6 +279,10 @@ impl Resolver {
             key: key.to_owned(),
             reason: reason.to_string(),
         }
+    }
+
+    fn warn(&self, warning: String) {
+        self.warnings.borrow_mut().push(warning);
     }
 
     fn parse<T>(&self, key: &str, text: &str, expected: &str) -> Result<T, ConfigError>
@@ -323,7 +336,12 @@ impl Resolver {
         let sip_public_address = self.public_host(&file.sip.public_address)?;
         let sip_listen = self.listen(&file.sip.listen)?;
         let server = self.tls_server(file.sip.tls, &sip_listen)?;
-        let (trunks, of_trunks) = self.trunks(file.trunk)?;
+        let host = match (&sip_public_address, sip_listen.first()) {
+            (Some(host), _) => host.clone(),
+            (None, Some(spec)) => spec.address.ip().to_string(),
+            (None, None) => String::new(),
+        };
+        let (trunks, of_trunks) = self.trunks(file.trunk, &host)?;
         if sip_public_address.is_none()
             && let Some(spec) = sip_listen.iter().find(|s| s.address.ip().is_unspecified())
         {
@@ -379,6 +397,7 @@ impl Resolver {
             log_filter: file.log.filter,
             tls: self.tls(server, of_trunks, &trunks)?,
             trunks,
+            warnings: self.warnings.into_inner(),
             place: self.place,
         })
     }
@@ -469,7 +488,7 @@ impl Resolver {
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<Config, ConfigError> {
+    pub(super) fn load(text: &str) -> Result<Config, ConfigError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         Config::load(Some(file.path()))

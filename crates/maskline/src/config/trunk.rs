@@ -28,6 +28,8 @@ pub(super) struct Block {
     identity: super::identity::Block,
     #[serde(default)]
     tls: tls::OfTrunk,
+    #[serde(default)]
+    auth: super::auth::Block,
 }
 
 const fn udp() -> Transport {
@@ -43,10 +45,11 @@ const fn default_calls_per_second() -> u32 {
 }
 
 impl Resolver {
-    /// The trunks, and the files that TLS needs for each.
+    /// The trunks, and the files that TLS needs for each. `host` is what `Via` and `Contact` name.
     pub(super) fn trunks(
         &self,
         blocks: Vec<Block>,
+        host: &str,
     ) -> Result<(Vec<Trunk>, Vec<TlsTrunk>), ConfigError> {
         let mut trunks: Vec<Trunk> = Vec::new();
         let mut of_trunks = Vec::new();
@@ -88,6 +91,7 @@ impl Resolver {
                 identity: self
                     .identity(&|name| key(&format!("identity.{name}")), block.identity)?,
                 tls,
+                auth: self.auth(block.auth, &key, host)?,
                 ..Trunk::new(block.name.as_str(), address)
             });
         }

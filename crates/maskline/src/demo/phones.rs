@@ -83,6 +83,8 @@ impl PhoneHandle {
             timers: SipTimers::default(),
             audio: Some(Audio { says_hz, hears_hz }),
             part: plan.part,
+            credentials: None,
+            asks: None,
             manners: Manners::default(),
             patience: Duration::from_secs(20),
         };

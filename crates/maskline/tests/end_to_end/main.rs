@@ -4,8 +4,8 @@
 //! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
 //! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should; [`identity`] is how carriers write numbers;
-//! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
+//! [`auth`] asks for credentials and is asked;
 //! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +19,7 @@
 )]
 
 mod audio;
+mod auth;
 mod bad_input;
 mod calls;
 mod commands;

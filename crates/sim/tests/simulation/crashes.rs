@@ -19,7 +19,7 @@ fn crash_everywhere(call: CallPlan) {
 }
 
 #[track_caller]
-fn crash_everywhere_in(calm: &Scenario) {
+pub(crate) fn crash_everywhere_in(calm: &Scenario) {
     let steps = holds(calm).steps;
     for last_commit_survives in [false, true] {
         for step in 1..=steps {

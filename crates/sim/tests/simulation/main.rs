@@ -10,6 +10,7 @@
 
 mod changes;
 mod crashes;
+mod credentials;
 mod identity;
 mod reliable;
 mod sabotage;
