@@ -19,11 +19,13 @@ mod serve;
 mod state;
 mod system;
 mod throttle;
+mod trunks;
 mod webhooks;
 
 pub use openapi::openapi_json;
 pub use serve::{ServeLimits, serve, serve_with};
 pub use state::{
     ApiConfig, Clock, CountryLookup, DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE, MetricsText,
-    ProvisioningChanged, UrlCheck, router,
+    ProvisioningChanged, TrunkStatuses, UrlCheck, router,
 };
+pub use trunks::{TrunkRegistrationStatus, TrunkStatus};

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::error::ErrorBody;
 use crate::state::ApiState;
-use crate::{admin, numbers, system, webhooks};
+use crate::{admin, numbers, system, trunks, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -33,6 +33,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(webhooks::routes())
         .merge(numbers::routes())
         .merge(admin::routes())
+        .merge(trunks::routes())
         .merge(system::routes())
 }
 

@@ -11,6 +11,7 @@ use maskline_store::Store;
 use tokio::time::Instant;
 
 use crate::auth::{KeyHash, Throttles};
+use crate::trunks::TrunkStatus;
 use crate::{frame, openapi};
 
 /// Reads the clock.
@@ -21,6 +22,9 @@ pub type UrlCheck = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// ISO 3166-1 alpha-2 of a number's country; `None` for codes of no country.
 pub type CountryLookup = Arc<dyn Fn(&Msisdn) -> Option<String> + Send + Sync>;
+
+/// Looks at the trunks, in the configuration's order.
+pub type TrunkStatuses = Arc<dyn Fn() -> Vec<TrunkStatus> + Send + Sync>;
 
 /// Renders all metrics in Prometheus' text format.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
@@ -49,6 +53,8 @@ pub struct ApiConfig {
     pub admin_key: Option<String>,
     /// Names of the configured trunks.
     pub trunks: Vec<String>,
+    /// The trunks as they are now.
+    pub trunk_status: TrunkStatuses,
     /// Addresses or networks from which webhooks are sent, for receivers' allow-lists.
     pub egress_addresses: Vec<String>,
     /// The egress guard's opinion of a webhook URL.

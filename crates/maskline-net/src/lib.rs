@@ -19,6 +19,7 @@ mod shard;
 mod supervise;
 mod tcp;
 mod tls;
+mod trunks;
 mod udp;
 
 pub use bind::{ListenSpec, Sockets, bind};
@@ -27,3 +28,4 @@ pub use error::NetError;
 pub use limits::NetLimits;
 pub use node::{NodeConfig, SipNode};
 pub use tls::{TlsConfig, TlsFault, TlsFile, TlsIdentity, TlsServer, TlsTrunk};
+pub use trunks::TrunkStatus;

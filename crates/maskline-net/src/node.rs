@@ -1,6 +1,6 @@
 //! The running node: sockets, connections and shards, and the handle to them.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -20,10 +20,11 @@ use crate::commits::{Commits, JournalHealth};
 use crate::error::NetError;
 use crate::intake::Intake;
 use crate::limits::NetLimits;
-use crate::shard::{Drain, Inbox, Orders, Outside, Questions, ShardTask};
+use crate::shard::{Drain, Inbox, Level, Orders, Outside, Questions, ShardTask};
 use crate::supervise;
 use crate::tcp::{self, Connections};
 use crate::tls::{Tls, TlsConfig};
+use crate::trunks::{TrunkStatus, Trunks};
 use crate::udp::{self, Outlet};
 
 /// Failed peers that a shard may have to hear of.
@@ -64,7 +65,8 @@ pub struct SipNode {
 #[derive(Debug)]
 struct Running {
     orders: watch::Sender<Orders>,
-    sessions: Vec<Arc<AtomicUsize>>,
+    trunks: Trunks,
+    levels: Vec<Arc<Level>>,
     tls: Arc<Tls>,
     stop: CancellationToken,
     supervisor: Mutex<Option<JoinHandle<()>>>,
@@ -114,14 +116,15 @@ impl SipNode {
             stop.clone(),
         ));
         let admission = Arc::new(Mutex::new(Admission::new(&config.switch.trunks)));
+        let trunks = Trunks::new(&config.switch.trunks, Arc::clone(&admission));
         let health = Arc::new(JournalHealth::new(Arc::clone(&config.journal_down)));
         let mut found = by_shard(config.found, &dispatcher, shards).into_iter();
-        let sessions: Vec<_> = (0..shards).map(|_| Arc::default()).collect();
+        let levels: Vec<_> = (0..shards).map(|_| Arc::default()).collect();
 
         let mut tasks = JoinSet::new();
         let channels = arrivals.into_iter().zip(failed);
-        let channels = channels.zip(media_events).zip(reports).zip(&sessions);
-        for (number, ((((arrivals, failures), media_events), journal_reports), sessions)) in
+        let channels = channels.zip(media_events).zip(reports).zip(&levels);
+        for (number, ((((arrivals, failures), media_events), journal_reports), level)) in
             (0..shards).zip(channels)
         {
             let shard = Shard::new(
@@ -151,6 +154,7 @@ impl SipNode {
                 ),
                 admission: Arc::clone(&admission),
                 questions: Questions::new(Arc::clone(&callflows), config.limits.callflow_requests),
+                trunks: trunks.clone(),
             };
             let task = ShardTask::new(
                 number,
@@ -158,7 +162,7 @@ impl SipNode {
                 inbox,
                 outside,
                 config.start,
-                Arc::clone(sessions),
+                Arc::clone(level),
             );
             tasks.spawn(task.run(found.next().unwrap_or_default()));
         }
@@ -171,7 +175,8 @@ impl SipNode {
         Ok(Self {
             running: Arc::new(Running {
                 orders,
-                sessions,
+                trunks,
+                levels,
                 tls,
                 stop,
                 supervisor: Mutex::new(Some(supervisor)),
@@ -208,12 +213,20 @@ impl SipNode {
             .send_modify(|orders| orders.drain = orders.drain.max(drain));
     }
 
-    /// Sessions that are not over. At 0, the last commits may still be on their way: flush the
+    /// The trunks as they are now, in the configuration's order.
+    #[must_use]
+    pub fn trunks(&self) -> Vec<TrunkStatus> {
+        self.running.trunks.status()
+    }
+
+    /// Sessions that are not over, and registrations that are being removed; a shard that has not
+    /// heard of the last order to drain counts as one. At 0, the last commits may still be on their way: flush the
     /// journal before stopping.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        let shards = self.running.sessions.iter();
-        shards.map(|count| count.load(Ordering::Relaxed)).sum()
+        let drain = self.running.orders.borrow().drain;
+        let levels = self.running.levels.iter();
+        levels.map(|level| level.sessions_after(drain)).sum()
     }
 
     /// Stops everything and waits for it; what is queued to TCP peers still leaves. Calls that are

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::callflow::CallflowSource;
 use crate::commits::Commits;
 use crate::tcp::Connections;
+use crate::trunks::Trunks;
 use crate::udp::{Outlet, Sent};
 
 /// Inputs that are handled between two looks at the clock and at the other queues.
@@ -67,6 +68,7 @@ pub(crate) struct Outside {
     pub(crate) commits: Commits,
     pub(crate) admission: Arc<Mutex<Admission>>,
     pub(crate) questions: Questions,
+    pub(crate) trunks: Trunks,
 }
 
 /// One shard and all that it is connected to.
@@ -81,8 +83,25 @@ pub(crate) struct ShardTask {
     armed: bool,
     /// Answers to orders that could be given at once.
     answers: VecDeque<Input>,
-    sessions: Arc<AtomicUsize>,
+    level: Arc<Level>,
     gauge: Gauge,
+}
+
+/// What a shard tells of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Level {
+    sessions: AtomicUsize,
+    /// The drain that the sessions are counted after.
+    drain: AtomicU8,
+}
+
+impl Level {
+    /// Sessions that are not over, once the shard has heard of this drain; until then at least one.
+    pub(crate) fn sessions_after(&self, drain: Drain) -> usize {
+        let heard = self.drain.load(Ordering::Acquire) >= drain as u8;
+        let sessions = self.sessions.load(Ordering::Relaxed);
+        sessions.max(usize::from(!heard))
+    }
 }
 
 /// Something that has happened.
@@ -102,7 +121,7 @@ impl ShardTask {
         inbox: Inbox,
         outside: Outside,
         start: Instant,
-        sessions: Arc<AtomicUsize>,
+        level: Arc<Level>,
     ) -> Self {
         Self {
             shard,
@@ -113,7 +132,7 @@ impl ShardTask {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: false,
             answers: VecDeque::new(),
-            sessions,
+            level,
             gauge: metrics::gauge!("maskline_sessions", "shard" => number.to_string()),
         }
     }
@@ -186,9 +205,10 @@ impl ShardTask {
             self.timer.as_mut().reset(next);
         }
         let sessions = self.shard.sessions();
-        if self.sessions.swap(sessions, Ordering::Relaxed) != sessions {
+        if self.level.sessions.swap(sessions, Ordering::Relaxed) != sessions {
             self.gauge.set(sessions as f64);
         }
+        self.level.drain.store(self.drain as u8, Ordering::Release);
     }
 
     /// Waits until something has happened.
@@ -296,6 +316,10 @@ impl Outside {
             }
             Action::Release { trunk } => {
                 self.limits().release(trunk);
+                None
+            }
+            Action::TrunkRegistered { trunk, state } => {
+                self.trunks.registered(trunk, state);
                 None
             }
             Action::Media(command) => self.media.command(command).map(Input::Media),

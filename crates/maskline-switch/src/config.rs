@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::credentials::TrunkAuth;
 use crate::identity::IdentityRules;
+use crate::registration::TrunkRegistration;
 use crate::sip::compose::SentBy;
 use crate::sip::{Peer, SipTimers, Transport};
 use crate::trace::TraceLimits;
@@ -43,6 +44,8 @@ pub struct Trunk {
     pub tls: TrunkTls,
     /// Digest credentials, in both directions.
     pub auth: TrunkAuth,
+    /// Where and as whom it registers; `None`: it needs not.
+    pub registration: Option<TrunkRegistration>,
 }
 
 impl Trunk {
@@ -61,6 +64,7 @@ impl Trunk {
             identity: IdentityRules::default(),
             tls: TrunkTls::default(),
             auth: TrunkAuth::default(),
+            registration: None,
         }
     }
 
@@ -70,10 +74,13 @@ impl Trunk {
         source == self.address.ip() || self.allows(source)
     }
 
-    /// Whether this address may send calls in.
+    /// Whether this address may send calls in: those that are allowed to, and the registrars that
+    /// have a binding of ours.
     #[must_use]
     pub fn allows(&self, source: IpAddr) -> bool {
+        let registrars = self.registration.as_ref();
         self.allow.iter().any(|net| net.contains(&source))
+            || registrars.is_some_and(|registration| registration.is_at(source))
     }
 }
 
@@ -162,17 +169,23 @@ impl SwitchConfig {
     /// Through which socket a trunk is reached: the first of its transport and family.
     #[must_use]
     pub fn peer_of(&self, trunk: &Trunk) -> Option<Peer> {
+        self.peer_at(trunk.transport, trunk.address)
+    }
+
+    /// Through which socket an address is reached: the first of its transport and family.
+    #[must_use]
+    pub fn peer_at(&self, transport: Transport, addr: SocketAddr) -> Option<Peer> {
         self.listeners
             .iter()
             .position(|listener| {
-                listener.sent_by.transport == trunk.transport
-                    && listener.bound.is_ipv4() == trunk.address.is_ipv4()
+                listener.sent_by.transport == transport
+                    && listener.bound.is_ipv4() == addr.is_ipv4()
             })
             .and_then(|at| u16::try_from(at).ok())
             .map(|listener| Peer {
                 listener,
-                transport: trunk.transport,
-                addr: trunk.address,
+                transport,
+                addr,
             })
     }
 

@@ -14,6 +14,7 @@ use crate::admission::Refusal;
 use crate::config::TrunkId;
 use crate::directory::Directory;
 use crate::dispatch::Arrival;
+use crate::registration::RegistrationState;
 use crate::sip::Peer;
 use crate::trace::TraceEntry;
 
@@ -132,6 +133,13 @@ pub enum Action {
     },
     /// For the media engine.
     Media(MediaCommand),
+    /// A trunk's registration has changed, for the log, the gauge and the API.
+    TrunkRegistered {
+        /// Which.
+        trunk: TrunkId,
+        /// Where it stands now.
+        state: RegistrationState,
+    },
     /// Count this reason.
     Count(&'static str),
     /// Something happened in a session, for whoever wants to see later how the call went.

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod io;
 pub mod modification;
 pub mod numbers;
+pub mod registration;
 pub mod sdp;
 pub mod session;
 pub mod shard;
@@ -32,5 +33,6 @@ pub use io::{
     Action, CallflowAnswer, CommitId, Input, JournalRecord, Now, RecordedEvent, SessionKey,
 };
 pub use maskline_media::Tick;
+pub use registration::{RegistrationFailure, RegistrationState, TrunkRegistration};
 pub use shard::Shard;
 pub use trace::{TraceEntry, TraceLimits};

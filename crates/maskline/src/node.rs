@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use async_trait::async_trait;
 use maskline_events::{Msisdn, Timestamp};
-use maskline_http::ApiConfig;
+use maskline_http::{ApiConfig, TrunkRegistrationStatus, TrunkStatus};
 use maskline_media::engine::{EngineConfig, MediaEngine};
 use maskline_net::{CallflowSource, ListenSpec, NetError, NetLimits, NodeConfig, SipNode};
 use maskline_store::{
@@ -177,6 +177,7 @@ impl Node {
             journal: Arc::clone(&journal),
             delivery: Arc::clone(delivery.counters()),
         };
+        let of_sip = sip.clone();
         let router = maskline_http::router(ApiConfig {
             store: Arc::clone(&as_store),
             admin_key: secrets.admin_key,
@@ -185,6 +186,7 @@ impl Node {
                 .iter()
                 .map(|trunk| trunk.name.clone())
                 .collect(),
+            trunk_status: Arc::new(move || trunk_status(&of_sip)),
             egress_addresses: config.egress_addresses.clone(),
             check_webhook_url: Arc::new(move |url| {
                 check_url(url, &policy)
@@ -342,6 +344,21 @@ impl CallflowSource for ToAction {
             ActionAnswer::Invalid(fault) => CallflowAnswer::Invalid(fault.to_string()),
         }
     }
+}
+
+/// The trunks, for the API.
+fn trunk_status(sip: &SipNode) -> Vec<TrunkStatus> {
+    let statuses = sip.trunks().into_iter();
+    statuses
+        .map(|trunk| TrunkStatus {
+            name: trunk.name,
+            calls: trunk.calls,
+            registration: trunk.registration.map(|state| TrunkRegistrationStatus {
+                registered: state.registered,
+                failure: state.failure.map(|failure| failure.to_string()),
+            }),
+        })
+        .collect()
 }
 
 /// The time as people read it.

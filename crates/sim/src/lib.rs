@@ -14,6 +14,7 @@ mod ladder;
 mod ledger;
 mod network;
 mod numbering;
+mod registrar;
 pub mod scenario;
 mod site;
 mod store;
@@ -24,5 +25,9 @@ mod world;
 pub use ladder::Failure;
 pub use ledger::{EventLine, SessionLog};
 pub use numbering::Numbering;
-pub use scenario::{CallPlan, CalleeAsks, CrashAt, CrashPlan, Sabotage, Scenario, VcaAnswer};
+pub use registrar::RegistrarLog;
+pub use scenario::{
+    CallPlan, CalleeAsks, CrashAt, CrashPlan, RegistrarFault, RegistrarPlan, Sabotage, Scenario,
+    VcaAnswer,
+};
 pub use world::{Outcome, run};

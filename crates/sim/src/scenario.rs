@@ -35,6 +35,8 @@ pub struct Scenario {
     pub numbering: Numbering,
     /// Whether the callers' trunk asks for credentials.
     pub callers_asked: bool,
+    /// What the carrier is like with which a trunk registers. Needs a drain, or the run never rests.
+    pub registrar: Option<RegistrarPlan>,
     /// From when on new calls are refused, and after how much longer live ones are ended.
     pub drain: Option<(Duration, Duration)>,
     /// What is broken on purpose, to see that it is noticed.
@@ -52,6 +54,34 @@ pub struct NetworkPlan {
     pub loss_per_mille: u32,
     /// Doubled datagrams per thousand.
     pub duplicates_per_mille: u32,
+}
+
+/// A carrier's registrars.
+#[derive(Clone, Debug)]
+pub struct RegistrarPlan {
+    /// How many there are; they share one table.
+    pub count: usize,
+    /// Whether they ask for credentials.
+    pub asks: bool,
+    /// The shortest registration that they take, in seconds.
+    pub least_seconds: u32,
+    /// The registration that we ask for, in seconds.
+    pub expires_seconds: u32,
+    /// When they do not do their work.
+    pub faults: Vec<RegistrarFault>,
+}
+
+/// A time in which a registrar does not do its work.
+#[derive(Clone, Copy, Debug)]
+pub struct RegistrarFault {
+    /// Which one.
+    pub registrar: usize,
+    /// From then on.
+    pub from: Duration,
+    /// Until then.
+    pub to: Duration,
+    /// Whether it says nothing, instead of 503.
+    pub silent: bool,
 }
 
 /// How the store behaves.
@@ -250,6 +280,7 @@ impl Scenario {
             max_calls: 100,
             numbering: Numbering::E164,
             callers_asked: false,
+            registrar: None,
             drain: None,
             sabotage: Sabotage::None,
         }
@@ -310,6 +341,28 @@ impl Scenario {
         }
         if dice.chance(5) {
             scenario.drain = Some((dice.millis(0, 9_000), dice.millis(0, 9_000)));
+        }
+        if dice.chance(25) {
+            let count = dice.pick(&[1, 2, 3]);
+            let faults = (0..dice.pick(&[0, 1, 3])).map(|_| {
+                let from = dice.millis(0, 60_000);
+                RegistrarFault {
+                    registrar: dice.0.random_range(0..count),
+                    from,
+                    to: from + dice.millis(0, 60_000),
+                    silent: dice.chance(50),
+                }
+            });
+            scenario.registrar = Some(RegistrarPlan {
+                faults: faults.collect(),
+                count,
+                asks: dice.chance(70),
+                least_seconds: dice.pick(&[0, 0, 40]),
+                expires_seconds: dice.pick(&[30, 60, 300]),
+            });
+            scenario
+                .drain
+                .get_or_insert((dice.millis(20_000, 120_000), dice.millis(0, 9_000)));
         }
         scenario.numbering = dice.pick(&Numbering::ALL);
         for call in &mut scenario.calls {

@@ -12,10 +12,11 @@ use maskline_switch::sip::compose::SentBy;
 use maskline_switch::sip::{Peer, SipTimers, Transport};
 use maskline_switch::{
     Directory, IdentityRules, InboundAuth, Listener, NumberEntry, OutboundAuth, Password,
-    SwitchConfig, TraceLimits, Trunk, TrunkAuth,
+    SwitchConfig, TraceLimits, Trunk, TrunkAuth, TrunkRegistration,
 };
 
 use crate::numbering::Numbering;
+use crate::registrar;
 use crate::scenario::{CallPlan, Sabotage, Scenario, VcaAnswer};
 
 /// The sub-account of every number.
@@ -23,6 +24,10 @@ const SUB_ACCOUNT: &str = "sim-account";
 /// Who every party says it is when it is asked, and how it proves that.
 const USERNAME: &str = "trunk-user";
 const PASSWORD: &str = "trunk-password";
+/// The same, for the registrars.
+pub(crate) const CREDENTIALS: (&str, &str) = (USERNAME, PASSWORD);
+/// Calls from this number on stand for registrars, whose wires are like those of callees.
+pub(crate) const REGISTRARS: usize = 10_000;
 /// Longer than any call may last: what a user's patience measures.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -33,6 +38,10 @@ pub(crate) fn switch_address() -> SocketAddr {
 
 /// Where a phone is.
 pub(crate) fn phone_address(call: usize, side: Side) -> SocketAddr {
+    if let Some(registrar) = call.checked_sub(REGISTRARS) {
+        let last = u8::try_from(registrar).unwrap_or(0);
+        return SocketAddr::from(([198, 51, 100, last], 5060));
+    }
     let last = u8::try_from(call % 200).unwrap_or(0) + 10;
     let ip = match side {
         Side::Caller => Ipv4Addr::new(192, 0, 2, last),
@@ -244,7 +253,27 @@ pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
             )
         }
     });
-    std::iter::once(inbound).chain(outbound).collect()
+    let registered = scenario.registrar.as_ref().map(|plan| {
+        let at = |registrar| phone_address(REGISTRARS + registrar, Side::Callee);
+        Trunk {
+            auth: TrunkAuth {
+                inbound: None,
+                outbound: Some(our_credentials(true)),
+            },
+            registration: Some(TrunkRegistration {
+                registrar: format!("sip:{}", registrar::DOMAIN),
+                address_of_record: format!("sip:{USERNAME}@{}", registrar::DOMAIN),
+                contact_user: USERNAME.to_owned(),
+                targets: (0..plan.count).map(at).collect(),
+                expires_seconds: plan.expires_seconds,
+            }),
+            ..Trunk::new("registered", at(0))
+        }
+    });
+    std::iter::once(inbound)
+        .chain(outbound)
+        .chain(registered)
+        .collect()
 }
 
 /// One shard's configuration.

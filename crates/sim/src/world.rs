@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::ladder::{Failure, Trace};
 use crate::ledger::SessionLog;
 use crate::network::{Network, Way, Wire};
+use crate::registrar::{RegistrarLog, Registrars};
 use crate::scenario::{CrashAt, Scenario};
 use crate::site;
 use crate::store::Store;
@@ -49,6 +50,8 @@ pub struct Outcome {
     pub sessions: Vec<SessionLog>,
     /// What the phones saw, call by call: caller, callee.
     pub phones: Vec<(Report, Report)>,
+    /// What the registrars saw.
+    pub registrar: RegistrarLog,
     /// The switch's counters.
     pub counts: BTreeMap<&'static str, u64>,
     /// The whole ladder.
@@ -122,6 +125,7 @@ struct World<'a> {
     wires: BTreeMap<SocketAddr, Wire>,
     calls: BTreeMap<Uuid, usize>,
     network: Network,
+    registrars: Registrars,
     store: Store,
     watch: Watch,
     traces: Traces,
@@ -145,12 +149,19 @@ impl<'a> World<'a> {
             wires: BTreeMap::new(),
             calls: BTreeMap::new(),
             network: Network::new(scenario.network),
+            registrars: Registrars::new(scenario.registrar.clone()),
             store: Store::new(scenario.store.clone()),
             watch: Watch::default(),
             traces: Traces::default(),
             trace: Trace::new(),
             counts: BTreeMap::new(),
         };
+        for registrar in 0..scenario.registrar.as_ref().map_or(0, |plan| plan.count) {
+            let call = site::REGISTRARS + registrar;
+            let side = Side::Callee;
+            let address = site::phone_address(call, side);
+            world.wires.insert(address, Wire { call, side });
+        }
         for (call, plan) in scenario.calls.iter().enumerate() {
             for side in [Side::Caller, Side::Callee] {
                 let wire = Wire { call, side };
@@ -318,6 +329,7 @@ impl<'a> World<'a> {
                 }
                 match way {
                     Way::ToSwitch => self.arrive_at_switch(wire, transport, &bytes),
+                    Way::ToPhone if wire.call >= site::REGISTRARS => self.registrar(wire, &bytes),
                     Way::ToPhone => {
                         let peer = site::switch_as_peer(transport);
                         self.phone(wire, PhoneInput::MessageArrived { peer, bytes })
@@ -396,6 +408,21 @@ impl<'a> World<'a> {
                 },
             );
         }
+    }
+
+    fn registrar(&mut self, wire: Wire, bytes: &Bytes) -> Checked {
+        let at = wire.call - site::REGISTRARS;
+        let peer = site::switch_as_peer(Transport::Udp);
+        let heard = self
+            .registrars
+            .hear(self.now, self.process, at, peer, bytes);
+        if let Some(answer) = heard.map_err(|what| (what, None))? {
+            let text = String::from_utf8_lossy(&answer);
+            let label = Glance::at(&text).label();
+            self.note(None, arrow(wire.side, Way::ToSwitch, &label), &answer);
+            self.carry(Way::ToSwitch, wire, Transport::Udp, &answer);
+        }
+        Ok(())
     }
 
     fn phone(&mut self, wire: Wire, input: PhoneInput) -> Checked {

@@ -43,6 +43,7 @@ fn the_document_has_exactly_these_operations_each_described() {
     let mut expected = vec![
         "DELETE /api/v1/subaccounts/{subAccountId}/webhooks/{type}",
         "GET /api/v1/admin/subaccounts",
+        "GET /api/v1/admin/trunks",
         "GET /api/v1/subaccounts/{subAccountId}/numbers",
         "GET /api/v1/subaccounts/{subAccountId}/numbers/{number}",
         "GET /api/v1/subaccounts/{subAccountId}/webhooks",

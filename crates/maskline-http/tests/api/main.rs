@@ -17,4 +17,5 @@ mod serving;
 mod store;
 mod support;
 mod system;
+mod trunks;
 mod webhooks;

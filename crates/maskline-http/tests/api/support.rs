@@ -12,7 +12,9 @@ use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use maskline_events::{Msisdn, Timestamp, WebhookType};
-use maskline_http::{ApiConfig, ProvisioningChanged, ServeLimits};
+use maskline_http::{
+    ApiConfig, ProvisioningChanged, ServeLimits, TrunkRegistrationStatus, TrunkStatus,
+};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -99,6 +101,21 @@ pub async fn start_with(setup: Setup) -> Api {
         store: store.shared(),
         admin_key: setup.admin_key.map(str::to_owned),
         trunks: vec!["carrier".to_owned(), "backup".to_owned()],
+        trunk_status: Arc::new(|| {
+            let trunk = |name: &str, calls, registration| TrunkStatus {
+                name: name.to_owned(),
+                calls,
+                registration,
+            };
+            let registration = TrunkRegistrationStatus {
+                registered: true,
+                failure: None,
+            };
+            vec![
+                trunk("carrier", 3, Some(registration)),
+                trunk("backup", 0, None),
+            ]
+        }),
         egress_addresses: vec!["203.0.113.5".to_owned(), "198.51.100.0/28".to_owned()],
         check_webhook_url: Arc::new(|url| {
             assert!(url != PANIC_URL, "planted: {url}");

@@ -44,6 +44,7 @@ impl Shard {
                 });
                 is_out && self.repeat_in_dialog(owner, response, challenged)
             }
+            Purpose::Register(at) => self.register_again(at, response, challenged),
             Purpose::AdoptedBye(_) | Purpose::Aside | Purpose::Farewell => {
                 self.repeat_in_dialog(owner, response, challenged)
             }
@@ -52,7 +53,7 @@ impl Shard {
 
     /// What the challenged request had answered, with the new challenges; `None`: they can't be
     /// answered, which is counted.
-    fn take_challenges(
+    pub(super) fn take_challenges(
         &mut self,
         outbound: Option<&OutboundAuth>,
         response: &Response,
@@ -219,9 +220,11 @@ impl Shard {
                 side,
                 cseq,
             },
-            Purpose::Invite(_) | Purpose::AdoptedBye(_) | Purpose::Aside | Purpose::Farewell => {
-                owner
-            }
+            Purpose::Invite(_)
+            | Purpose::AdoptedBye(_)
+            | Purpose::Register(_)
+            | Purpose::Aside
+            | Purpose::Farewell => owner,
         };
         let tries = tries.saturating_add(1);
         let sent = self
@@ -279,7 +282,7 @@ impl Shard {
     }
 
     /// A client's nonce: random, of hexadecimal digits.
-    fn cnonce(&mut self) -> String {
+    pub(super) fn cnonce(&mut self) -> String {
         format!("{:016x}", self.rng.next_u64())
     }
 }

@@ -17,6 +17,7 @@ mod modify;
 mod presses;
 mod provisional;
 mod record;
+mod registering;
 mod session_timer;
 mod tracing;
 
@@ -35,12 +36,15 @@ use crate::directory::Directory;
 use crate::dispatch::Arrival;
 use crate::doorkeeper::Doorkeeper;
 use crate::io::{Action, CommitId, Input, Now, SessionKey};
+use crate::registration::RegistrationFailure;
 use crate::session::{CallerInvite, Media, Session, SessionTimer, Stage};
 use crate::sip::compose::SentBy;
 use crate::sip::{
     HeaderName, Message, Method, Peer, Request, Response, Transactions, TxId, Upcall, compose, tag,
 };
 use crate::trace::Step;
+
+use registering::{Registering, RegistrationId};
 
 /// What one of our requests is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ enum Purpose {
     Invite(SessionKey),
     /// Ending A's dialog of an adopted call, which A may not know.
     AdoptedBye(SessionKey),
+    /// A trunk's registration.
+    Register(RegistrationId),
     /// A re-INVITE or UPDATE of ours on one side.
     Modify {
         /// Whose.
@@ -91,6 +97,7 @@ pub struct Shard {
     adopted: BTreeMap<SessionKey, CallerInvite>,
     ended: ended::EndedDialogs,
     doorkeeper: Doorkeeper,
+    registrations: Vec<Registering>,
     /// BYEs and CANCELs of ours that have no final answer yet.
     farewells: usize,
     timers: BTreeMap<(Tick, u64), (SessionKey, SessionTimer)>,
@@ -114,10 +121,12 @@ impl Shard {
         let mut rng = ChaCha12Rng::from_seed(seed);
         let mut nonce_key = [0; 32];
         rng.fill_bytes(&mut nonce_key);
+        let registrations = Self::registrations_of(&config, &mut rng);
         Self {
             transactions: Transactions::new(config.timers, config.max_transactions),
             rng,
             doorkeeper: Doorkeeper::new(nonce_key),
+            registrations,
             config,
             directory: Arc::default(),
             sessions: BTreeMap::new(),
@@ -165,7 +174,10 @@ impl Shard {
             Input::DirectoryChanged(directory) => self.directory = directory,
             Input::SessionFound(snapshot) => self.adopt(&snapshot),
             Input::DrainStarted => self.draining = true,
-            Input::DrainEnded => self.end_all(),
+            Input::DrainEnded => {
+                self.end_all();
+                self.leave_registrars();
+            }
             Input::DeadlineReached => {}
         }
         self.run_timers();
@@ -182,7 +194,12 @@ impl Shard {
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         let session = self.timers.keys().next().map(|(at, _)| *at);
-        let deadlines = [session, self.transactions.deadline(), self.ended.deadline()];
+        let deadlines = [
+            session,
+            self.transactions.deadline(),
+            self.ended.deadline(),
+            self.registrations_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -190,7 +207,7 @@ impl Shard {
     /// their SIP is being finished among them, and BYEs and CANCELs that are not answered yet.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.sessions.len() + self.farewells
+        self.sessions.len() + self.farewells + self.registrations_leaving()
     }
 
     /// Whether nothing at all is left: no session, no transaction, no timer, no gate.
@@ -203,6 +220,7 @@ impl Shard {
             && self.invites.is_empty()
             && self.adopted.is_empty()
             && self.ended.is_empty()
+            && self.registrations_over()
     }
 
     fn on_arrival(&mut self, arrival: Arrival) {
@@ -261,6 +279,11 @@ impl Shard {
                         self.farewells -= 1;
                         self.on_adopted_bye(key, None);
                     }
+                    Purpose::Register(at) => {
+                        self.count("registration_unanswered");
+                        self.on_register_unanswered(at, RegistrationFailure::Unanswered);
+                        self.run_registrations();
+                    }
                     Purpose::Farewell => {
                         self.farewells -= 1;
                         self.count("farewell_unanswered");
@@ -292,7 +315,8 @@ impl Shard {
             } => self.with(session, |shard, s| {
                 shard.on_own_response(s, side, cseq, response);
             }),
-            Purpose::AdoptedBye(_) | Purpose::Farewell if status < 200 => {}
+            Purpose::AdoptedBye(_) | Purpose::Register(_) | Purpose::Farewell if status < 200 => {}
+            Purpose::Register(at) => self.on_register_response(at, response),
             Purpose::Aside if status < 300 => {}
             Purpose::Aside => self.count("aside_refused"),
             Purpose::AdoptedBye(key) => {
@@ -395,6 +419,7 @@ impl Shard {
         let tick = self.now.tick;
         self.transactions.on_deadline(tick);
         self.ended.on_deadline(tick);
+        self.run_registrations();
         self.trace_expire();
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > tick {

@@ -32,6 +32,13 @@ impl SentBy {
     pub fn contact(&self) -> String {
         format!("<sip:{}{}>", self.host_port, self.transport.uri_parameter())
     }
+
+    /// Our URI with a user part, as a registrar keeps it.
+    #[must_use]
+    pub fn uri_of(&self, user: &str) -> String {
+        let parameter = self.transport.uri_parameter();
+        format!("sip:{user}@{}{parameter}", self.host_port)
+    }
 }
 
 /// Our `Contact` where the peer asked for `sips:`; `transport=tls` says nothing more there

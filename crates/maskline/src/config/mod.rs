@@ -4,6 +4,7 @@
 
 mod auth;
 mod identity;
+mod registration;
 mod tls;
 mod trunk;
 

@@ -30,6 +30,7 @@ pub(super) struct Block {
     tls: tls::OfTrunk,
     #[serde(default)]
     auth: super::auth::Block,
+    registration: Option<super::registration::Block>,
 }
 
 const fn udp() -> Transport {
@@ -81,6 +82,9 @@ impl Resolver {
             let address = self.parse(&key("address"), &block.address, "IP-ADDRESS:PORT")?;
             let (tls, needed) = self.tls_trunk(&block.name, block.tls)?;
             of_trunks.push(needed);
+            let auth = self.auth(block.auth, &key, host)?;
+            let registration =
+                self.registration(block.registration, &key, address, auth.outbound.as_ref())?;
             trunks.push(Trunk {
                 transport: block.transport,
                 allow,
@@ -91,7 +95,8 @@ impl Resolver {
                 identity: self
                     .identity(&|name| key(&format!("identity.{name}")), block.identity)?,
                 tls,
-                auth: self.auth(block.auth, &key, host)?,
+                auth,
+                registration,
                 ..Trunk::new(block.name.as_str(), address)
             });
         }

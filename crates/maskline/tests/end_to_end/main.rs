@@ -5,7 +5,7 @@
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
 //! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should; [`identity`] is how carriers write numbers;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
-//! [`auth`] asks for credentials and is asked;
+//! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
 //! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +26,7 @@ mod commands;
 mod crash;
 mod identity;
 mod masking;
+mod registration;
 mod reliable;
 mod shutdown;
 mod support;

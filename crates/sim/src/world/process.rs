@@ -180,6 +180,10 @@ impl World<'_> {
                 }
                 Ok(())
             }
+            Action::TrunkRegistered { state, .. } => {
+                self.note(None, format!("   registration: {state:?}"), &[]);
+                Ok(())
+            }
             Action::Count(reason) => {
                 self.count(reason);
                 Ok(())
@@ -223,6 +227,10 @@ impl World<'_> {
         if sabotage == Sabotage::LeakCallerName && glance.kind == Kind::Request("INVITE") {
             let name = site::display_name(wire.call);
             bytes = Bytes::from(text.replacen("\r\n", &format!("\r\nSubject: {name}\r\n"), 1));
+        }
+        if wire.call >= site::REGISTRARS {
+            self.carry(Way::ToPhone, wire, peer.transport, &bytes);
+            return Ok(());
         }
         let text = String::from_utf8_lossy(&bytes);
         checks::privacy(wire.call, wire.side, &text).map_err(|what| (what, call))?;

@@ -108,6 +108,7 @@ impl World<'_> {
             rested_at: self.now.since_start(),
             sessions,
             phones,
+            registrar: self.registrars.log(self.now),
             counts: self.counts,
             ladder: self.trace.ladder(None),
         }

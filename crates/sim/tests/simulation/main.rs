@@ -12,6 +12,7 @@ mod changes;
 mod crashes;
 mod credentials;
 mod identity;
+mod registration;
 mod reliable;
 mod sabotage;
 mod seeds;

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod expect;
+pub mod kamailio;
 pub mod media;
 pub mod ports;
 pub mod raw;
