@@ -83,7 +83,12 @@ impl Phone {
         self.finish();
     }
 
-    fn pick_up(&mut self, tx: TxId) {
+    pub(crate) fn pick_up(&mut self, tx: TxId) {
+        // RFC 3262 §3: no 2xx before the PRACK to a provisional with SDP.
+        self.picks_up_when_pracked = self.answered_early && self.unpracked.is_some();
+        if self.picks_up_when_pracked {
+            return;
+        }
         self.clear_alarm(Alarm::Ring);
         self.clear_alarm(Alarm::Decide);
         self.call = Call::Talking;
@@ -122,11 +127,14 @@ impl Phone {
         if let Some(invite) = self.transactions.request(tx).cloned() {
             extra.extend(self.timer_answer(&invite));
         }
+        let answered_early = self.answered_early;
         let built = self.transactions.request(tx).and_then(|invite| {
             let (cseq, _) = view::cseq(&invite.headers)?;
+            let within = view::to_tag(&invite.headers).is_some();
+            let sdp = (within || !answered_early).then_some(sdp);
             Some((
                 cseq,
-                compose::response(invite, 200, Some(tag), &extra, Some(sdp))?,
+                compose::response(invite, 200, Some(tag), &extra, sdp)?,
             ))
         });
         let (Some((cseq, response)), Some(dialog)) = (built, self.dialogs.get_mut(at)) else {

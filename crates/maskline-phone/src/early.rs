@@ -119,7 +119,13 @@ impl Phone {
         } else {
             format!("{}tring", self.config.identity.mark)
         };
-        let Some(response) = compose::response(&invite, 180, Some(&tag), &extra, None) else {
+        self.answered_early = reliable && self.config.manners.answers_early;
+        let sdp = self
+            .answered_early
+            .then(|| self.answer_to_remote())
+            .flatten();
+        let ringing = compose::response(&invite, 180, Some(&tag), &extra, sdp.as_deref());
+        let Some(response) = ringing else {
             return;
         };
         self.transactions.respond(self.now, tx, response.clone());
@@ -181,5 +187,28 @@ impl Phone {
         self.clear_alarm(Alarm::Provisional);
         self.report.pracks += 1;
         self.answer(tx, prack, 200, &[], None);
+        if self.config.manners.updates_early {
+            self.update_early();
+        }
+        if self.picks_up_when_pracked
+            && let Call::Called(invite) = self.call
+        {
+            self.pick_up(invite);
+        }
+    }
+
+    fn update_early(&mut self) {
+        let branch = self.new_branch();
+        let Some(early) = self.early.first_mut() else {
+            return;
+        };
+        let peer = early.dialog.next_hop();
+        let update = early
+            .dialog
+            .request_with(Method::Update, &self.config.sent_by, &branch, &[]);
+        if let Some(update) = update {
+            self.transactions
+                .send_request(self.now, peer, update, Purpose::EarlyUpdate);
+        }
     }
 }

@@ -117,6 +117,8 @@ pub struct Report {
     pub never_acknowledged: bool,
     /// A re-INVITE of this phone got no final answer, and its dialog ended.
     pub left_unanswered: bool,
+    /// The answer to an UPDATE before the answer.
+    pub early_update_status: Option<u16>,
     /// Session refreshes sent.
     pub refreshes_sent: u32,
     /// Session refreshes taken.

@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     Bye(usize),
     /// A refresh of the session.
     Refresh,
+    /// An UPDATE before the answer.
+    EarlyUpdate,
     /// A PRACK or INFO, whose answer changes nothing.
     Aside,
 }
@@ -111,6 +113,9 @@ pub struct Phone {
     pub(crate) early: Vec<Early>,
     pub(crate) unpracked: Option<Unpracked>,
     pub(crate) timer: Option<Running>,
+    /// Whether our reliable 180 carried our description.
+    pub(crate) answered_early: bool,
+    pub(crate) picks_up_when_pracked: bool,
     /// The user hung up before the ACK came.
     pub(crate) leaves_when_acknowledged: bool,
     /// What it says of its media.
@@ -149,6 +154,8 @@ impl Phone {
             early: Vec::new(),
             unpracked: None,
             timer: None,
+            answered_early: false,
+            picks_up_when_pracked: false,
             leaves_when_acknowledged: false,
             said: String::new(),
             sdp_version: 1,
@@ -308,7 +315,11 @@ impl Phone {
                     }
                     Purpose::Bye(at) => self.set_over(at),
                     Purpose::Change(at) => self.on_change_unanswered(at),
-                    Purpose::Invite | Purpose::Cancel | Purpose::Refresh | Purpose::Aside => {}
+                    Purpose::Invite
+                    | Purpose::Cancel
+                    | Purpose::Refresh
+                    | Purpose::EarlyUpdate
+                    | Purpose::Aside => {}
                 },
             }
         }
@@ -353,6 +364,9 @@ impl Phone {
             Purpose::Invite => self.on_invite_response(response),
             Purpose::Change(at) => self.on_change_response(at, response),
             Purpose::Bye(at) if response.status.code() >= 200 => self.set_over(at),
+            Purpose::EarlyUpdate => {
+                self.report.early_update_status = Some(response.status.code());
+            }
             Purpose::Refresh if response.status.is_success() => self.hear_timer(response),
             Purpose::Bye(_) | Purpose::Cancel | Purpose::Refresh | Purpose::Aside => {}
         }

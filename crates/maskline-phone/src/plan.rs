@@ -116,6 +116,10 @@ pub struct Manners {
     pub forks: bool,
     /// Speaks RFC 3262: a caller supports 100rel, a callee rings reliably where the caller does.
     pub reliable: bool,
+    /// A callee that describes its media in its reliable 180, and not again in its 200.
+    pub answers_early: bool,
+    /// A callee that asks by UPDATE in its early dialog whether the caller is there.
+    pub updates_early: bool,
     /// A caller that requires 100rel.
     pub requires_reliable: bool,
     /// A caller that says it knows 100rel, and sends no PRACK.

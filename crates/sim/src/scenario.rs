@@ -447,6 +447,8 @@ fn random_call(dice: &mut Dice) -> CallPlan {
             ignores_bye: dice.chance(6),
             answers_when_cancelled: dice.chance(25),
             forks: dice.chance(12),
+            answers_early: dice.chance(30),
+            updates_early: dice.chance(20),
             sends_noise: dice.chance(15),
             reliable: dice.chance(40),
             timer: timer(dice),

@@ -7,8 +7,9 @@ use std::time::Duration;
 use maskline_media::Tick;
 
 use crate::dialog::Dialog;
-use crate::sip::Response;
+use crate::sdp::MediaDescription;
 use crate::sip::extensions::{Numbering, Sequence};
+use crate::sip::{Headers, Response};
 
 /// Most early dialogs of one INVITE that are kept: a carrier that forks to more is served too, but
 /// their provisional answers are not acknowledged.
@@ -85,6 +86,9 @@ pub struct EarlyDialog {
     pub sequence: Sequence,
     /// How many were acknowledged.
     pub acknowledged: u32,
+    /// The answer to our offer that one of them brought: then the 2xx need not repeat it
+    /// (RFC 3262 §5).
+    pub described: Option<MediaDescription>,
 }
 
 impl EarlyDialogs {
@@ -112,6 +116,13 @@ impl EarlyDialogs {
             .find(|early| early.dialog.remote_tag == remote_tag)
     }
 
+    /// The dialog that a message of the peer belongs to.
+    pub fn owner_of(&mut self, headers: &Headers) -> Option<&mut EarlyDialog> {
+        self.dialogs
+            .iter_mut()
+            .find(|early| early.dialog.owns(headers))
+    }
+
     /// Keeps a new one; `false`: there are too many.
     pub fn insert(&mut self, dialog: Dialog) -> bool {
         let room = self.dialogs.len() < MOST_EARLY_DIALOGS;
@@ -120,6 +131,7 @@ impl EarlyDialogs {
                 dialog,
                 sequence: Sequence::default(),
                 acknowledged: 0,
+                described: None,
             });
         }
         room

@@ -26,7 +26,7 @@ impl Shard {
             self.fail_callee_with(s, ErrorCode::Connectivity, 500, 500, reason);
             return;
         };
-        let described = sdp::parse(response.body()).ok();
+        let described = self.answer_of_callee(s, response);
         let negotiated = match (&s.caller.described, &described) {
             (Some(offer), Some(answer)) => sdp::negotiate(offer, answer),
             (None, Some(answer)) => sdp::negotiate_defaults(answer),

@@ -35,6 +35,9 @@ impl Shard {
             return;
         }
         let in_dialog = view::to_tag(&request.headers).is_some();
+        if in_dialog && self.answer_early(tx, &request) {
+            return;
+        }
         match &request.method {
             Method::Invite if in_dialog => self.on_reinvite(tx, &request),
             Method::Invite => self.on_new_call(tx, &request, peer),

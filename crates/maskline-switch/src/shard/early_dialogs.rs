@@ -2,9 +2,11 @@
 //! (RFC 3262 §4).
 
 use super::{Purpose, Shard};
+use crate::sdp::{self, MediaDescription};
 use crate::session::Session;
+use crate::session::early::EarlyDialog;
 use crate::sip::extensions::{self, Received};
-use crate::sip::{HeaderName, Method, Response, Side, view};
+use crate::sip::{HeaderName, LocalTag, Method, Request, Response, Side, TxId, compose, view};
 
 /// Most provisional answers of one early dialog that are acknowledged.
 const MOST_PRACKS: u32 = 64;
@@ -56,6 +58,9 @@ impl Shard {
             return false;
         }
         early.acknowledged += 1;
+        if early.described.is_none() {
+            early.described = sdp::parse(response.body()).ok();
+        }
         let rack = extensions::rack(rseq, callee.parts.cseq);
         let peer = early.dialog.next_hop();
         let sent_by = self.sent_by(peer);
@@ -73,5 +78,71 @@ impl Shard {
                 .send_request(self.now.tick, peer, prack, Purpose::Aside);
         }
         true
+    }
+
+    /// What B's 2xx describes, or what a reliable provisional of the same dialog did before it.
+    pub(super) fn answer_of_callee(
+        &self,
+        s: &Session,
+        response: &Response,
+    ) -> Option<MediaDescription> {
+        if !response.body().is_empty() {
+            return sdp::parse(response.body()).ok();
+        }
+        let tag = view::to_tag(&response.headers)?;
+        let early = s.outbound.as_ref()?.early.with_tag(&tag)?;
+        early.described.clone()
+    }
+
+    /// Answers what B asks in an early dialog. `false`: it is in none.
+    pub(super) fn answer_early(&mut self, tx: TxId, request: &Request) -> bool {
+        // Whoever is called can't end its early dialog by BYE (RFC 3261 §15), nor invite in it.
+        if !matches!(
+            request.method,
+            Method::Update | Method::Info | Method::Options
+        ) {
+            return false;
+        }
+        let ours = view::to_tag(&request.headers).and_then(|tag| LocalTag::parse(&tag));
+        let Some(ours) = ours.filter(|tag| tag.side == Side::Callee) else {
+            return false;
+        };
+        let mut answered = false;
+        self.with(ours.session, |shard, s| {
+            if s.callee.dialog.is_some() {
+                return;
+            }
+            let early = s
+                .outbound
+                .as_mut()
+                .and_then(|callee| callee.early.owner_of(&request.headers));
+            if let Some(early) = early {
+                answered = true;
+                shard.answer_in_early(early, tx, request);
+            }
+        });
+        answered
+    }
+
+    fn answer_in_early(&mut self, early: &mut EarlyDialog, tx: TxId, request: &Request) {
+        if !early.dialog.take_remote_cseq(&request.headers) {
+            self.count("cseq_out_of_order");
+            self.respond(tx, request, 500, None, &[]);
+        } else if request.method == Method::Update && !request.body().is_empty() {
+            // Nothing is agreed with A yet that could change: it may ask again after its 200.
+            self.refuse_for_now(tx, request);
+        } else {
+            if request.method == Method::Update {
+                early.dialog.refresh_target(&request.headers);
+            }
+            let extra = [
+                (
+                    HeaderName::Contact,
+                    self.sent_by(early.dialog.peer).contact(),
+                ),
+                (HeaderName::Allow, compose::ALLOW.to_owned()),
+            ];
+            self.respond(tx, request, 200, None, &extra);
+        }
     }
 }

@@ -153,6 +153,17 @@ async fn a_callee_that_rings_reliably_gets_a_prack_for_each_provisional() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callee_may_describe_its_media_in_a_reliable_provisional_alone() {
+    let call = Call {
+        caller: "caller_hangs_up",
+        callee: "callee_answers_early",
+        fill: &[],
+        ..PRACKED
+    };
+    over_both("answers-early", &call).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_by_info_are_told_and_passed_on_and_a_transfer_is_declined() {
     let call = Call {
         caller: "caller_presses_by_info",

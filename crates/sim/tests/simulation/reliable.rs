@@ -171,3 +171,23 @@ fn a_key_by_rtp_and_by_info_is_one_press() {
     assert_eq!(presses, 1, "{told:?}");
     assert_eq!(outcome.phones[0].1.info_digits, "");
 }
+
+#[test]
+fn a_callee_that_describes_its_media_in_a_reliable_provisional_need_not_do_so_again() {
+    for loss in [0, 150] {
+        for seed in 0..10 {
+            let mut call = call(false, true);
+            call.callee_manners.answers_early = true;
+            call.callee_manners.updates_early = true;
+            let mut scenario = Scenario::calm(call);
+            scenario.seed = seed;
+            scenario.network.loss_per_mille = loss;
+            let outcome = holds(&scenario);
+            let (a, b) = &outcome.phones[0];
+            assert!(a.talked && b.talked, "seed {seed}\n{}", outcome.ladder);
+            assert!(b.early_update_status.is_none_or(|status| status == 200));
+            assert!(loss > 0 || b.early_update_status == Some(200));
+            ends(&outcome, ENDED_WELL);
+        }
+    }
+}
