@@ -32,6 +32,11 @@ impl Intake {
         self.dispatcher.knows(source)
     }
 
+    /// The trunk that an address belongs to.
+    pub(crate) fn trunk_of(&self, source: IpAddr) -> Option<TrunkId> {
+        self.dispatcher.trunk_of(source)
+    }
+
     /// Whether any trunk is known by its certificate.
     pub(crate) fn knows_certificates(&self) -> bool {
         self.dispatcher.knows_certificates()

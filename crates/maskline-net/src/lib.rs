@@ -13,6 +13,7 @@ mod callflow;
 mod commits;
 mod error;
 mod intake;
+mod keepalive;
 mod limits;
 mod node;
 mod shard;

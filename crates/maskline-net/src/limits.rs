@@ -30,6 +30,13 @@ pub struct NetLimits {
     pub connection_queue: usize,
     /// How long making a connection may take.
     pub connect: Duration,
+    /// How long after a first failure a peer is not connected to again; doubled by each further
+    /// one, up to `backoff_most`. What is to be sent meanwhile fails at once.
+    pub backoff: Duration,
+    /// The longest pause after failures.
+    pub backoff_most: Duration,
+    /// How long a peer may take to answer a ping of ours.
+    pub pong: Duration,
     /// How long a peer may take no bytes.
     pub write: Duration,
     /// How long a message may take from its first bytes to its last. A peer that sends halves of
@@ -54,6 +61,9 @@ impl Default for NetLimits {
             handshake: Duration::from_secs(5),
             connection_queue: 512,
             connect: Duration::from_secs(5),
+            backoff: Duration::from_millis(100),
+            backoff_most: Duration::from_secs(5),
+            pong: Duration::from_secs(10),
             write: Duration::from_secs(10),
             message: Duration::from_secs(32),
             idle: Duration::from_secs(5 * 3_600),

@@ -19,6 +19,7 @@ use crate::callflow::CallflowSource;
 use crate::commits::{Commits, JournalHealth};
 use crate::error::NetError;
 use crate::intake::Intake;
+use crate::keepalive;
 use crate::limits::NetLimits;
 use crate::shard::{Drain, Inbox, Level, Orders, Outside, Questions, ShardTask};
 use crate::supervise;
@@ -110,6 +111,7 @@ impl SipNode {
         let connections = Arc::new(Connections::new(
             config.limits,
             sockets.addresses(),
+            &config.switch,
             Arc::clone(&tls),
             Arc::clone(&intake),
             failures,
@@ -166,6 +168,7 @@ impl SipNode {
             );
             tasks.spawn(task.run(found.next().unwrap_or_default()));
         }
+        keep_alive(&mut tasks, &sockets, &config.switch, &stop);
         receive(&mut tasks, sockets, &intake, &connections, &stop);
         tasks.spawn(Arc::clone(&tls).follow(stop.clone()));
         let supervisor = tokio::spawn(async move {
@@ -314,6 +317,31 @@ fn outlet(sockets: &Sockets, shard: u16) -> Outlet {
             .cloned(),
     };
     Outlet::new(sockets.listeners.iter().map(of_listener).collect())
+}
+
+/// Starts what keeps the ways to UDP trunks open.
+fn keep_alive(
+    tasks: &mut JoinSet<()>,
+    sockets: &Sockets,
+    config: &SwitchConfig,
+    stop: &CancellationToken,
+) {
+    for trunk in config.trunks.iter() {
+        let Some((every, peer)) = trunk.keepalive.crlf.zip(config.peer_of(trunk)) else {
+            continue;
+        };
+        if let Some(Listening::Udp { sockets, .. }) =
+            sockets.listeners.get(usize::from(peer.listener))
+            && let Some(socket) = sockets.first().cloned()
+        {
+            tasks.spawn(keepalive::keep_alive(
+                socket,
+                peer.addr,
+                every,
+                stop.clone(),
+            ));
+        }
+    }
 }
 
 /// Starts the tasks that receive.

@@ -1,5 +1,6 @@
 //! What an operator configures of the switch, resolved to plain values.
 
+mod keepalive;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +16,7 @@ use crate::sip::compose::SentBy;
 use crate::sip::{Peer, SipTimers, Transport};
 use crate::trace::TraceLimits;
 
+pub use keepalive::Keepalive;
 pub use tls::{Fingerprint, PeerCertificate, TrunkTls};
 
 /// Index of a trunk in the configuration's order.
@@ -46,6 +48,8 @@ pub struct Trunk {
     pub auth: TrunkAuth,
     /// Where and as whom it registers; `None`: it needs not.
     pub registration: Option<TrunkRegistration>,
+    /// What keeps its way open.
+    pub keepalive: Keepalive,
 }
 
 impl Trunk {
@@ -65,6 +69,7 @@ impl Trunk {
             tls: TrunkTls::default(),
             auth: TrunkAuth::default(),
             registration: None,
+            keepalive: Keepalive::default(),
         }
     }
 

@@ -128,7 +128,8 @@ impl Dispatcher {
 
     /// The first trunk that takes calls from an address, else the first that knows it: two trunks
     /// may share a carrier's address, and one of them only calls out.
-    fn trunk_of(&self, source: IpAddr) -> Option<TrunkId> {
+    #[must_use]
+    pub fn trunk_of(&self, source: IpAddr) -> Option<TrunkId> {
         let source = source.to_canonical();
         let first =
             |is: fn(&Trunk, IpAddr) -> bool| self.trunks.iter().position(|trunk| is(trunk, source));

@@ -24,7 +24,9 @@ pub mod snapshot;
 pub mod trace;
 
 pub use admission::Admission;
-pub use config::{Fingerprint, Listener, PeerCertificate, SwitchConfig, Trunk, TrunkId, TrunkTls};
+pub use config::{
+    Fingerprint, Keepalive, Listener, PeerCertificate, SwitchConfig, Trunk, TrunkId, TrunkTls,
+};
 pub use credentials::{InboundAuth, OutboundAuth, Password, TrunkAuth};
 pub use directory::{Directory, NumberEntry};
 pub use dispatch::{Arrival, Dispatcher, Verdict};

@@ -448,8 +448,8 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         .zip(bound)
         .map(|(spec, bound)| Listener {
             sent_by: SentBy {
-                host_port: match &config.sip_public_address {
-                    Some(host) => format!("{host}:{}", bound.port()),
+                host_port: match spec.public.as_ref().or(config.sip_public_address.as_ref()) {
+                    Some(public) => public.host_port(bound.port()),
                     None => bound.to_string(),
                 },
                 transport: spec.transport,

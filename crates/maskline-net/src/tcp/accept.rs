@@ -91,7 +91,17 @@ async fn secure(
     let Some((stream, certificate)) = secured else {
         return;
     };
-    let trunk = certificate.and_then(|it| connections.intake.trunk_by_certificate(&it));
+    let intake = &connections.intake;
+    let trunk = certificate
+        .as_ref()
+        .and_then(|it| intake.trunk_by_certificate(it));
+    // Whom we would believe if we had connected, we believe if it has.
+    let proved = trunk.or_else(|| {
+        let certificate = certificate.as_ref()?;
+        let of_address = intake.trunk_of(peer.addr.ip())?;
+        let is_server = connections.tls.is_server(of_address, certificate);
+        is_server.then_some(of_address)
+    });
     if trunk.is_none() && !known {
         refused("stranger");
         return;
@@ -100,6 +110,9 @@ async fn secure(
         return;
     };
     place.trunk = trunk;
+    if let Some(trunk) = proved {
+        connections.reuse(&mut place, trunk);
+    }
     let (reader, writer) = tokio::io::split(stream);
     connection::serve(reader, writer, place, queue).await;
 }

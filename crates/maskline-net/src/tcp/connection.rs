@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connections, Place};
+use super::{Connections, Opened, Place};
+use crate::keepalive::PING;
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 16 * 1024;
@@ -37,6 +38,8 @@ enum End {
     Idle,
     /// It began a message and did not bring the rest.
     Unfinished,
+    /// It did not answer a ping.
+    Silent,
     /// What it brought can't be cut into messages.
     Unframable(FramingError),
     /// The node stops.
@@ -51,6 +54,7 @@ impl End {
             Self::Unwritable => "unwritable",
             Self::Idle => "idle",
             Self::Unfinished => "unfinished",
+            Self::Silent => "silent",
             Self::Unframable(_) => "unframable",
             Self::Stopped => "stopped",
         }
@@ -65,7 +69,7 @@ pub(super) async fn serve(
     queue: mpsc::Receiver<Bytes>,
 ) {
     let connections = Arc::clone(&place.connections);
-    let peer = place.peer;
+    let (peer, serves) = (place.peer, place.serves);
     let finish = CancellationToken::new();
     let writing = write(writer, queue, finish.clone(), connections.limits.write);
     tokio::pin!(writing);
@@ -86,8 +90,11 @@ pub(super) async fn serve(
         tracing::debug!(peer = %peer.addr, reason = end.reason(), "a SIP connection ended");
     }
     drop(place);
-    if (unsent || end == End::Broken) && end != End::Stopped {
+    if (unsent || matches!(end, End::Broken | End::Silent)) && end != End::Stopped {
         connections.failed(peer);
+        if let Some(serves) = serves {
+            connections.failed(serves);
+        }
     }
 }
 
@@ -106,10 +113,20 @@ async fn read(mut reader: impl AsyncRead + Unpin, place: &Place, connections: &C
     let mut chunk = vec![0_u8; READ_BYTES];
     let mut idle_at = Instant::now() + connections.limits.idle;
     let mut whole_by: Option<Instant> = None;
+    let mut pulse = Pulse::new(place, connections);
     loop {
-        let until = whole_by.map_or(idle_at, |whole_by| whole_by.min(idle_at));
+        let until = [whole_by, pulse.as_ref().map(|pulse| pulse.at)];
+        let until = until.into_iter().flatten().fold(idle_at, Instant::min);
         let bytes = match tokio::time::timeout_at(until, reader.read(&mut chunk)).await {
             Err(_) if whole_by == Some(until) => return End::Unfinished,
+            Err(_) if pulse.as_ref().is_some_and(|pulse| pulse.at == until) => {
+                match pulse.as_mut().map(|pulse| pulse.beat(place)) {
+                    Some(Beat::Pinged) => framer.expect_pong(),
+                    Some(Beat::Missed) => return End::Silent,
+                    None => {}
+                }
+                continue;
+            }
             Err(_) => return End::Idle,
             Ok(Ok(0)) => return End::ByPeer,
             // TLS without a goodbye: a message that was cut short shows by its length.
@@ -118,11 +135,15 @@ async fn read(mut reader: impl AsyncRead + Unpin, place: &Place, connections: &C
             Ok(Ok(bytes)) => bytes,
         };
         framer.push(chunk.get(..bytes).unwrap_or_default());
+        if let Some(pulse) = &mut pulse {
+            pulse.heard();
+        }
         let mut began_now = whole_by.is_none();
         loop {
             let answer = match framer.next_frame() {
                 Ok(None) => break,
                 Ok(Some(Frame::Ping)) => Some(Bytes::from_static(b"\r\n")),
+                Ok(Some(Frame::Pong)) => None,
                 Ok(Some(Frame::Message(message))) => {
                     let intake = &connections.intake;
                     intake.frame(place.peer, place.trunk, message).await
@@ -143,6 +164,55 @@ async fn read(mut reader: impl AsyncRead + Unpin, place: &Place, connections: &C
             whole_by = None;
         } else if began_now {
             whole_by = Some(Instant::now() + connections.limits.message);
+        }
+    }
+}
+
+/// Pings on a connection that we opened (RFC 5626 §3.5.1). Any bytes prove that the peer lives.
+struct Pulse {
+    every: Duration,
+    patience: Duration,
+    /// When the next ping is due, or its answer at the latest.
+    at: Instant,
+    awaited: bool,
+}
+
+enum Beat {
+    Pinged,
+    Missed,
+}
+
+impl Pulse {
+    fn new(place: &Place, connections: &Connections) -> Option<Self> {
+        if place.opened == Opened::ByPeer {
+            return None;
+        }
+        let every = connections.pinged(place.peer)?;
+        Some(Self {
+            every,
+            patience: connections.limits.pong,
+            at: Instant::now() + every,
+            awaited: false,
+        })
+    }
+
+    fn beat(&mut self, place: &Place) -> Beat {
+        if self.awaited {
+            return Beat::Missed;
+        }
+        // A full queue has something to say anyway.
+        if place.entry.queue.try_send(Bytes::from_static(PING)).is_ok() {
+            metrics::counter!("maskline_sip_keepalives_total", "transport" => "stream")
+                .increment(1);
+        }
+        self.awaited = true;
+        self.at = Instant::now() + self.patience;
+        Beat::Pinged
+    }
+
+    fn heard(&mut self) {
+        if std::mem::take(&mut self.awaited) {
+            self.at = Instant::now() + self.every;
         }
     }
 }

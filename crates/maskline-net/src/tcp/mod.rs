@@ -4,15 +4,17 @@
 //! made. What can't be written is told to every shard, since a stream repeats nothing by itself.
 
 mod accept;
+mod backoff;
 mod connection;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use maskline_switch::TrunkId;
 use maskline_switch::sip::{Peer, Transport};
+use maskline_switch::{SwitchConfig, TrunkId};
 use metrics::{Counter, Gauge};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use accept::accept;
+use backoff::Backoff;
 
 use crate::intake::Intake;
 use crate::limits::NetLimits;
@@ -32,6 +35,8 @@ pub(crate) struct Connections {
     limits: NetLimits,
     /// Where each listener is bound, in their order.
     bound: Vec<SocketAddr>,
+    /// By trunk: what calls to it are sent to, and how often its connections are pinged.
+    trunks: Vec<(Option<Peer>, Option<Duration>)>,
     tls: Arc<Tls>,
     handshakes: Arc<Handshakes>,
     intake: Arc<Intake>,
@@ -42,12 +47,14 @@ pub(crate) struct Connections {
     unreported: Counter,
 }
 
-#[derive(Default)]
 struct Table {
     open: HashMap<Peer, Entry>,
+    /// Connections that a trunk opened and that serve for requests to it (RFC 5923).
+    reused: HashMap<Peer, Entry>,
     accepted: HashMap<IpAddr, usize>,
     total: usize,
     last_id: u64,
+    backoff: Backoff,
 }
 
 #[derive(Clone)]
@@ -72,24 +79,43 @@ struct Place {
     opened: Opened,
     /// Whose it is by the certificate of the client that opened it.
     trunk: Option<TrunkId>,
+    /// What else it serves for: requests to the trunk that opened it.
+    serves: Option<Peer>,
     entry: Entry,
 }
 
 impl Connections {
     /// `bound`: where each listener is bound. `failures`: how each shard is told of a peer that
     /// can't be written to.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a part of its own, wired together once"
+    )]
     pub(crate) fn new(
         limits: NetLimits,
         bound: Vec<SocketAddr>,
+        config: &SwitchConfig,
         tls: Arc<Tls>,
         intake: Arc<Intake>,
         failures: Vec<mpsc::Sender<Peer>>,
         stop: CancellationToken,
     ) -> Self {
         Self {
-            table: Mutex::default(),
+            table: Mutex::new(Table {
+                open: HashMap::new(),
+                reused: HashMap::new(),
+                accepted: HashMap::new(),
+                total: 0,
+                last_id: 0,
+                backoff: Backoff::new(limits.backoff, limits.backoff_most),
+            }),
             limits,
             bound,
+            trunks: config
+                .trunks
+                .iter()
+                .map(|trunk| (config.peer_of(trunk), trunk.keepalive.crlf))
+                .collect(),
             tls,
             handshakes: Arc::new(Handshakes::new(limits)),
             intake,
@@ -103,7 +129,11 @@ impl Connections {
 
     /// Queues a message for a peer; never waits. A failure comes back to the shards.
     pub(crate) fn send(self: &Arc<Self>, peer: Peer, bytes: Bytes) {
-        let known = self.lock().open.get(&peer).cloned();
+        let (known, pausing) = {
+            let table = self.lock();
+            let known = table.open.get(&peer).or_else(|| table.reused.get(&peer));
+            (known.cloned(), table.backoff.holds(&peer, Instant::now()))
+        };
         let bytes = match known {
             Some(entry) => match entry.queue.try_send(bytes) {
                 Ok(()) => return,
@@ -118,6 +148,11 @@ impl Connections {
             None => bytes,
         };
         if self.stop.is_cancelled() {
+            return;
+        }
+        if pausing {
+            metrics::counter!("maskline_sip_tcp_refused_total", "reason" => "backoff").increment(1);
+            self.failed(peer);
             return;
         }
         let Some((place, queue)) = self.place(peer, Opened::ByUs) else {
@@ -171,9 +206,30 @@ impl Connections {
             peer,
             opened,
             trunk: None,
+            serves: None,
             entry,
         };
         Some((place, queued))
+    }
+
+    /// Lets a connection that a trunk opened serve for requests to that trunk as well, until it ends.
+    /// Its client has proved to be the trunk.
+    fn reuse(&self, place: &mut Place, trunk: TrunkId) {
+        let Some((Some(towards), _)) = self.trunks.get(usize::from(trunk.0)) else {
+            return;
+        };
+        if towards.transport == place.peer.transport && *towards != place.peer {
+            place.serves = Some(*towards);
+            self.lock().reused.insert(*towards, place.entry.clone());
+        }
+    }
+
+    /// How often a connection of ours is pinged.
+    fn pinged(&self, peer: Peer) -> Option<Duration> {
+        let mut trunks = self.trunks.iter();
+        trunks
+            .find(|(towards, _)| towards.is_some_and(|towards| towards.addr == peer.addr))
+            .and_then(|(_, every)| *every)
     }
 
     /// Tells the shards that a peer can't be written to.
@@ -201,6 +257,14 @@ impl Drop for Place {
             .is_some_and(|entry| entry.id == self.entry.id)
         {
             table.open.remove(&self.peer);
+        }
+        if let Some(serves) = self.serves
+            && table
+                .reused
+                .get(&serves)
+                .is_some_and(|entry| entry.id == self.entry.id)
+        {
+            table.reused.remove(&serves);
         }
         if self.opened == Opened::ByPeer {
             let address = self.peer.addr.ip();
@@ -231,6 +295,7 @@ async fn dial(connections: Arc<Connections>, place: Place, queue: mpsc::Receiver
     let connected = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
     let error = match (connected, peer.transport) {
         (Ok(mut stream), Transport::Udp | Transport::Tcp) => {
+            connections.lock().backoff.connected(&peer);
             connection::prepare(&stream);
             let (reader, writer) = stream.split();
             return connection::serve(reader, writer, place, queue).await;
@@ -243,6 +308,7 @@ async fn dial(connections: Arc<Connections>, place: Place, queue: mpsc::Receiver
             };
             match secured {
                 Ok(stream) => {
+                    connections.lock().backoff.connected(&peer);
                     let (reader, writer) = tokio::io::split(stream);
                     return connection::serve(reader, writer, place, queue).await;
                 }
@@ -253,6 +319,7 @@ async fn dial(connections: Arc<Connections>, place: Place, queue: mpsc::Receiver
     };
     metrics::counter!("maskline_sip_tcp_connect_failures_total").increment(1);
     tracing::warn!(peer = %peer.addr, %error, "no SIP connection can be made");
+    connections.lock().backoff.failed(peer, Instant::now());
     drop(place);
     connections.failed(peer);
 }

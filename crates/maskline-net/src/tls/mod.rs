@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use maskline_switch::Trunk;
+use maskline_switch::{PeerCertificate, Trunk, TrunkId};
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
@@ -192,6 +192,17 @@ impl Tls {
             })
             .or_else(|| self.trunks.iter().position(|trunk| trunk.knows(ip)))?;
         self.current().connectors.get(at)?.clone()
+    }
+
+    /// Whether a verified certificate is one that we would accept from the trunk's server.
+    pub(crate) fn is_server(&self, trunk: TrunkId, certificate: &PeerCertificate) -> bool {
+        let files = self.config.trunks.get(usize::from(trunk.0));
+        files
+            .and_then(|files| files.server_name.as_deref())
+            .is_some_and(|server_name| {
+                let is = |name: &String| name.eq_ignore_ascii_case(server_name);
+                certificate.names.iter().any(is)
+            })
     }
 
     /// Reloads when a file has changed and rested since, until `stop`.

@@ -225,6 +225,12 @@ impl Secured {
         bytes
     }
 
+    /// Says goodbye, and waits for the other side to do so.
+    pub async fn close(mut self) {
+        self.stream.shutdown().await.unwrap();
+        self.is_closed().await;
+    }
+
     /// Waits for the other side to close.
     pub async fn is_closed(&mut self) {
         let mut buffer = [0; 4_096];
@@ -250,7 +256,7 @@ impl Phone for Secured {
                 Some(Frame::Message(message)) => {
                     return String::from_utf8(message.to_vec()).unwrap();
                 }
-                Some(Frame::Ping) => continue,
+                Some(Frame::Ping | Frame::Pong) => continue,
                 None => {}
             }
             let bytes = self.stream.read(&mut chunk).await.unwrap();

@@ -13,6 +13,8 @@ mod calls;
 mod certificates;
 mod datagrams;
 mod faults;
+mod keepalives;
+mod large;
 mod phone;
 mod streams;
 mod tls;

@@ -199,6 +199,19 @@ impl Stream {
         bytes
     }
 
+    /// The next message, ping or pong.
+    pub async fn frame(&mut self) -> Frame {
+        let mut chunk = [0; 4_096];
+        loop {
+            if let Some(frame) = self.framer.next_frame().unwrap() {
+                return frame;
+            }
+            let bytes = self.stream.read(&mut chunk).await.unwrap();
+            assert!(bytes > 0, "the switch closed the connection");
+            self.framer.push(&chunk[..bytes]);
+        }
+    }
+
     /// Ends the connection without a goodbye.
     pub fn reset(self) {
         SockRef::from(&self.stream)
@@ -227,18 +240,10 @@ impl Phone for Stream {
     }
 
     async fn hear(&mut self) -> String {
-        let mut chunk = [0; 4_096];
         loop {
-            match self.framer.next_frame().unwrap() {
-                Some(Frame::Message(message)) => {
-                    return String::from_utf8(message.to_vec()).unwrap();
-                }
-                Some(Frame::Ping) => continue,
-                None => {}
+            if let Frame::Message(message) = self.frame().await {
+                return String::from_utf8(message.to_vec()).unwrap();
             }
-            let bytes = self.stream.read(&mut chunk).await.unwrap();
-            assert!(bytes > 0, "the switch closed the connection");
-            self.framer.push(&chunk[..bytes]);
         }
     }
 }

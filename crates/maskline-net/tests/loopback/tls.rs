@@ -245,6 +245,57 @@ async fn a_client_certificate_makes_a_stranger_s_connection_a_trunk_s() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_carrier_that_connected_and_proved_itself_is_called_on_its_own_connection() {
+    let (files, authority, carriers) = (Files::new(), Authority::new(), Authority::new());
+    let name = "sip.carrier.example";
+    for by_name in [true, false] {
+        let mut plan = plan(&files, &authority);
+        let ca = files.file("carriers.pem", &carriers.pem);
+        if let Some(server) = &mut plan.tls.server {
+            server.client_ca = Some(ca.clone());
+        }
+        // Nobody listens there.
+        plan.outbound = (Transport::Tls, (B, 9).into());
+        plan.tls.trunks = vec![TlsTrunk {
+            server_name: Some(name.to_owned()),
+            ca: Some(ca),
+            identity: None,
+        }];
+        if by_name {
+            plan.trunk_tls.client_names = vec![name.to_owned()];
+        }
+        let world = World::start(plan).await;
+        let tls = world.tls.unwrap();
+        let pair = carriers.sign(&[name]);
+        let mut b = Secured::open(B, tls, SWITCH, &authority, Some(&pair))
+            .await
+            .unwrap();
+        is_served(&mut b, "here").await;
+        // Another carrier of the authority, and one that shows nothing, are not called.
+        let other = carriers.sign(&["other.example"]);
+        let mut others = Vec::new();
+        for shows in [Some(&other), None] {
+            let mut phone = Secured::open(B, tls, SWITCH, &authority, shows)
+                .await
+                .unwrap();
+            is_served(&mut phone, "there").await;
+            others.push(phone);
+        }
+        let mut a = opened(&world, A, &authority).await;
+        let via = a.via();
+        a.say(&invite(&via, a.local(), "reused")).await;
+        let (ok, _) = answered(&mut a, &via, &mut b).await;
+        hung_up(&mut a, &via, &ok, &mut b).await;
+        b.close().await;
+        let mut late = opened(&world, A, &authority).await;
+        late.say(&invite(&late.via(), late.local(), "gone")).await;
+        late.expect("SIP/2.0 500 ").await;
+        world.calls_over().await;
+        world.node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_is_closed_before_the_handshake_unless_certificates_tell_trunks() {
     let (files, authority) = (Files::new(), Authority::new());
     let world = World::start(plan(&files, &authority)).await;

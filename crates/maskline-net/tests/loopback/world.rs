@@ -16,7 +16,8 @@ use maskline_store::{
 use maskline_switch::sip::Transport;
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::{
-    CallflowAnswer, Directory, Listener, NumberEntry, SwitchConfig, Trunk, TrunkTls,
+    CallflowAnswer, Directory, IdentityRules, Keepalive, Listener, NumberEntry, SwitchConfig,
+    Trunk, TrunkTls,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -80,6 +81,8 @@ pub struct Plan {
     pub tls: TlsConfig,
     /// Of the one trunk.
     pub trunk_tls: TrunkTls,
+    pub identity: IdentityRules,
+    pub keepalive: Keepalive,
 }
 
 impl Plan {
@@ -95,6 +98,8 @@ impl Plan {
             max_transactions: 10_000,
             tls: TlsConfig::default(),
             trunk_tls: TrunkTls::default(),
+            identity: IdentityRules::default(),
+            keepalive: Keepalive::default(),
         }
     }
 
@@ -173,6 +178,8 @@ impl World {
                 transport: plan.outbound.0,
                 allow: vec![format!("{A}/32").parse().unwrap()],
                 tls: plan.trunk_tls,
+                identity: plan.identity,
+                keepalive: plan.keepalive,
                 ..Trunk::new("carrier", plan.outbound.1)
             }]
             .into(),

@@ -531,7 +531,8 @@ impl Shard {
         callee.invite = CalleeInvite::Cancelling { tx, sent: true };
         let cancel = self.transactions.request(tx).and_then(compose::cancel_of);
         if let Some(cancel) = cancel {
-            let peer = callee.parts.peer;
+            // It follows the INVITE, which may have gone by TCP for its size.
+            let peer = self.transactions.peer(tx).unwrap_or(callee.parts.peer);
             self.say_farewell(peer, cancel, Purpose::Farewell);
         }
         // RFC 3261 §9.1: without a final answer in 64·T1 the INVITE is given up.

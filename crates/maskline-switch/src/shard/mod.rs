@@ -39,6 +39,7 @@ use crate::io::{Action, CommitId, Input, Now, SessionKey};
 use crate::registration::RegistrationFailure;
 use crate::session::{CallerInvite, Media, Session, SessionTimer, Stage};
 use crate::sip::compose::SentBy;
+use crate::sip::large::Large;
 use crate::sip::{
     HeaderName, Message, Method, Peer, Request, Response, Transactions, TxId, Upcall, compose, tag,
 };
@@ -122,8 +123,10 @@ impl Shard {
         let mut nonce_key = [0; 32];
         rng.fill_bytes(&mut nonce_key);
         let registrations = Self::registrations_of(&config, &mut rng);
+        let mut transactions = Transactions::new(config.timers, config.max_transactions);
+        transactions.set_large(Large::new(&config.listeners));
         Self {
-            transactions: Transactions::new(config.timers, config.max_transactions),
+            transactions,
             rng,
             doorkeeper: Doorkeeper::new(nonce_key),
             registrations,

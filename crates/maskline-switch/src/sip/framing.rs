@@ -17,6 +17,8 @@ pub enum Frame {
     Message(Bytes),
     /// A double CRLF, to be answered by one CRLF (RFC 5626 §4.4.1).
     Ping,
+    /// One CRLF in answer to a ping of ours.
+    Pong,
 }
 
 /// Why the rest of a stream can't be framed; the connection has to be closed.
@@ -40,12 +42,18 @@ pub struct StreamFramer {
     /// How far the head's end was looked for already, so that a byte-wise sender costs no
     /// quadratic time.
     searched: usize,
+    awaits_pong: bool,
 }
 
 impl StreamFramer {
     /// Adds what was read.
     pub fn push(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);
+    }
+
+    /// A ping of ours is out: the next CRLF alone is its pong.
+    pub fn expect_pong(&mut self) {
+        self.awaits_pong = true;
     }
 
     /// Whether a message has begun that is not whole yet. Line ends between messages begin none.
@@ -70,6 +78,11 @@ impl StreamFramer {
             if self.buffer.starts_with(b"\r\n\r\n") {
                 self.buffer.advance(4);
                 return Ok(Some(Frame::Ping));
+            }
+            if self.awaits_pong && self.buffer.starts_with(b"\r\n") {
+                self.awaits_pong = false;
+                self.buffer.advance(2);
+                return Ok(Some(Frame::Pong));
             }
             // One CRLF alone may be the first half of a ping, or a pong: wait for what follows.
             match self.buffer.iter().position(|b| !matches!(b, b'\r' | b'\n')) {
@@ -211,5 +224,20 @@ mod tests {
             assert_eq!(frames(&[stream]), Err(error));
         }
         assert_eq!(frames(&[&[b'x'; 20_000]]), Err(FramingError::HeadTooLong));
+    }
+
+    #[test]
+    fn a_lone_crlf_is_a_pong_only_after_a_ping_of_ours() {
+        assert_eq!(frames(&[b"\r\n", TWO]).unwrap().len(), 1);
+        let mut framer = StreamFramer::default();
+        framer.expect_pong();
+        framer.push(b"\r\n\r\n\r\n");
+        framer.push(TWO);
+        let mut found = Vec::new();
+        while let Some(frame) = framer.next_frame().unwrap() {
+            found.push(frame);
+        }
+        let message = Frame::Message(Bytes::from_static(TWO));
+        assert_eq!(found, [Frame::Ping, Frame::Pong, message]);
     }
 }

@@ -8,6 +8,7 @@ pub mod compose;
 pub mod digest;
 pub mod extensions;
 pub mod framing;
+pub mod large;
 pub mod tag;
 pub mod transactions;
 pub mod view;

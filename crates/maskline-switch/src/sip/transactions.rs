@@ -14,6 +14,7 @@ use sipx_sip::{
     TransactionLayer, TuEvent,
 };
 
+use super::large::Large;
 use super::wire::{Peer, response_second_way, response_target};
 
 /// The base timers of RFC 3261 §17.1.1.1.
@@ -69,6 +70,8 @@ struct Entry<O> {
     peer: Peer,
     /// Where they go once the stream to `peer` has failed.
     second_way: Option<Peer>,
+    /// The same request for a datagram, if it went by a stream for its size.
+    datagram: Option<Box<(Peer, Request)>>,
     /// What a client transaction is for; `None` on the server side.
     owner: Option<O>,
     /// How often a client's request has been sent before, without credentials that were good.
@@ -139,6 +142,7 @@ pub struct Transactions<O> {
     deadlines: BTreeMap<(Tick, u64), (TxId, Timer)>,
     next: u64,
     limit: usize,
+    large: Large,
     outgoing: VecDeque<(Peer, Bytes)>,
     upcalls: VecDeque<Upcall<O>>,
     /// The request that the response being handled refuses: over a stream the library forgets it
@@ -164,6 +168,7 @@ impl<O: Clone> Transactions<O> {
             deadlines: BTreeMap::new(),
             next: 0,
             limit,
+            large: Large::default(),
             outgoing: VecDeque::new(),
             upcalls: VecDeque::new(),
             refused: None,
@@ -277,7 +282,13 @@ impl<O: Clone> Transactions<O> {
         }
     }
 
-    /// Sends a request in a new client transaction; `owner` comes back with each answer.
+    /// Says by which stream requests too large for a datagram leave.
+    pub fn set_large(&mut self, large: Large) {
+        self.large = large;
+    }
+
+    /// Sends a request in a new client transaction; `owner` comes back with each answer. One that
+    /// is too large for a datagram goes by TCP, and by UDP after all if nobody listens there.
     pub fn send_request(
         &mut self,
         now: Tick,
@@ -298,13 +309,44 @@ impl<O: Clone> Transactions<O> {
         owner: O,
         tries: u8,
     ) -> Option<TxId> {
+        let (peer, request, datagram) = match self.large.by_stream(peer, &request) {
+            Some((way, stream)) => (way, stream, Some(Box::new((peer, request)))),
+            None => (peer, request, None),
+        };
         let (key, outputs) = self.uac.send_request(request, reliability(peer))?;
         let id = self.insert(Role::Client, key, peer, Some(owner));
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.tries = tries;
+            entry.datagram = datagram;
         }
         self.perform(now, id, outputs, peer);
         Some(id)
+    }
+
+    /// Sends the request of a client transaction again, by a datagram: its stream failed before
+    /// the far end said anything.
+    fn send_by_datagram(
+        &mut self,
+        now: Tick,
+        id: TxId,
+        peer: Peer,
+        request: Request,
+    ) -> Option<()> {
+        let entry = self.entries.get_mut(&id)?;
+        let timers = std::mem::take(&mut entry.timers);
+        let old = entry.key.clone();
+        for (_, slot) in timers {
+            self.deadlines.remove(&slot);
+        }
+        self.ids.remove(&(Role::Client, old.clone()));
+        drop(self.uac.on_transport_error(&old));
+        let (key, outputs) = self.uac.send_request(request, reliability(peer))?;
+        let entry = self.entries.get_mut(&id)?;
+        entry.key = key.clone();
+        entry.peer = peer;
+        self.ids.insert((Role::Client, key), id);
+        self.perform(now, id, outputs, peer);
+        Some(())
     }
 
     /// Takes up an INVITE that an earlier run sent: its answers find it, and it is not sent again.
@@ -397,6 +439,7 @@ impl<O: Clone> Transactions<O> {
     /// is sent again.
     pub fn on_transport_failed(&mut self, now: Tick, peer: Peer) {
         let mut hit: Vec<(TxId, TransactionKey)> = Vec::new();
+        let mut again = Vec::new();
         for (id, entry) in &mut self.entries {
             if entry.peer != peer {
                 continue;
@@ -413,9 +456,18 @@ impl<O: Clone> Transactions<O> {
                 // comes by a new connection.
                 (Role::Client, None)
                     if self.uac.client_state(&entry.key) == Some(ClientState::Proceeding) => {}
-                (Role::Client, None) => hit.push((*id, entry.key.clone())),
+                (Role::Client, None) => match entry.datagram.take() {
+                    Some(datagram) => again.push((*id, datagram)),
+                    None => hit.push((*id, entry.key.clone())),
+                },
                 (Role::Server, Some(way)) => entry.peer = way,
                 (Role::Server, None) => {}
+            }
+        }
+        for (id, datagram) in again {
+            let (way, request) = *datagram;
+            if self.send_by_datagram(now, id, way, request).is_none() {
+                self.remove(id);
             }
         }
         for (id, key) in hit {
@@ -456,6 +508,7 @@ impl<O: Clone> Transactions<O> {
                 key,
                 peer,
                 second_way: None,
+                datagram: None,
                 owner,
                 tries: 0,
                 timers: Vec::new(),
@@ -623,5 +676,69 @@ mod tests {
             Some(Upcall::Unanswered { .. })
         ));
         assert!(transactions.is_empty());
+    }
+
+    #[test]
+    fn a_request_too_large_for_a_datagram_goes_by_tcp_and_by_udp_if_nobody_listens_there() {
+        let listener = |transport| crate::config::Listener {
+            sent_by: SentBy {
+                host_port: "192.0.2.1:5060".to_owned(),
+                transport,
+            },
+            bound: ([192, 0, 2, 1], 5_060).into(),
+        };
+        let listeners = [Transport::Udp, Transport::Tcp].map(listener);
+        let datagrams = Peer {
+            transport: Transport::Udp,
+            ..stream(5_060)
+        };
+        let streams = Peer {
+            listener: 1,
+            ..stream(5_060)
+        };
+        let request = |bytes: usize| {
+            crate::sip::compose::request(&crate::sip::compose::RequestParts {
+                method: Method::Info,
+                uri: "sip:them@192.0.2.9",
+                routes: &[],
+                sent_by: &listeners[0].sent_by,
+                branch: "z9hG4bKm0.1",
+                from: "<sip:us@example.org>;tag=ours",
+                to: "<sip:them@example.net>;tag=theirs",
+                call_id: "call",
+                cseq: 1,
+                sdp: Some(&"x".repeat(bytes)),
+                extra: &[],
+            })
+            .unwrap()
+        };
+        let mut transactions = Transactions::new(SipTimers::default(), 10);
+        transactions.set_large(Large::new(&listeners));
+        transactions.send_request(Tick::ZERO, datagrams, request(500), ());
+        assert_eq!(transactions.poll_outgoing().unwrap().0, datagrams);
+
+        let tx = transactions
+            .send_request(Tick::ZERO, datagrams, request(1_300), ())
+            .unwrap();
+        let (peer, bytes) = transactions.poll_outgoing().unwrap();
+        assert_eq!(peer, streams);
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        assert!(text(&bytes).contains("Via: SIP/2.0/TCP 192.0.2.1:5060;branch=z9hG4bKm0.1"));
+        assert_eq!(transactions.peer(tx), Some(streams));
+        transactions.on_transport_failed(Tick::ZERO, streams);
+        let (peer, bytes) = transactions.poll_outgoing().unwrap();
+        assert_eq!(peer, datagrams);
+        assert!(text(&bytes).contains("Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKm0.1"));
+        assert!(transactions.poll_upcall().is_none());
+        // It is a transaction over UDP from now on: repeated, and given up at last.
+        let due = transactions.deadline().unwrap();
+        transactions.on_deadline(due);
+        assert_eq!(transactions.poll_outgoing().unwrap().0, datagrams);
+        transactions.on_deadline(Tick::from_start(Duration::from_secs(60)));
+        while transactions.poll_outgoing().is_some() {}
+        assert!(matches!(
+            transactions.poll_upcall(),
+            Some(Upcall::Unanswered { .. })
+        ));
     }
 }

@@ -4,6 +4,7 @@
 
 mod auth;
 mod identity;
+mod keepalive;
 mod registration;
 mod tls;
 mod trunk;
@@ -147,10 +148,28 @@ struct Log {
 }
 
 /// One SIP socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenSpec {
     pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
+    /// How it is reached from outside, when that differs from the others.
+    pub(crate) public: Option<PublicAddress>,
+}
+
+/// What we write into Via and Contact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PublicAddress {
+    /// An address or a name; IPv6 in brackets.
+    pub(crate) host: String,
+    /// `None`: the port that is listened on.
+    pub(crate) port: Option<u16>,
+}
+
+impl PublicAddress {
+    /// As `sent-by` writes it, for a socket that is bound to this port.
+    pub(crate) fn host_port(&self, bound: u16) -> String {
+        format!("{}:{}", self.host, self.port.unwrap_or(bound))
+    }
 }
 
 /// The configuration, checked.
@@ -160,7 +179,7 @@ pub(crate) struct Config {
     pub(crate) place: String,
     pub(crate) http_listen: SocketAddr,
     pub(crate) sip_listen: Vec<ListenSpec>,
-    pub(crate) sip_public_address: Option<String>,
+    pub(crate) sip_public_address: Option<PublicAddress>,
     pub(crate) t1: Duration,
     pub(crate) shards: u16,
     pub(crate) max_sessions: usize,
@@ -334,17 +353,20 @@ impl Resolver {
                 "an address that listens everywhere can't stand in SDP: set the one that callers reach",
             ));
         }
-        let sip_public_address = self.public_host(&file.sip.public_address)?;
+        let sip_public_address =
+            self.public_address("[sip] public_address", &file.sip.public_address)?;
         let sip_listen = self.listen(&file.sip.listen)?;
         let server = self.tls_server(file.sip.tls, &sip_listen)?;
         let host = match (&sip_public_address, sip_listen.first()) {
-            (Some(host), _) => host.clone(),
+            (Some(public), _) => public.host.clone(),
             (None, Some(spec)) => spec.address.ip().to_string(),
             (None, None) => String::new(),
         };
         let (trunks, of_trunks) = self.trunks(file.trunk, &host)?;
         if sip_public_address.is_none()
-            && let Some(spec) = sip_listen.iter().find(|s| s.address.ip().is_unspecified())
+            && let Some(spec) = sip_listen
+                .iter()
+                .find(|s| s.address.ip().is_unspecified() && s.public.is_none())
         {
             return Err(self.bad(
                 "[sip] public_address",
@@ -403,31 +425,52 @@ impl Resolver {
         })
     }
 
-    fn public_host(&self, text: &str) -> Result<Option<String>, ConfigError> {
+    fn public_address(&self, key: &str, text: &str) -> Result<Option<PublicAddress>, ConfigError> {
         if text.is_empty() {
             return Ok(None);
         }
+        let plain = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
         if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(Some(match ip {
-                IpAddr::V4(ip) => ip.to_string(),
-                IpAddr::V6(ip) => format!("[{ip}]"),
+            return Ok(Some(PublicAddress {
+                host: plain(ip),
+                port: None,
             }));
         }
-        let is_name = text.len() <= 253
-            && text.split('.').all(|label| {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Some(PublicAddress {
+                host: plain(address.ip()),
+                port: Some(address.port()),
+            }));
+        }
+        let wrong = || {
+            self.bad(
+                key,
+                format!(
+                    "{text:?} is neither an IP address nor a host name, with a port or without"
+                ),
+            )
+        };
+        let (name, port) = match text.split_once(':') {
+            Some((name, port)) => (name, Some(port.parse().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let is_name = name.len() <= 253
+            && name.split('.').all(|label| {
                 !label.is_empty()
                     && label
                         .bytes()
                         .all(|b| b.is_ascii_alphanumeric() || b == b'-')
             });
-        if is_name {
-            Ok(Some(text.to_owned()))
-        } else {
-            Err(self.bad(
-                "[sip] public_address",
-                format!("{text:?} is neither an IP address nor a host name (it has no port)"),
-            ))
+        if !is_name {
+            return Err(wrong());
         }
+        Ok(Some(PublicAddress {
+            host: name.to_owned(),
+            port,
+        }))
     }
 
     fn listen(&self, texts: &[String]) -> Result<Vec<ListenSpec>, ConfigError> {
@@ -438,7 +481,8 @@ impl Resolver {
         texts
             .iter()
             .map(|text| {
-                let (transport, address) = match text.split_once(':') {
+                let (socket, public) = text.split_once(" as ").unwrap_or((text, ""));
+                let (transport, address) = match socket.split_once(':') {
                     Some(("udp", address)) => (Transport::Udp, address),
                     Some(("tcp", address)) => (Transport::Tcp, address),
                     Some(("tls", address)) => (Transport::Tls, address),
@@ -452,6 +496,7 @@ impl Resolver {
                 Ok(ListenSpec {
                     transport,
                     address: self.parse(KEY, address, "ADDRESS:PORT")?,
+                    public: self.public_address(KEY, public)?,
                 })
             })
             .collect()
@@ -578,5 +623,93 @@ mod tests {
             assert!(error.to_string().contains(reason), "{text}: {error}");
             assert!(error.place.contains("tmp"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_public_address_has_a_port_or_not_for_all_sockets_or_for_one() {
+        let config = load(
+            "[sip]\npublic_address = \"203.0.113.7\"\nlisten = [\"udp:10.0.0.5:5060\", \
+             \"tcp:0.0.0.0:5060 as sip.example.com:5080\", \"udp:[::1]:5060 as [2001:db8::1]:5090\"]",
+        )
+        .unwrap();
+        let common = config.sip_public_address.unwrap();
+        assert_eq!(common.host_port(5060), "203.0.113.7:5060");
+        let of = |at: usize| {
+            config.sip_listen[at]
+                .public
+                .as_ref()
+                .map(|it| it.host_port(1))
+        };
+        assert_eq!(of(0), None);
+        assert_eq!(of(1).as_deref(), Some("sip.example.com:5080"));
+        assert_eq!(of(2).as_deref(), Some("[2001:db8::1]:5090"));
+        for text in ["a b", "name:port", "name:70000", "a..b"] {
+            let text = format!("[sip]\npublic_address = \"{text}\"");
+            let error = load(&text).unwrap_err().to_string();
+            assert!(error.contains("neither an IP address"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_tls_needs_is_asked_for_by_key() {
+        let tls = "[sip.tls]\ncertificate = \"c.pem\"\nkey = \"c.key\"\n";
+        let trunk = |keys: &str| {
+            format!("[[trunk]]\nname = \"a\"\naddress = \"192.0.2.1:5061\"\nallow = []\n{keys}\n")
+        };
+        for (text, key, reason) in [
+            (
+                "[sip]\nlisten = [\"tls:127.0.0.1:5061\"]".to_owned(),
+                "[sip.tls] certificate",
+                "must be set",
+            ),
+            (
+                "[sip.tls]\ncertificate = \"c.pem\"".to_owned(),
+                "[sip.tls] key",
+                "with the certificate",
+            ),
+            (
+                trunk("[trunk.tls]\nclient_names = [\"a.example\"]"),
+                "tls.client_names",
+                "needs [sip.tls] client_ca",
+            ),
+            (
+                trunk("[trunk.tls]\nclient_names = [\"*.example\"]"),
+                "tls.client_names",
+                "wildcard",
+            ),
+            (
+                trunk("[trunk.tls]\nclient_fingerprints = [\"00\"]"),
+                "tls.client_fingerprints",
+                "64 digits",
+            ),
+            (trunk("[trunk.tls]\nsips = true"), "tls.sips", "transport"),
+            (
+                format!(
+                    "{tls}{}{}",
+                    trunk("transport = \"tls\""),
+                    trunk("transport = \"tls\"\n[trunk.tls]\nca = \"x\"").replace("\"a\"", "\"b\"")
+                ),
+                "tls.server_name, ca, certificate",
+                "share",
+            ),
+        ] {
+            let error = load(&text).unwrap_err();
+            assert!(error.key.contains(key), "{text}: {error}");
+            assert!(error.to_string().contains(reason), "{text}: {error}");
+        }
+        let config = load(&format!(
+            "{tls}{}",
+            trunk("[trunk.keepalive]\ncrlf_seconds = 30")
+        ))
+        .unwrap();
+        assert_eq!(
+            config.trunks[0].keepalive.crlf,
+            Some(Duration::from_secs(30))
+        );
+        let error = config.check_certificates().unwrap_err().to_string();
+        assert!(
+            error.contains("[sip.tls] certificate: c.pem: can't be read"),
+            "{error}"
+        );
     }
 }

@@ -8,7 +8,7 @@ use maskline_switch::Trunk;
 use maskline_switch::sip::Transport;
 use serde::Deserialize;
 
-use super::{ConfigError, Resolver, tls};
+use super::{ConfigError, Resolver, keepalive, tls};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +31,8 @@ pub(super) struct Block {
     #[serde(default)]
     auth: super::auth::Block,
     registration: Option<super::registration::Block>,
+    #[serde(default)]
+    keepalive: keepalive::Block,
 }
 
 const fn udp() -> Transport {
@@ -97,6 +99,7 @@ impl Resolver {
                 tls,
                 auth,
                 registration,
+                keepalive: block.keepalive.resolve(),
                 ..Trunk::new(block.name.as_str(), address)
             });
         }

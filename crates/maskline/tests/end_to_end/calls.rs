@@ -1,5 +1,5 @@
 //! The table of calls: what each party does, and what must be told of it. Every row runs over UDP
-//! and over TCP, except where the row is about one of them.
+//! and over TCP, some over TLS, except where the row is about one of them.
 
 use std::time::Duration;
 
@@ -158,11 +158,17 @@ macro_rules! row {
             run(module_path!(), "tcp", $row, Transport::Tcp).await;
         }
     };
+    (@one tls, $row:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn over_tls() {
+            run(module_path!(), "tls", $row, Transport::Tls).await;
+        }
+    };
 }
 
-row!(answered_and_the_caller_hangs_up: ANSWERED);
+row!(answered_and_the_caller_hangs_up on udp, tcp, tls: ANSWERED);
 
-row!(answered_and_the_callee_hangs_up: Row {
+row!(answered_and_the_callee_hangs_up on udp, tcp, tls: Row {
     caller: "caller_waits",
     callee: Callee::Scenario("callee_hangs_up"),
     callee_pause_ms: 1_200,
@@ -211,7 +217,7 @@ row!(a_withheld_caller_is_anonymous: Row {
     ..ANSWERED
 });
 
-row!(busy: Row {
+row!(busy on udp, tcp, tls: Row {
     fill: &[("STATUS", "486 Busy Here"), ("HEADER", "Allow: INVITE"), ("FINAL", "486")],
     told: &["A received", "B initiated", "B disconnected 486", "A disconnected 486"],
     summary: Some("BUSY A=COMPLETED B=BUSY"),
@@ -309,7 +315,7 @@ row!(rung_out: Row {
     ..REFUSED
 });
 
-row!(no_reply_at_all: Row {
+row!(no_reply_at_all on udp, tcp, tls: Row {
     callee: Callee::Silent,
     fill: &[("FINAL", "500")],
     told: &["A received", "B initiated", "B disconnected 408 -2002", "A disconnected 500 -2002"],
@@ -327,7 +333,7 @@ row!(the_trunk_is_not_there: Row {
     ..REFUSED
 });
 
-row!(cancelled_while_ringing: Row {
+row!(cancelled_while_ringing on udp, tcp, tls: Row {
     caller: "caller_cancels_ringing",
     callee: Callee::Scenario("callee_rings"),
     caller_pause_ms: 300,
@@ -347,7 +353,7 @@ row!(cancelled_before_there_is_a_callee: Row {
     ..NO_CALLEE
 });
 
-row!(cancel_crosses_the_callees_200: Row {
+row!(cancel_crosses_the_callees_200 on udp, tcp, tls: Row {
     caller: "caller_cancels_ringing",
     callee: Callee::Scenario("callee_answers_the_cancel"),
     caller_pause_ms: 300,
@@ -562,7 +568,7 @@ async fn be_silent(site: &Site, transport: Transport) -> tokio::task::JoinHandle
             let socket = UdpSocket::bind(address).await.unwrap();
             tokio::spawn(async move { while socket.recv(&mut [0; 2048]).await.is_ok() {} })
         }
-        Transport::Tcp => {
+        Transport::Tcp | Transport::Tls => {
             let listener = TcpListener::bind(address).await.unwrap();
             tokio::spawn(async move {
                 let (mut stream, _) = listener.accept().await.unwrap();

@@ -6,6 +6,7 @@
 //! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should; [`identity`] is how carriers write numbers;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
+//! [`tls`] has Kamailio as a neighbour;
 //! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
 #![allow(
     clippy::unwrap_used,
@@ -31,3 +32,4 @@ mod reliable;
 mod shutdown;
 mod support;
 mod timers;
+mod tls;

@@ -1,16 +1,19 @@
 //! What the end-to-end tests stand on: ports, the switch as a process, SIPp as two processes, and
 //! the customer's server.
 
+pub mod certificates;
 pub mod client;
 pub mod expect;
 pub mod kamailio;
 pub mod media;
 pub mod ports;
+pub mod proxy;
 pub mod raw;
 pub mod receiver;
 pub mod sipp;
 pub mod site;
 pub mod switch;
+pub mod tunnel;
 
 use std::time::Duration;
 

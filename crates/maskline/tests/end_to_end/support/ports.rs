@@ -49,6 +49,31 @@ impl Ports {
         self.first + 9
     }
 
+    /// The switch's port for TLS.
+    pub const fn tls(&self) -> u16 {
+        self.first + 14
+    }
+
+    /// Where the caller's tunnel to the switch begins.
+    pub const fn caller_tunnel(&self) -> u16 {
+        self.first + 15
+    }
+
+    /// Where the tunnel to the callee begins.
+    pub const fn callee_tunnel(&self) -> u16 {
+        self.first + 16
+    }
+
+    /// A neighbour's port for UDP.
+    pub const fn neighbour_udp(&self) -> u16 {
+        self.first + 17
+    }
+
+    /// A neighbour's port for TLS.
+    pub const fn neighbour_tls(&self) -> u16 {
+        self.first + 18
+    }
+
     /// A port on which nothing listens.
     pub const fn nobody(&self) -> u16 {
         self.first + 3

@@ -14,6 +14,9 @@ pub enum Transport {
     Udp,
     /// One connection.
     Tcp,
+    /// One connection within TLS. Debian's SIPp speaks none: it talks TCP to a tunnel
+    /// ([`super::tunnel`]), so that a row of a table needs nothing but this variant.
+    Tls,
 }
 
 impl Transport {
@@ -22,6 +25,15 @@ impl Transport {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// How SIPp itself speaks.
+    const fn of_sipp(self) -> Self {
+        match self {
+            Self::Udp => Self::Udp,
+            Self::Tcp | Self::Tls => Self::Tcp,
         }
     }
 }
@@ -190,7 +202,7 @@ impl Sipp {
     }
 
     async fn wait_until_open(&mut self, run: &Run<'_>) {
-        let table = format!("/proc/net/{}", run.transport.name());
+        let table = format!("/proc/net/{}", run.transport.of_sipp().name());
         let local = format!(":{:04X} ", run.port);
         let address: std::net::Ipv4Addr = run.address.parse().unwrap();
         let local = format!("{:08X}{local}", u32::from_le_bytes(address.octets()));

@@ -3,17 +3,19 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maskline_events::WebhookType;
 use serde_json::{Value, json};
 
+use super::certificates::Authority;
 use super::client;
 use super::ports::Ports;
 use super::receiver::{Receiver, Secrets, Vca};
 use super::sipp::{Run, Sipp, Transport};
 use super::switch::{ADMIN_KEY, Switch};
+use super::tunnel::Tunnel;
 
 /// The number that both parties see.
 pub const VIRTUAL: &str = "+6531580001";
@@ -49,6 +51,8 @@ pub struct Options {
     pub max_duration: Duration,
     /// More tables of the trunk, as TOML.
     pub trunk_tables: &'static str,
+    /// Changes the configuration before the switch reads it; files go into the folder.
+    pub edit: fn(&Ports, &Path, String) -> String,
 }
 
 impl Options {
@@ -60,6 +64,7 @@ impl Options {
             no_answer: Duration::from_secs(20),
             max_duration: Duration::from_secs(60),
             trunk_tables: "",
+            edit: |_, _, configuration| configuration,
         }
     }
 }
@@ -84,6 +89,8 @@ pub struct Site {
     /// Logs, traces and the database; kept after the test.
     pub folder: PathBuf,
     transport: Transport,
+    /// Of SIPp over TLS.
+    _tunnels: Vec<Tunnel>,
 }
 
 impl Site {
@@ -96,11 +103,13 @@ impl Site {
             fs::remove_dir_all(&folder).unwrap();
         }
         fs::create_dir_all(&folder).unwrap();
-        fs::write(
-            folder.join("maskline.toml"),
-            configuration(&ports, &options),
-        )
-        .unwrap();
+        let mut text = configuration(&ports, &options);
+        let mut tunnels = Vec::new();
+        if transport == Transport::Tls {
+            (text, tunnels) = within_tls(&ports, &folder, &text).await;
+        }
+        let text = (options.edit)(&ports, &folder, text);
+        fs::write(folder.join("maskline.toml"), text).unwrap();
         let receiver = Receiver::start(options.vca, ports.nobody()).await;
         let switch = Switch::start(&folder, ports.http()).await;
         let mut site = Self {
@@ -110,6 +119,7 @@ impl Site {
             secrets: Secrets::new(),
             folder,
             transport,
+            _tunnels: tunnels,
         };
         site.provision().await;
         site
@@ -172,7 +182,10 @@ impl Site {
     pub fn caller_run<'a>(&self, scenario: &'a str, from: &'a str) -> Run<'a> {
         Run {
             scenario,
-            towards: Some(format!("{SWITCH_ADDRESS}:{}", self.ports.sip())),
+            towards: Some(match self.transport {
+                Transport::Udp | Transport::Tcp => format!("{SWITCH_ADDRESS}:{}", self.ports.sip()),
+                Transport::Tls => format!("{CALLER_ADDRESS}:{}", self.ports.caller_tunnel()),
+            }),
             address: CALLER_ADDRESS,
             port: self.ports.caller_sip(),
             media: self.ports.caller_media(),
@@ -207,6 +220,45 @@ impl Site {
         let address: Ipv4Addr = CALLEE_ADDRESS.parse().unwrap();
         SocketAddr::new(IpAddr::V4(address), self.ports.callee_sip())
     }
+}
+
+/// The configuration with TLS on both sides, its certificates, and the tunnels of both phones.
+async fn within_tls(ports: &Ports, folder: &Path, configuration: &str) -> (String, Vec<Tunnel>) {
+    let authority = Authority::new(folder, "ca");
+    authority.sign(folder, "switch", "switch.example");
+    authority.sign(folder, "phone", "phone.example");
+    let (tls, callee) = (ports.tls(), ports.callee_tunnel());
+    let configuration = configuration
+        .replace(
+            "listen = [\"udp:",
+            &format!("listen = [\"tls:{SWITCH_ADDRESS}:{tls}\", \"udp:"),
+        )
+        .replace(
+            "\n[media]\n",
+            "\n[sip.tls]\ncertificate = \"switch.pem\"\nkey = \"switch.key\"\n\n[media]\n",
+        )
+        .replace(
+            &format!("address = \"{CALLEE_ADDRESS}:{}\"", ports.callee_sip()),
+            &format!("address = \"{CALLEE_ADDRESS}:{callee}\""),
+        )
+        + "\n[trunk.tls]\nserver_name = \"phone.example\"\nca = \"ca.pem\"\n";
+    let address = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+    let tunnels = vec![
+        Tunnel::into_tls(
+            address(CALLER_ADDRESS, ports.caller_tunnel()),
+            address(SWITCH_ADDRESS, tls),
+            "switch.example",
+            &folder.join("ca.pem"),
+        )
+        .await,
+        Tunnel::out_of_tls(
+            address(CALLEE_ADDRESS, callee),
+            address(CALLEE_ADDRESS, ports.callee_sip()),
+            &folder.join("phone"),
+        )
+        .await,
+    ];
+    (configuration, tunnels)
 }
 
 fn configuration(ports: &Ports, options: &Options) -> String {

@@ -60,6 +60,11 @@ impl Switch {
         panic!("the switch is not healthy after 20 s\n{}", self.log());
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The end of what it logged.
     pub fn log(&self) -> String {
         let log = fs::read_to_string(self.folder.join("switch.log")).unwrap_or_default();
