@@ -16,6 +16,7 @@ mod intake;
 mod keepalive;
 mod limits;
 mod node;
+mod queue;
 mod shard;
 mod supervise;
 mod tcp;

@@ -5,8 +5,9 @@ use std::time::Duration;
 /// How much may wait where, and for how long. The defaults suit a node of a few thousand calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetLimits {
-    /// Messages that wait for a shard. A datagram above it is dropped (its sender repeats it), a
-    /// stream waits.
+    /// Messages that wait for a shard. Requests that open something new are refused with 503 before
+    /// it is full; of the rest, a datagram above it is dropped (its sender repeats it), a stream
+    /// waits.
     pub shard_queue: usize,
     /// VCA requests of one shard at the same time; a call above it is told that its endpoint can't
     /// be reached.

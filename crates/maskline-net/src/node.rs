@@ -21,6 +21,7 @@ use crate::error::NetError;
 use crate::intake::Intake;
 use crate::keepalive;
 use crate::limits::NetLimits;
+use crate::queue::queue;
 use crate::shard::{Drain, Inbox, Level, Orders, Outside, Questions, ShardTask};
 use crate::supervise;
 use crate::tcp::{self, Connections};
@@ -98,7 +99,10 @@ impl SipNode {
             drain: Drain::Open,
         });
         let dispatcher = Dispatcher::new(Arc::clone(&config.switch.trunks), shards);
-        let (queues, arrivals) = channels(shards, config.limits.shard_queue.max(1));
+        let trunks = config.switch.trunks.len();
+        let (queues, arrivals): (Vec<_>, Vec<_>) = (0..shards)
+            .map(|_| queue(config.limits.shard_queue, trunks))
+            .unzip();
         let (failures, failed) = channels(shards, FAILURE_QUEUE);
         let intake = Arc::new(Intake::new(dispatcher.clone(), queues));
         let tls = Arc::new(

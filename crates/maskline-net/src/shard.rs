@@ -14,7 +14,7 @@ use maskline_media::{MediaEngine, MediaEvent, Tick};
 use maskline_store::JournalReport;
 use maskline_switch::sip::{Peer, Transport};
 use maskline_switch::{
-    Action, Admission, Arrival, CallflowAnswer, Directory, Input, Now, SessionKey, Shard,
+    Action, Admission, CallflowAnswer, Directory, Input, Now, SessionKey, Shard,
 };
 use metrics::Gauge;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::callflow::CallflowSource;
 use crate::commits::Commits;
+use crate::queue::Arrivals;
 use crate::tcp::Connections;
 use crate::trunks::Trunks;
 use crate::udp::{Outlet, Sent};
@@ -52,7 +53,7 @@ pub(crate) struct Orders {
 
 /// What a shard hears.
 pub(crate) struct Inbox {
-    pub(crate) arrivals: mpsc::Receiver<Box<Arrival>>,
+    pub(crate) arrivals: Arrivals,
     pub(crate) failures: mpsc::Receiver<Peer>,
     pub(crate) media: mpsc::Receiver<MediaEvent>,
     pub(crate) journal: mpsc::Receiver<JournalReport>,
@@ -85,6 +86,7 @@ pub(crate) struct ShardTask {
     answers: VecDeque<Input>,
     level: Arc<Level>,
     gauge: Gauge,
+    waiting: Gauge,
 }
 
 /// What a shard tells of itself.
@@ -134,6 +136,7 @@ impl ShardTask {
             answers: VecDeque::new(),
             level,
             gauge: metrics::gauge!("maskline_sessions", "shard" => number.to_string()),
+            waiting: metrics::gauge!("maskline_sip_queue_messages", "shard" => number.to_string()),
         }
     }
 
@@ -208,6 +211,7 @@ impl ShardTask {
         if self.level.sessions.swap(sessions, Ordering::Relaxed) != sessions {
             self.gauge.set(sessions as f64);
         }
+        self.waiting.set(self.inbox.arrivals.waiting() as f64);
         self.level.drain.store(self.drain as u8, Ordering::Release);
     }
 
@@ -229,9 +233,11 @@ impl ShardTask {
             }
             Some(arrival) = inbox.arrivals.recv() => {
                 facts.push(Fact::Input(Input::MessageArrived(arrival)));
-                gather(facts, &mut inbox.arrivals, |arrival| {
-                    Fact::Input(Input::MessageArrived(arrival))
-                });
+                while facts.len() < BATCH
+                    && let Some(next) = inbox.arrivals.try_recv()
+                {
+                    facts.push(Fact::Input(Input::MessageArrived(next)));
+                }
             }
             Some(peer) = inbox.failures.recv() => {
                 facts.push(Fact::Input(Input::TransportFailed(peer)));
@@ -305,8 +311,9 @@ impl Outside {
                 session,
                 side,
                 trunk,
+                source,
             } => {
-                let result = self.limits().admit(now.tick, trunk, side);
+                let result = self.limits().admit(now.tick, trunk, side, source);
                 Some(Input::Admission {
                     session,
                     side,

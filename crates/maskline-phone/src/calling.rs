@@ -133,6 +133,9 @@ impl Phone {
     fn on_progress(&mut self, response: &Response) {
         let status = response.status.code();
         let says_something = self.take_progress(response);
+        if matches!(self.call, Call::Calling(calling) if !calling.provisional) {
+            self.send_copies();
+        }
         if let Call::Calling(calling) = &mut self.call {
             calling.provisional = true;
             if calling.given_up {

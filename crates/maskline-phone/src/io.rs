@@ -143,4 +143,6 @@ pub struct Report {
     pub tone_share: f64,
     /// The other party's keys.
     pub digits: String,
+    /// The final statuses of INVITEs that were no new call.
+    pub copies: Vec<u16>,
 }

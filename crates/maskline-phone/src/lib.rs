@@ -11,6 +11,7 @@ pub mod audio;
 mod called;
 mod calling;
 mod changing;
+mod copies;
 mod dialog;
 mod digest;
 mod early;

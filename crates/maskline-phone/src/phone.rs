@@ -41,6 +41,8 @@ pub(crate) enum Purpose {
     EarlyUpdate,
     /// A PRACK or INFO, whose answer changes nothing.
     Aside,
+    /// An INVITE that is no new call.
+    Copy,
 }
 
 /// Where the call stands.
@@ -317,6 +319,7 @@ impl Phone {
                     Purpose::Change(at) => self.on_change_unanswered(at),
                     Purpose::Invite
                     | Purpose::Cancel
+                    | Purpose::Copy
                     | Purpose::Refresh
                     | Purpose::EarlyUpdate
                     | Purpose::Aside => {}
@@ -362,6 +365,7 @@ impl Phone {
     fn on_response(&mut self, owner: Purpose, response: &Response) {
         match owner {
             Purpose::Invite => self.on_invite_response(response),
+            Purpose::Copy => self.on_copy_response(response),
             Purpose::Change(at) => self.on_change_response(at, response),
             Purpose::Bye(at) if response.status.code() >= 200 => self.set_over(at),
             Purpose::EarlyUpdate => {

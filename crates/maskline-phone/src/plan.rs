@@ -136,6 +136,10 @@ pub struct Manners {
     pub timer: Option<TimerPlan>,
     /// Sends noise before each message.
     pub sends_noise: bool,
+    /// A caller whose INVITE also arrives by another way (RFC 3261 §8.2.2.2).
+    pub merges: bool,
+    /// A caller's carrier that also sends an INVITE that looks like one of the switch.
+    pub echoes: bool,
 }
 
 /// What a phone wants of a session timer (RFC 4028).

@@ -40,6 +40,9 @@ pub struct Trunk {
     pub max_calls: u32,
     /// Most new calls per second, in and out; short bursts up to one second's worth.
     pub max_calls_per_second: u32,
+    /// Most new calls per second that one address of the trunk may bring; `None`: as many as the
+    /// trunk.
+    pub max_calls_per_source_per_second: Option<u32>,
     /// How it writes numbers and names callers.
     pub identity: IdentityRules,
     /// TLS, where `transport` is TLS or the carrier is known by its certificate.
@@ -65,6 +68,7 @@ impl Trunk {
             media_sources: Vec::new(),
             max_calls: 1000,
             max_calls_per_second: 100,
+            max_calls_per_source_per_second: None,
             identity: IdentityRules::default(),
             tls: TrunkTls::default(),
             auth: TrunkAuth::default(),

@@ -3,6 +3,7 @@
 //! Inputs are facts in the past tense; actions are orders. An order that can fail is answered by an
 //! input.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -125,6 +126,8 @@ pub enum Action {
         side: Side,
         /// On which trunk.
         trunk: TrunkId,
+        /// Who brings the call, on the caller's side.
+        source: Option<IpAddr>,
     },
     /// Give a place back.
     Release {

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod io;
 pub mod modification;
 pub mod numbers;
+pub mod overload;
 pub mod registration;
 pub mod sdp;
 pub mod session;

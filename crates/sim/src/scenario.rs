@@ -158,6 +158,8 @@ pub struct CallPlan {
     pub unassigned: bool,
     /// Whether the caller's carrier tells the number and asks not to show it.
     pub withholds: bool,
+    /// Whether the caller's number is a virtual one: a call of ours that a carrier sent back.
+    pub forwarded: bool,
     /// Whether the caller has the wrong password, should it be asked.
     pub caller_guesses: bool,
     /// What the callee asks for before it takes the call.
@@ -248,6 +250,7 @@ impl Default for CallPlan {
             stream_breaks: None,
             unassigned: false,
             withholds: false,
+            forwarded: false,
             caller_guesses: false,
             callee_asks: None,
         }
@@ -367,6 +370,9 @@ impl Scenario {
         scenario.numbering = dice.pick(&Numbering::ALL);
         for call in &mut scenario.calls {
             call.withholds = dice.chance(20);
+            // A restarted process does not know which INVITEs the one before it took.
+            call.caller_manners.merges = scenario.crashes.is_empty() && dice.chance(20);
+            call.caller_manners.echoes = dice.chance(10);
         }
         scenario
     }

@@ -160,6 +160,9 @@ pub(crate) fn phone_config(
     let addr = phone_address(call, side);
     let mut identity = identity(call, side);
     if side == Side::Caller {
+        if plan.forwarded {
+            identity.user = virtual_number(call);
+        }
         numbering.introduce(&mut identity, plan.withholds);
     }
     let (transport, part, manners) = match side {

@@ -85,7 +85,8 @@ impl Traces {
             let own: BTreeSet<String> = told.messages.iter().map(|it| call_id(&it.3)).collect();
             let in_time = |line: &&Line| told.ended.is_none_or(|end| line.0 < end + AFTER);
             let of_call = wire.iter().filter(in_time);
-            let of_call = of_call.filter(|line| own.contains(&call_id(&line.3)));
+            let of_call =
+                of_call.filter(|line| own.contains(&call_id(&line.3)) && !is_of_copy(&line.3));
             // An INVITE that was only asked for credentials belongs to no session.
             let asked: BTreeSet<_> = wire
                 .iter()
@@ -137,6 +138,11 @@ fn value_of(message: &[u8], names: &[&str]) -> String {
         is_it.then(|| value.trim().to_owned())
     });
     value.unwrap_or_default()
+}
+
+/// Whether a message is of an INVITE that is no new call: the phone marks its branch.
+fn is_of_copy(message: &[u8]) -> bool {
+    String::from_utf8_lossy(message).contains("markcopy")
 }
 
 fn first_line((at, direction, side, bytes): &Line) -> String {

@@ -67,19 +67,52 @@ async fn a_flood_of_requests_and_noise_leaves_the_node_answering() {
                 .await;
         }
     }
-    // As any sender on UDP: until an answer comes.
+    // As any sender on UDP: until an answer comes. Who is to come back later, does.
     let mut phone = Datagrams::at(A).await.towards(world.udp);
-    let request = options(&phone.via(), "after");
     let asking = async {
-        loop {
+        for at in 0.. {
+            let request = options(&phone.via(), &format!("after{at}"));
             phone.say(&request).await;
-            if let Ok(answer) = tokio::time::timeout(Duration::from_millis(200), phone.hear()).await
-            {
-                break answer;
+            match tokio::time::timeout(Duration::from_millis(200), phone.hear()).await {
+                Ok(answer) if !answer.starts_with("SIP/2.0 503 ") => return answer,
+                Ok(_) | Err(_) => {}
             }
         }
+        unreachable!("it is asked until it is answered")
     };
     let answer = tokio::time::timeout(PATIENCE, asking).await.unwrap();
     assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_its_share_of_a_queue_a_trunk_hears_503_with_retry_after_at_once() {
+    let mut plan = Plan::quiet();
+    plan.limits = NetLimits {
+        shard_queue: 4,
+        ..NetLimits::default()
+    };
+    let world = World::start(plan).await;
+    let mut phone = Datagrams::at(A).await.towards(world.udp);
+    let asking = async {
+        for at in 0.. {
+            // More at once than a shard takes between two looks at the socket.
+            for one in 0..64 {
+                let request = options(&phone.via(), &format!("burst{at}.{one}"));
+                phone.say_bytes(request.as_bytes()).await;
+            }
+            while let Ok(answer) =
+                tokio::time::timeout(Duration::from_millis(50), phone.hear()).await
+            {
+                if answer.starts_with("SIP/2.0 503 ") {
+                    return answer;
+                }
+                assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
+            }
+        }
+        unreachable!("it is asked until it is refused")
+    };
+    let refusal = tokio::time::timeout(PATIENCE, asking).await.unwrap();
+    assert!(refusal.contains("\r\nRetry-After: 5\r\n"), "{refusal}");
     world.node.stop().await;
 }

@@ -7,20 +7,18 @@ use maskline_media::{MediaCommand, Side};
 use rand::RngCore;
 
 use super::record::Detail;
-use super::{Gated, Shard};
+use super::{Gated, Shard, repeated};
 use crate::admission::Refusal;
 use crate::config::TrunkId;
 use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
 use crate::identity::IdentityRules;
 use crate::io::{Action, SessionKey};
+use crate::overload::RETRY_AFTER_SECONDS;
 use crate::sdp::{self, MediaDescription};
 use crate::session::early::Provisionals;
 use crate::session::{Allows, CallerInvite, Leg, Media, PartyDialog, Session, SessionTimer, Stage};
 use crate::sip::{HeaderName, LocalTag, Method, Peer, Request, TxId, compose, extensions, view};
-
-/// Seconds that a refused caller is asked to wait (RFC 3261 §20.33).
-pub(super) const RETRY_AFTER_SECONDS: &str = "5";
 
 /// The number that was called, and the offer.
 type Examined = (std::sync::Arc<NumberEntry>, Option<MediaDescription>);
@@ -83,6 +81,13 @@ impl Shard {
     }
 
     fn on_new_call(&mut self, tx: TxId, invite: &Request, peer: Peer) {
+        // Before overload: the copy of a call that was taken is no call that may be tried again.
+        let merged = self.taken.holds(invite);
+        if merged || repeated::comes_back(invite, &self.config.listeners) {
+            self.count(if merged { "merged_request" } else { "loop" });
+            self.refuse(tx, invite, 482, &[]);
+            return;
+        }
         if self.draining || self.journal_down || self.sessions.len() >= self.config.max_sessions {
             self.count(if self.draining {
                 "draining"
@@ -135,6 +140,16 @@ impl Shard {
             return;
         }
         let caller = self.rules_of_arrival().caller(invite);
+        // A virtual number never calls a virtual number: a carrier sent our own call back.
+        if let Some(number) = caller.shown.number().or(caller.withheld.as_ref())
+            && self.directory.number(number).is_some()
+        {
+            self.count("loop_of_number");
+            self.refuse(tx, invite, 482, &[]);
+            return;
+        }
+        self.taken
+            .remember(invite, self.now.tick + self.config.timers.timeout());
         let invite_cseq = view::cseq(&invite.headers).map_or(0, |(number, _)| number);
         let session_id = self.new_uuid();
         let call_id = self.new_uuid();
@@ -189,6 +204,7 @@ impl Shard {
             session: key,
             side: Side::Caller,
             trunk: self.arriving_by,
+            source: Some(peer.addr.ip()),
         });
     }
 
@@ -258,6 +274,10 @@ impl Shard {
                 let (reason, told) = match refusal {
                     Refusal::Calls => ("trunk_calls", "the trunk has no free place"),
                     Refusal::Rate => ("trunk_rate", "the trunk takes no more calls this second"),
+                    Refusal::SourceRate => (
+                        "source_rate",
+                        "the caller's address may bring no more calls this second",
+                    ),
                 };
                 shard.count(reason);
                 shard.trace_note(s, told);

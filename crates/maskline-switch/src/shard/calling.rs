@@ -143,6 +143,7 @@ impl Shard {
             session: s.key,
             side: Side::Callee,
             trunk,
+            source: None,
         });
     }
 

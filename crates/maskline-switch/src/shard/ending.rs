@@ -5,9 +5,9 @@ use std::time::Duration;
 use maskline_events::{CallStatus, ErrorCode, ErrorDetails, LegStatus, SessionStatus};
 use maskline_media::{Side, Tick};
 
-use super::arriving::RETRY_AFTER_SECONDS;
 use super::record::Detail;
 use super::{Gated, Purpose, Shard};
+use crate::overload::RETRY_AFTER_SECONDS;
 use crate::session::{LegEnd, Media, OwedBye, Session, SessionTimer, Stage};
 use crate::sip::{HeaderName, Method, Request, TxId, view};
 

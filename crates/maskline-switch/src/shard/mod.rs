@@ -18,6 +18,7 @@ mod presses;
 mod provisional;
 mod record;
 mod registering;
+mod repeated;
 mod session_timer;
 mod tracing;
 
@@ -99,6 +100,7 @@ pub struct Shard {
     ended: ended::EndedDialogs,
     doorkeeper: Doorkeeper,
     registrations: Vec<Registering>,
+    taken: repeated::TakenInvites,
     /// BYEs and CANCELs of ours that have no final answer yet.
     farewells: usize,
     timers: BTreeMap<(Tick, u64), (SessionKey, SessionTimer)>,
@@ -136,6 +138,7 @@ impl Shard {
             invites: BTreeMap::new(),
             adopted: BTreeMap::new(),
             ended: ended::EndedDialogs::default(),
+            taken: repeated::TakenInvites::default(),
             farewells: 0,
             timers: BTreeMap::new(),
             gates: BTreeMap::new(),
@@ -202,6 +205,7 @@ impl Shard {
             self.transactions.deadline(),
             self.ended.deadline(),
             self.registrations_deadline(),
+            self.taken.deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -224,6 +228,7 @@ impl Shard {
             && self.adopted.is_empty()
             && self.ended.is_empty()
             && self.registrations_over()
+            && self.taken.is_empty()
     }
 
     fn on_arrival(&mut self, arrival: Arrival) {
@@ -423,6 +428,7 @@ impl Shard {
         self.transactions.on_deadline(tick);
         self.ended.on_deadline(tick);
         self.run_registrations();
+        self.taken.on_deadline(tick);
         self.trace_expire();
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > tick {

@@ -153,6 +153,12 @@ pub fn with_body(mut request: Request, content_type: &str, body: String) -> Opti
     Some(request)
 }
 
+/// A header; `None` when the value holds what no header may hold.
+#[must_use]
+pub fn header(name: &HeaderName, value: String) -> Option<Header> {
+    Header::build(name.clone(), value).ok()
+}
+
 /// The CANCEL of an INVITE of ours (RFC 3261 §9.1).
 #[must_use]
 pub fn cancel_of(invite: &Request) -> Option<Request> {

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use sipx_sip::headers::Via;
 use sipx_sip::headers::via::first_hop_end;
 use sipx_sip::message::{Header, StatusCode};
-use sipx_sip::{HeaderName, Limits, Message, Method, Request, ResponseBuilder, parse_frame};
+use sipx_sip::{
+    HeaderName, Limits, Message, Method, Request, Response, ResponseBuilder, parse_frame,
+};
 
 /// Largest head or body that is looked at, in bytes.
 pub const MAX_PART_BYTES: usize = 65_535;
@@ -297,9 +299,22 @@ fn salvage(raw: &[u8], source: SocketAddr) -> Option<Bytes> {
     refuse_statelessly(&request, 400, "Bad Request")
 }
 
+/// A 503 that keeps no state and asks to come back later (RFC 3261 §21.5.4).
+#[must_use]
+pub fn refuse_for_now(request: &Request, retry_after_seconds: &str) -> Option<Bytes> {
+    let mut response = stateless(request, 503, "Service Unavailable")?;
+    let header = Header::build(HeaderName::RetryAfter, retry_after_seconds.to_owned()).ok()?;
+    response.headers.push_front(header);
+    Some(Message::Response(response).to_bytes())
+}
+
 /// A final refusal that keeps no state, as for a request that cannot be acted on.
 #[must_use]
 pub fn refuse_statelessly(request: &Request, status: u16, phrase: &str) -> Option<Bytes> {
+    stateless(request, status, phrase).map(|response| Message::Response(response).to_bytes())
+}
+
+fn stateless(request: &Request, status: u16, phrase: &str) -> Option<Response> {
     if request.method == Method::Ack {
         return None;
     }
@@ -308,7 +323,7 @@ pub fn refuse_statelessly(request: &Request, status: u16, phrase: &str) -> Optio
             .ok()?
             .build();
     response.headers.remove_all(&HeaderName::HistoryInfo);
-    Some(Message::Response(response).to_bytes())
+    Some(response)
 }
 
 #[cfg(test)]

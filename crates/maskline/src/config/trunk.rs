@@ -25,6 +25,8 @@ pub(super) struct Block {
     #[serde(default = "default_calls_per_second")]
     max_calls_per_second: u32,
     #[serde(default)]
+    max_calls_per_source_per_second: Option<u32>,
+    #[serde(default)]
     identity: super::identity::Block,
     #[serde(default)]
     tls: tls::OfTrunk,
@@ -94,6 +96,10 @@ impl Resolver {
                 max_calls: self.positive(&key("max_calls"), block.max_calls)?,
                 max_calls_per_second: self
                     .positive(&key("max_calls_per_second"), block.max_calls_per_second)?,
+                max_calls_per_source_per_second: block
+                    .max_calls_per_source_per_second
+                    .map(|rate| self.positive(&key("max_calls_per_source_per_second"), rate))
+                    .transpose()?,
                 identity: self
                     .identity(&|name| key(&format!("identity.{name}")), block.identity)?,
                 tls,

@@ -3,7 +3,8 @@
 //!
 //! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
-//! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should; [`identity`] is how carriers write numbers;
+//! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should;
+//! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
 //! [`tls`] has Kamailio as a neighbour;
@@ -29,6 +30,7 @@ mod identity;
 mod masking;
 mod registration;
 mod reliable;
+mod scanners;
 mod shutdown;
 mod support;
 mod timers;

@@ -1,6 +1,7 @@
 //! The switch's process in the run: its start and its death, and what its shards want done.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use maskline_events::{CallStatus, Timestamp};
@@ -155,8 +156,9 @@ impl World<'_> {
                 session,
                 side,
                 trunk,
+                source,
             } => {
-                self.admit(shard, session, side, trunk);
+                self.admit(shard, session, side, trunk, source);
                 Ok(())
             }
             Action::Release { trunk } => {
@@ -352,12 +354,19 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn admit(&mut self, shard: u16, session: SessionKey, side: Side, trunk: TrunkId) {
+    pub(super) fn admit(
+        &mut self,
+        shard: u16,
+        session: SessionKey,
+        side: Side,
+        trunk: TrunkId,
+        source: Option<IpAddr>,
+    ) {
         let now = self.now;
         let Some(switch) = self.switch.as_mut() else {
             return;
         };
-        let result = switch.admission.admit(now, trunk, side);
+        let result = switch.admission.admit(now, trunk, side, source);
         let input = Box::new(Input::Admission {
             session,
             side,

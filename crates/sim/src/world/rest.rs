@@ -82,6 +82,10 @@ impl World<'_> {
                 // What a stream or a process took with it is not sent again.
                 manners.ignores_bye || plan.stream_breaks.is_some() || self.crashes > 0
             });
+            if let Some(status) = phone.report().copies.iter().find(|it| **it != 482) {
+                let what = format!("an INVITE that is no new call was answered {status}");
+                return Err((what, Some(wire.call)));
+            }
             if phone.report().patience_ran_out && !excused {
                 let what = format!("{:?} had to give up a call that was over", wire.side);
                 return Err((what, Some(wire.call)));

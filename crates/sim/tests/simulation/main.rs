@@ -14,6 +14,7 @@ mod credentials;
 mod identity;
 mod registration;
 mod reliable;
+mod repeated;
 mod sabotage;
 mod seeds;
 mod table;
