@@ -171,6 +171,29 @@ impl OwnRequest {
     }
 }
 
+/// How often a party may change the call: ten times at once, then once a second. Each change costs
+/// the other party a request and the journal a commit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChangeRate {
+    /// When everything that was taken is made up for.
+    paid: Tick,
+}
+
+impl ChangeRate {
+    const EACH: Duration = Duration::from_secs(1);
+    const AT_ONCE: u32 = 10;
+
+    /// Takes one; `false`: too many.
+    pub fn take(&mut self, now: Tick) -> bool {
+        let paid = self.paid.max(now);
+        let free = paid.since(now) + Self::EACH <= Self::EACH * Self::AT_ONCE;
+        if free {
+            self.paid = paid + Self::EACH;
+        }
+        free
+    }
+}
+
 /// How long to wait before a request that met another is tried again (RFC 3261 §14.1): in units of
 /// 10 ms, 2.1 s to 4 s for the side that made the Call-ID and up to 2 s for the other.
 #[must_use]
@@ -186,6 +209,16 @@ pub fn glare_delay(owns_call_id: bool, dice: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_party_may_change_the_call_ten_times_at_once_and_then_once_a_second() {
+        let mut rate = ChangeRate::default();
+        let at = |ms| Tick::from_start(Duration::from_millis(ms));
+        assert_eq!((0..50).filter(|_| rate.take(at(5_000))).count(), 10);
+        assert!(!rate.take(at(5_999)));
+        assert!(rate.take(at(6_001)) && !rate.take(at(6_002)));
+        assert_eq!((0..50).filter(|_| rate.take(at(60_000))).count(), 10);
+    }
 
     #[test]
     fn the_maker_of_the_call_id_waits_longer_than_the_other() {

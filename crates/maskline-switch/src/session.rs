@@ -21,7 +21,7 @@ use crate::credentials::Answers;
 use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
 use crate::io::{RecordedEvent, SessionKey};
-use crate::modification::{Acknowledged, Asked, OwnRequest};
+use crate::modification::{Acknowledged, Asked, ChangeRate, OwnRequest};
 use crate::sdp::{MediaDescription, Negotiated};
 use crate::sip::{HeaderName, Headers, Peer, Response, TxId, view};
 use early::{EarlyDialogs, Provisionals};
@@ -157,6 +157,8 @@ pub struct PartyDialog {
     pub holding: bool,
     /// Our re-INVITE or UPDATE on this side that is not settled.
     pub own: Option<OwnRequest>,
+    /// How often it changed the call.
+    pub changes: ChangeRate,
     /// The ACK of our last re-INVITE on this side.
     pub acknowledged: Option<Acknowledged>,
     /// What its `Allow` named of what we might send.

@@ -68,7 +68,8 @@ impl Shard {
             }
             if update.body().is_empty() {
                 shard.accept_update(s, side, tx, None);
-                if s.stage == Stage::Connected {
+                let now = shard.now.tick;
+                if s.stage == Stage::Connected && s.party_mut(side).changes.take(now) {
                     shard.save(s);
                 }
                 return;
@@ -152,7 +153,8 @@ impl Shard {
             self.refuse_glare(tx, request);
             return false;
         }
-        if s.asked_by(side).is_some() {
+        let now = self.now.tick;
+        if s.asked_by(side).is_some() || !s.party_mut(side).changes.take(now) {
             self.refuse_for_now(tx, request);
             return false;
         }

@@ -9,6 +9,8 @@
 //!
 //! [`PartyDialog::own`]: crate::session::PartyDialog::own
 
+use std::time::Duration;
+
 use maskline_events::{ErrorCode, ErrorDetails};
 use maskline_media::Side;
 use rand::{Rng, RngCore};
@@ -23,6 +25,9 @@ use crate::sip::{HeaderName, Headers, Message, Method, Request, Response, TxId, 
 
 /// Most times that a request of ours leaves when it meets one of the peer.
 const MOST_TRIES: u8 = 4;
+/// How long a request of ours is tried again: the times of RFC 3261 §14.1 are seconds, not T1, and
+/// whoever asked by UPDATE waits for 32 s.
+const RETRIED_FOR: Duration = Duration::from_secs(20);
 /// Longest `Retry-After` of a 500 that is waited for (RFC 3261 §14.2 allows the peer no more).
 const LONGEST_RETRY_SECONDS: u32 = 10;
 
@@ -50,7 +55,7 @@ impl Shard {
         if s.stage != Stage::Connected || s.party(side).own.is_some() {
             return false;
         }
-        let gives_up = self.now.tick + self.config.timers.t1 * 48;
+        let gives_up = self.now.tick + RETRIED_FOR;
         s.party_mut(side).own = Some(OwnRequest::new(intent, vehicle, gives_up));
         self.advance(s, side);
         true
@@ -356,7 +361,7 @@ impl Shard {
         } else {
             let seconds = view::retry_after(&response.headers);
             let seconds = seconds.filter(|seconds| *seconds <= LONGEST_RETRY_SECONDS);
-            seconds.map(|seconds| std::time::Duration::from_secs(u64::from(seconds.max(1))))
+            seconds.map(|seconds| Duration::from_secs(u64::from(seconds.max(1))))
         };
         let wanted = match own.state {
             OwnState::Sent { cancel, .. } => cancel == Cancel::No,
@@ -471,6 +476,7 @@ impl Shard {
                 }
                 s.party_mut(side).own = Some(own);
                 self.cancel_own(s, side);
+                self.advance(s, side.other());
             }
             OwnState::Unacknowledged { .. } => {
                 s.party_mut(side).own = Some(own);

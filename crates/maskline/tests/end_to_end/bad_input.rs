@@ -55,7 +55,6 @@ async fn each_odd_request_gets_its_status() {
             ),
             420,
         ),
-        ("no offer", text("INVITE", "no-offer", "", ""), 488),
         (
             "a body that is no SDP",
             text("INVITE", "text", "Content-Type: text/plain\r\n", "hello"),

@@ -7,7 +7,7 @@
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
-//! [`tls`] has Kamailio as a neighbour;
+//! [`in_dialog`] changes calls that are up; [`tls`] has Kamailio as a neighbour;
 //! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
 #![allow(
     clippy::unwrap_used,
@@ -27,6 +27,7 @@ mod calls;
 mod commands;
 mod crash;
 mod identity;
+mod in_dialog;
 mod masking;
 mod registration;
 mod reliable;

@@ -129,3 +129,79 @@ fn a_callee_that_numbers_differently_is_understood_by_either_number() {
     assert_eq!(numbers(&caller), [(96, 120), (97, 111)]);
     assert_eq!(numbers(&callee), [(120, 96), (111, 97), (101, 97)]);
 }
+
+#[test]
+fn an_offer_to_a_party_that_described_itself_uses_its_numbers() {
+    // Opus under a number that we would give to key presses, key presses under one of its own.
+    let known = audio(
+        "101 8 97",
+        "a=rtpmap:101 opus/48000/2\r\na=rtpmap:97 telephone-event/8000\r\n",
+    );
+    let offer = audio(
+        "0 8 96 97 98",
+        "a=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/8000\r\n\
+         a=rtpmap:98 telephone-event/48000\r\n",
+    );
+    let numbers: Vec<u8> = offered_to(&offer.codecs, Some(&known))
+        .iter()
+        .map(|codec| codec.payload_type)
+        .collect();
+    assert_eq!(numbers, [0, 8, 101, 97, 103]);
+    let taken = audio("103", "a=rtpmap:103 opus/48000/2\r\n");
+    let events = audio("0 98", "a=rtpmap:98 telephone-event/48000\r\n");
+    let numbers = offered_to(&events.codecs, Some(&taken));
+    assert_eq!(numbers[1].payload_type, 96, "the first that is free");
+}
+
+#[test]
+fn a_caller_that_answers_is_understood_by_either_number() {
+    let offer = audio("8 101", "a=rtpmap:101 telephone-event/8000\r\n");
+    let offered = offered_to(&offer.codecs, None);
+    let answer = audio("8 99", "a=rtpmap:99 telephone-event/8000\r\n");
+    let agreed = between(maskline_media::Side::Callee, &offer, &offered, &answer).unwrap();
+    assert_eq!(agreed.caller[1].payload_type, 99);
+    assert_eq!(agreed.callee[1].payload_type, 101);
+    let (caller, callee) = media_payloads(&agreed);
+    let here = |maps: &[PayloadMap]| maps.iter().map(|it| it.here).collect::<Vec<_>>();
+    assert_eq!(here(&caller), [8, 99, 101]);
+    assert_eq!(here(&callee), [8, 101]);
+}
+
+#[test]
+fn what_is_offered_without_an_offer_is_what_every_phone_has() {
+    assert_eq!(
+        names(&defaults()),
+        [
+            "Pcmu/8000@0",
+            "Pcma/8000@8",
+            "G722/8000@9",
+            "TelephoneEvent/8000@101 0-15"
+        ]
+    );
+    let answer = audio("8", "");
+    let agreed = negotiate_defaults(&answer).unwrap();
+    assert_eq!(
+        (agreed.caller.len(), agreed.voice()),
+        (1, Some(CodecName::Pcma))
+    );
+    assert_eq!(negotiate_defaults(&audio("18", "")), None);
+}
+
+#[test]
+fn a_description_is_known_again_by_its_origin_line() {
+    let first = audio("8", "");
+    assert_eq!(first.origin, Some((1, 1)));
+    let again = parse(described(AT, "4000 RTP/AVP 8", "").as_bytes()).unwrap();
+    assert_eq!(first, again);
+    let next = described(AT, "4000 RTP/AVP 8", "").replace("o=- 1 1 ", "o=- 1 2 ");
+    assert_ne!(first, parse(next.as_bytes()).unwrap());
+    for odd in [
+        "o=- 1 x ",
+        "o=- -1 1 ",
+        "o=1 ",
+        "o=- 18446744073709551616 1 ",
+    ] {
+        let text = described(AT, "4000 RTP/AVP 8", "").replace("o=- 1 1 ", odd);
+        assert_eq!(parse(text.as_bytes()).unwrap().origin, None, "{odd}");
+    }
+}

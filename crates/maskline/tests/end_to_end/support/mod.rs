@@ -12,6 +12,7 @@ pub mod raw;
 pub mod receiver;
 pub mod sipp;
 pub mod site;
+pub mod steps;
 pub mod switch;
 pub mod tunnel;
 
