@@ -13,10 +13,11 @@ const MOST_LINES: usize = 800;
 
 /// Lower crates first; a crate may depend only on those before it. `sim` and `xtask` come last:
 /// nothing that is shipped may depend on them.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "maskline-events",
     "maskline-media",
     "maskline-switch",
+    "maskline-trace",
     "maskline-phone",
     "maskline-store",
     "maskline-webhook",
@@ -28,10 +29,11 @@ const LAYERS: [&str; 11] = [
 ];
 
 /// Crates whose code decides and does nothing else. The engine of `maskline-media` is its shell.
-const PURE: [&str; 5] = [
+const PURE: [&str; 6] = [
     "maskline-events",
     "maskline-media",
     "maskline-switch",
+    "maskline-trace",
     "maskline-phone",
     "sim",
 ];

@@ -1,7 +1,7 @@
 //! Reading the parts of a request: path parameters and bounded JSON bodies.
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -26,6 +26,20 @@ pub(crate) async fn path_parameter(parts: &mut Parts, name: &str) -> Result<Stri
                 .map(|(_, value)| value.to_owned())
         })
         .ok_or(ApiError::NotFound("The resource"))
+}
+
+/// The parameters after the `?`. Unknown ones are left alone.
+pub(crate) struct QueryOf<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<ApiState> for QueryOf<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &ApiState) -> Result<Self, ApiError> {
+        let query = Query::try_from_uri(&parts.uri);
+        query
+            .map(|Query(it)| Self(it))
+            .map_err(|_twice| ApiError::field("query", "a parameter is there twice or broken"))
+    }
 }
 
 /// A JSON object as the request's body, whatever its `Content-Type` says.

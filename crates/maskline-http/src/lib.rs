@@ -19,6 +19,7 @@ mod serve;
 mod state;
 mod system;
 mod throttle;
+mod traces;
 mod trunks;
 mod webhooks;
 
@@ -28,4 +29,5 @@ pub use state::{
     ApiConfig, Clock, CountryLookup, DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE, MetricsText,
     ProvisioningChanged, TrunkStatuses, UrlCheck, router,
 };
+pub use traces::{SessionEntry, SessionList, Traces, session_list};
 pub use trunks::{TrunkRegistrationStatus, TrunkStatus};

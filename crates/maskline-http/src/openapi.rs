@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::error::ErrorBody;
 use crate::state::ApiState;
-use crate::{admin, numbers, system, trunks, webhooks};
+use crate::{admin, numbers, system, traces, trunks, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +21,7 @@ use crate::{admin, numbers, system, trunks, webhooks};
         (name = "webhooks", description = "Where a sub-account hears of its calls"),
         (name = "numbers", description = "A sub-account's virtual numbers"),
         (name = "administration", description = "Sub-accounts, keys, numbers: with the admin key"),
+        (name = "operations", description = "How calls went: with the admin key"),
         (name = "system", description = "Health, metrics, this document: without a key")
     ),
     components(schemas(ErrorBody))
@@ -34,6 +35,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(numbers::routes())
         .merge(admin::routes())
         .merge(trunks::routes())
+        .merge(traces::routes())
         .merge(system::routes())
 }
 

@@ -11,6 +11,7 @@ use maskline_store::Store;
 use tokio::time::Instant;
 
 use crate::auth::{KeyHash, Throttles};
+use crate::traces::Traces;
 use crate::trunks::TrunkStatus;
 use crate::{frame, openapi};
 
@@ -67,6 +68,8 @@ pub struct ApiConfig {
     pub clock: Clock,
     /// What `/metrics` answers.
     pub metrics_text: MetricsText,
+    /// How calls went; `None`: it is not kept.
+    pub traces: Option<Traces>,
     /// Set while the switch drains: `/healthz` answers 503, the rest of the API goes on.
     pub draining: Arc<AtomicBool>,
     /// Set while the journal cannot be written: `/healthz` answers 503.

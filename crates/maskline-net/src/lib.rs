@@ -21,6 +21,7 @@ mod shard;
 mod supervise;
 mod tcp;
 mod tls;
+mod traces;
 mod trunks;
 mod udp;
 
@@ -30,4 +31,5 @@ pub use error::NetError;
 pub use limits::NetLimits;
 pub use node::{NodeConfig, SipNode};
 pub use tls::{TlsConfig, TlsFault, TlsFile, TlsIdentity, TlsServer, TlsTrunk};
+pub use traces::TraceSink;
 pub use trunks::TrunkStatus;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use maskline_media::{MediaEngine, MediaEvent};
 use maskline_store::{Journal, JournalReport};
 use maskline_switch::snapshot::Snapshot;
-use maskline_switch::{Admission, Directory, Dispatcher, Shard, SwitchConfig};
+use maskline_switch::{Admission, Directory, Dispatcher, Shard, SwitchConfig, TraceLimits};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use tokio::sync::{mpsc, watch};
@@ -26,6 +26,7 @@ use crate::shard::{Drain, Inbox, Level, Orders, Outside, Questions, ShardTask};
 use crate::supervise;
 use crate::tcp::{self, Connections};
 use crate::tls::{Tls, TlsConfig};
+use crate::traces::TraceSink;
 use crate::trunks::{TrunkStatus, Trunks};
 use crate::udp::{self, Outlet};
 
@@ -54,6 +55,8 @@ pub struct NodeConfig {
     pub tls: TlsConfig,
     /// Bounds.
     pub limits: NetLimits,
+    /// Who wants to hear how calls go; `None`: nobody, and nothing is told.
+    pub traces: Option<Arc<dyn TraceSink>>,
 }
 
 /// A running node. Clones are handles of the same; when the last one is dropped, the node stops.
@@ -136,6 +139,10 @@ impl SipNode {
             let shard = Shard::new(
                 SwitchConfig {
                     shard: number,
+                    trace: TraceLimits {
+                        enabled: config.traces.is_some(),
+                        ..config.switch.trace
+                    },
                     ..config.switch.clone()
                 },
                 seed()?,
@@ -161,6 +168,7 @@ impl SipNode {
                 admission: Arc::clone(&admission),
                 questions: Questions::new(Arc::clone(&callflows), config.limits.callflow_requests),
                 trunks: trunks.clone(),
+                traces: config.traces.clone(),
             };
             let task = ShardTask::new(
                 number,

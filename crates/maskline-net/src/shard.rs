@@ -27,6 +27,7 @@ use crate::callflow::CallflowSource;
 use crate::commits::Commits;
 use crate::queue::Arrivals;
 use crate::tcp::Connections;
+use crate::traces::TraceSink;
 use crate::trunks::Trunks;
 use crate::udp::{Outlet, Sent};
 
@@ -70,6 +71,7 @@ pub(crate) struct Outside {
     pub(crate) admission: Arc<Mutex<Admission>>,
     pub(crate) questions: Questions,
     pub(crate) trunks: Trunks,
+    pub(crate) traces: Option<Arc<dyn TraceSink>>,
 }
 
 /// One shard and all that it is connected to.
@@ -334,7 +336,12 @@ impl Outside {
                 metrics::counter!("maskline_switch_events_total", "reason" => reason).increment(1);
                 None
             }
-            Action::Trace(_) => None,
+            Action::Trace(entry) => {
+                if let Some(traces) = &self.traces {
+                    traces.take(entry);
+                }
+                None
+            }
             Action::Ended {
                 session_id,
                 sub_account_id,

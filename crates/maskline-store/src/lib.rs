@@ -21,5 +21,8 @@ pub use model::{
     NewSubAccount, NewWebhook, NodeEpoch, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
 };
 pub use secrets::{ApiKeyHash, KeyError, MasterKey};
-pub use sqlite::{SqliteLocation, SqliteOptions, SqliteStore};
+pub use sqlite::{
+    SqliteLocation, SqliteOptions, SqliteStore, TraceBatch, TraceFile, TraceFilter, TraceHead,
+    TraceRetention, TracedSession,
+};
 pub use store::{Store, StoreError};

@@ -10,6 +10,7 @@ mod lock;
 mod readers;
 mod reserve;
 mod schema;
+mod traces;
 mod writer;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ use readers::Readers;
 use reserve::Reserve;
 use writer::Writer;
 
+pub use traces::{TraceBatch, TraceFile, TraceFilter, TraceHead, TraceRetention, TracedSession};
 pub use writer::WriterCounters;
 
 /// How long a statement waits for a lock of SQLite's own (a checkpoint, a backup tool).

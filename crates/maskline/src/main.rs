@@ -1,4 +1,5 @@
-//! The command line: `maskline serve`, `maskline demo`, `maskline check-config`.
+//! The command line: `maskline serve`, `maskline demo`, `maskline trace`,
+//! `maskline check-config`.
 //!
 //! Configuration is read in [`config`], everything is wired together in [`node`].
 #![allow(
@@ -9,10 +10,12 @@
 
 mod config;
 mod demo;
+mod explain;
 mod metrics_text;
 mod node;
 mod provisioning;
 mod serve;
+mod traces;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,6 +47,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show how a call went: its messages, what each stage took, who ended it and why.
+    Trace(explain::Question),
     /// Check a configuration file without starting anything.
     CheckConfig {
         /// The configuration file.
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
             .map_err(anyhow::Error::from)
             .and_then(serve::run),
         Command::Demo { json } => demo::run(json),
+        Command::Trace(question) => explain::run(&question),
         Command::CheckConfig { config, reference } => {
             if reference {
                 print!("{REFERENCE}");

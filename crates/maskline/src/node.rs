@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use maskline_events::{Msisdn, Timestamp};
 use maskline_http::{ApiConfig, TrunkRegistrationStatus, TrunkStatus};
 use maskline_media::engine::{EngineConfig, MediaEngine};
-use maskline_net::{CallflowSource, ListenSpec, NetError, NetLimits, NodeConfig, SipNode};
+use maskline_net::{
+    CallflowSource, ListenSpec, NetError, NetLimits, NodeConfig, SipNode, TraceSink,
+};
 use maskline_store::{
     CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions, SqliteStore,
     Store,
@@ -32,6 +34,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::metrics_text::Sources;
 use crate::provisioning::{self, Changes, Reloads};
+use crate::traces::Traces;
 
 /// How long a final delivery may take when the node ends; what is left is kept.
 const LAST_DELIVERIES: Duration = Duration::from_secs(10);
@@ -78,6 +81,7 @@ pub(crate) struct Node {
     stop_http: oneshot::Sender<()>,
     http: JoinHandle<()>,
     directory: JoinHandle<()>,
+    traces: Option<Arc<Traces>>,
     new_admin_key: Option<String>,
 }
 
@@ -142,6 +146,8 @@ impl Node {
             JournalOptions::default(),
         ));
 
+        let traces = start_traces(&config, epoch.boot_epoch).await;
+        let sink = traces.clone().map(|it| it as Arc<dyn TraceSink>);
         let journal_down = Arc::new(AtomicBool::new(false));
         let sip = SipNode::start(
             NodeConfig {
@@ -153,6 +159,7 @@ impl Node {
                 journal_down: Arc::clone(&journal_down),
                 tls: config.tls.clone(),
                 limits: NetLimits::default(),
+                traces: sink,
             },
             sockets,
             Arc::clone(&media),
@@ -202,6 +209,10 @@ impl Node {
             }),
             clock: Arc::new(wall),
             metrics_text: Arc::new(move || sources.render()),
+            traces: traces.as_ref().map(|traces| maskline_http::Traces {
+                file: traces.file(),
+                listeners: sip_addresses.clone(),
+            }),
             draining: Arc::clone(&draining),
             journal_down,
             failed_authentications_per_minute:
@@ -225,6 +236,7 @@ impl Node {
             stop_http,
             http,
             directory,
+            traces,
             new_admin_key,
         })
     }
@@ -303,6 +315,10 @@ impl Node {
         }
         self.directory.abort();
         self.sip.stop().await;
+        if let Some(traces) = self.traces {
+            // What was told last is written. Only a panic of the writer fails this.
+            let _ = tokio::task::spawn_blocking(move || traces.stop()).await;
+        }
         // The receiver is gone only if the server ended by itself.
         let _ = self.stop_http.send(());
         if let Err(error) = self.http.await {
@@ -409,6 +425,17 @@ async fn open_store(config: &Config, master_key: Option<&str>) -> anyhow::Result
     Ok(Arc::new(
         opened.map_err(|error| config.fault("[store] url", error))?,
     ))
+}
+
+/// What keeps how calls go. That it can't be had is logged, and keeps no call from being made.
+async fn start_traces(config: &Config, run: u64) -> Option<Arc<Traces>> {
+    let location = SqliteLocation::parse(&config.store_url).ok()?;
+    let keep = config.trace;
+    if !keep.enabled {
+        return None;
+    }
+    let started = tokio::task::spawn_blocking(move || Traces::start(&location, run, keep)).await;
+    started.ok().flatten().map(Arc::new)
 }
 
 fn channels<T>(shards: u16) -> (Vec<mpsc::Sender<T>>, Vec<mpsc::Receiver<T>>) {

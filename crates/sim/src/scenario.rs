@@ -218,6 +218,8 @@ pub enum Sabotage {
     LeakCallerName,
     /// Callers who withhold their number are shown.
     RevealWithheld,
+    /// What the switch tells of B's messages is lost.
+    LoseTrace,
 }
 
 impl Default for CallPlan {

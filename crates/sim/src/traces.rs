@@ -9,6 +9,8 @@ use maskline_switch::TraceEntry;
 use maskline_switch::trace::{Direction, Step, TraceEvent};
 use uuid::Uuid;
 
+use crate::wire::Glance;
+
 /// How long what comes after the end is still told: 64·T1.
 const AFTER: Duration = Duration::from_secs(32);
 
@@ -82,7 +84,13 @@ impl Traces {
             if !whole {
                 continue;
             }
-            let own: BTreeSet<String> = told.messages.iter().map(|it| call_id(&it.3)).collect();
+            let own: BTreeSet<String> = wire
+                .iter()
+                .filter(|(_, direction, _, bytes)| {
+                    *direction == Direction::Out && has_tag_of_switch(bytes)
+                })
+                .map(|line| call_id(&line.3))
+                .collect();
             let in_time = |line: &&Line| told.ended.is_none_or(|end| line.0 < end + AFTER);
             let of_call = wire.iter().filter(in_time);
             let of_call =
@@ -114,6 +122,12 @@ impl Traces {
             None => Ok(()),
         }
     }
+}
+
+/// Whether the switch put the tag of a session of its own into a message.
+fn has_tag_of_switch(message: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(message);
+    Glance::at(&text).switch_tag().is_some()
 }
 
 fn call_id(message: &[u8]) -> String {

@@ -17,5 +17,6 @@ mod serving;
 mod store;
 mod support;
 mod system;
+mod traces;
 mod trunks;
 mod webhooks;

@@ -65,6 +65,7 @@ pub struct Setup {
     pub admin_key: Option<&'static str>,
     pub failed_authentications_per_minute: u32,
     pub limits: ServeLimits,
+    pub traces: Option<maskline_http::Traces>,
 }
 
 impl Default for Setup {
@@ -73,6 +74,7 @@ impl Default for Setup {
             admin_key: Some(ADMIN_KEY),
             failed_authentications_per_minute: 1_000,
             limits: ServeLimits::default(),
+            traces: None,
         }
     }
 }
@@ -131,6 +133,7 @@ pub async fn start_with(setup: Setup) -> Api {
         }),
         clock: Arc::new(move || Timestamp::from_unix_ms(clock.fetch_add(1_000, Ordering::Relaxed))),
         metrics_text: Arc::new(|| "# TYPE maskline_test counter\nmaskline_test 1\n".to_owned()),
+        traces: setup.traces,
         draining: draining.clone(),
         journal_down: journal_down.clone(),
         failed_authentications_per_minute: setup.failed_authentications_per_minute,
@@ -239,7 +242,7 @@ impl Api {
             (parts, body.collect().await.unwrap().to_bytes())
         });
         let (parts, body) = request.await.expect("no answer in time");
-        let text = String::from_utf8(body.to_vec()).unwrap();
+        let text = String::from_utf8_lossy(&body).into_owned();
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
         let reply = Reply {
             status: parts.status,

@@ -195,6 +195,7 @@ impl World {
         };
         let journal_down = Arc::new(AtomicBool::new(false));
         let config = NodeConfig {
+            traces: None,
             switch,
             shards,
             start,

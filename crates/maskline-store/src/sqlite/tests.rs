@@ -13,6 +13,7 @@ mod crash;
 mod full;
 mod journal;
 mod opening;
+mod traces;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -331,7 +331,12 @@ impl Shard {
 
     /// A session is over; what its peers still send is told until `until`.
     pub(super) fn trace_gone(&mut self, key: SessionKey, until: Tick) {
-        if !self.book.calls.contains_key(&key) {
+        let Some(traced) = self.book.calls.get(&key) else {
+            return;
+        };
+        if traced.waiting.is_some() {
+            // It was never admitted: a flood of such calls leaves nothing behind.
+            self.trace_forget(key);
             return;
         }
         self.book.gone.push_back((until, key));
@@ -362,6 +367,10 @@ impl Shard {
             let step = Step::LeftOut { messages: left_out };
             self.trace_event(key, TraceEvent::Step(step));
         }
+        self.trace_forget(key);
+    }
+
+    fn trace_forget(&mut self, key: SessionKey) {
         if let Some(traced) = self.book.calls.remove(&key)
             && let Some(invite) = traced.invite
             && self.book.invites.get(&invite) == Some(&key)

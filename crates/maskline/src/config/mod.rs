@@ -7,6 +7,7 @@ mod identity;
 mod keepalive;
 mod registration;
 mod tls;
+mod trace;
 mod trunk;
 
 use std::cell::RefCell;
@@ -24,11 +25,13 @@ use maskline_switch::Trunk;
 use maskline_switch::sip::Transport;
 use serde::Deserialize;
 
+pub(crate) use trace::TraceConfig;
+
 /// The reference file: every key, its default, what it means.
 pub(crate) const REFERENCE: &str = include_str!("../reference.toml");
 
-const SECTIONS: [&str; 10] = [
-    "http", "sip", "media", "call", "vca", "store", "egress", "delivery", "drain", "log",
+const SECTIONS: [&str; 11] = [
+    "http", "sip", "media", "call", "vca", "store", "egress", "delivery", "trace", "drain", "log",
 ];
 
 /// What is wrong with the configuration.
@@ -66,6 +69,7 @@ struct File {
     store: Store,
     egress: Egress,
     delivery: Delivery,
+    trace: trace::Section,
     drain: Drain,
     log: Log,
     #[serde(default)]
@@ -199,6 +203,7 @@ pub(crate) struct Config {
     pub(crate) order_deadline: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_per_endpoint: usize,
+    pub(crate) trace: TraceConfig,
     pub(crate) drain_deadline: Duration,
     pub(crate) log_filter: String,
     pub(crate) trunks: Vec<Trunk>,
@@ -416,6 +421,7 @@ impl Resolver {
                 "[delivery] max_in_flight_per_endpoint",
                 file.delivery.max_in_flight_per_endpoint,
             )? as usize,
+            trace: self.trace(&file.trace)?,
             drain_deadline: Duration::from_secs(u64::from(file.drain.deadline_seconds)),
             log_filter: file.log.filter,
             tls: self.tls(server, of_trunks, &trunks)?,
@@ -616,6 +622,8 @@ mod tests {
                 "[[trunk]] \"a\" allow",
                 "network",
             ),
+            ("[trace]\nkeep_hours = 0", "[trace] keep_hours", "above 0"),
+            ("[trace]\nmax_mib = 0", "[trace] max_mib", "above 0"),
             ("[http\n", "", "expected"),
         ] {
             let error = load(text).unwrap_err();

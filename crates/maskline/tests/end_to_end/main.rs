@@ -1,5 +1,6 @@
 //! The shipped binary against independent programs: SIPp calls and is called through
 //! `maskline serve`, and a real HTTP server answers the VCA request and records every webhook.
+//! [`trace`] asks afterwards how a call went.
 //!
 //! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
@@ -36,3 +37,4 @@ mod shutdown;
 mod support;
 mod timers;
 mod tls;
+mod trace;

@@ -8,7 +8,7 @@ use maskline_events::{CallStatus, Timestamp};
 use maskline_media::Side;
 use maskline_phone::PhoneInput;
 use maskline_switch::sip::{Peer, Transport};
-use maskline_switch::trace::Direction;
+use maskline_switch::trace::{Direction, TraceEvent};
 use maskline_switch::{
     Action, Admission, CallflowAnswer, CommitId, Dispatcher, Input, Now, SessionKey, Shard,
     TrunkId, Verdict,
@@ -191,7 +191,11 @@ impl World<'_> {
                 Ok(())
             }
             Action::Trace(entry) => {
-                self.traces.on_entry(*entry);
+                let lost = self.scenario.sabotage == Sabotage::LoseTrace;
+                let of_callee = |it: &TraceEvent| matches!(it, TraceEvent::Message(it) if it.side == Side::Callee);
+                if !(lost && of_callee(&entry.what)) {
+                    self.traces.on_entry(*entry);
+                }
                 Ok(())
             }
             Action::Ended {

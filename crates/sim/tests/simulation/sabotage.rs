@@ -37,3 +37,8 @@ fn a_withheld_number_that_an_event_tells_is_noticed() {
         "{what}"
     );
 }
+
+#[test]
+fn a_message_that_the_trace_of_its_call_lacks_is_noticed() {
+    assert!(noticed(Sabotage::LoseTrace).contains("the trace misses"));
+}

@@ -1,0 +1,232 @@
+//! What the shards tell of their calls, written down beside the calls' way: a bounded queue and one
+//! thread with a file of its own. Nothing waits for it; what does not fit is counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use maskline_events::{Party, Timestamp};
+use maskline_net::TraceSink;
+use maskline_store::{
+    SqliteLocation, StoreError, TraceBatch, TraceFile, TraceHead, TraceRetention,
+};
+use maskline_switch::TraceEntry;
+use maskline_switch::trace::{Step, TraceEvent, TracedSide};
+use uuid::Uuid;
+
+use crate::config::TraceConfig;
+use crate::node::wall;
+
+/// Entries that wait to be written.
+const QUEUE: usize = 8_192;
+/// How long entries are gathered.
+const GATHER: Duration = Duration::from_millis(500);
+/// Most entries of one write.
+const MOST: usize = 4_096;
+/// Between two looks at what is too old or too much.
+const CLEAN: Duration = Duration::from_secs(5);
+
+enum Order {
+    Write(Box<TraceEntry>),
+    Stop,
+}
+
+/// The writer.
+#[derive(Debug)]
+pub(crate) struct Traces {
+    queue: SyncSender<Order>,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    file: Arc<TraceFile>,
+}
+
+impl Traces {
+    /// Opens the file and starts the thread. `None`: it can't be used, which is logged; calls go on
+    /// without.
+    pub(crate) fn start(location: &SqliteLocation, run: u64, keep: TraceConfig) -> Option<Self> {
+        let started = TraceFile::open(location, run)
+            .map_err(|error| error.to_string())
+            .and_then(|file| {
+                let file = Arc::new(file);
+                let (queue, orders) = sync_channel(QUEUE);
+                let writer = Writer {
+                    file: Arc::clone(&file),
+                    keep,
+                    failing: AtomicBool::new(false),
+                };
+                let thread = std::thread::Builder::new()
+                    .name("traces".to_owned())
+                    .spawn(move || writer.run(&orders))
+                    .map_err(|error| error.to_string())?;
+                Ok(Self {
+                    queue,
+                    thread: std::sync::Mutex::new(Some(thread)),
+                    file,
+                })
+            });
+        match started {
+            Ok(traces) => Some(traces),
+            Err(error) => {
+                failed();
+                tracing::error!(error, "calls are not traced: the trace file can't be used");
+                None
+            }
+        }
+    }
+
+    /// The file, to read.
+    pub(crate) fn file(&self) -> Arc<TraceFile> {
+        Arc::clone(&self.file)
+    }
+
+    /// Writes what is queued and ends. Blocks.
+    pub(crate) fn stop(&self) {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // Both fail only when the thread has ended already.
+            let _ = self.queue.send(Order::Stop);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl TraceSink for Traces {
+    fn take(&self, entry: Box<TraceEntry>) {
+        match self.queue.try_send(Order::Write(entry)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                metrics::counter!("maskline_trace_entries_dropped_total").increment(1);
+            }
+        }
+    }
+}
+
+fn failed() {
+    metrics::counter!("maskline_trace_failures_total").increment(1);
+}
+
+struct Writer {
+    file: Arc<TraceFile>,
+    keep: TraceConfig,
+    failing: AtomicBool,
+}
+
+impl Writer {
+    fn run(&self, orders: &Receiver<Order>) {
+        let mut cleaned = Instant::now();
+        loop {
+            let (entries, stop) = gather(orders);
+            if !entries.is_empty() {
+                let written = u64::try_from(entries.len()).unwrap_or(0);
+                if self.tried(self.file.append(&batches(entries))).is_some() {
+                    metrics::counter!("maskline_trace_entries_total").increment(written);
+                }
+            }
+            if stop {
+                return;
+            }
+            if cleaned.elapsed() >= CLEAN {
+                let keep = TraceRetention {
+                    before: wall().plus_ms(self.keep.keep_ms.saturating_neg()),
+                    max_bytes: self.keep.max_bytes,
+                };
+                let more = self.tried(self.file.clean(keep)).unwrap_or(false);
+                // While there is more to forget, the next turn does the next step.
+                if !more {
+                    cleaned = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Counts a failure and logs the first of a row.
+    fn tried<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+        match result {
+            Ok(done) => {
+                if self.failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("calls are traced again");
+                }
+                Some(done)
+            }
+            Err(error) => {
+                failed();
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "calls are not traced for now; they go on unhurt");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// What comes within [`GATHER`] of the first entry, and whether to stop after it.
+fn gather(orders: &Receiver<Order>) -> (Vec<TraceEntry>, bool) {
+    let mut entries = Vec::new();
+    let until = Instant::now() + GATHER;
+    while entries.len() < MOST {
+        let left = until.saturating_duration_since(Instant::now());
+        match orders.recv_timeout(left) {
+            Ok(Order::Write(entry)) => entries.push(*entry),
+            Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return (entries, true),
+            Err(RecvTimeoutError::Timeout) => break,
+        }
+    }
+    (entries, false)
+}
+
+fn batches(entries: Vec<TraceEntry>) -> Vec<TraceBatch> {
+    let mut sessions: BTreeMap<Uuid, Vec<TraceEntry>> = BTreeMap::new();
+    for entry in entries {
+        sessions.entry(entry.session_id).or_default().push(entry);
+    }
+    let batch = |(session_id, entries): (Uuid, Vec<TraceEntry>)| TraceBatch {
+        session_id,
+        at: entries
+            .first()
+            .map_or(Timestamp::default(), |entry| entry.at.wall),
+        known: known(&entries),
+        entries: maskline_trace::encode(&entries),
+    };
+    sessions.into_iter().map(batch).collect()
+}
+
+/// What some entries tell of their session.
+fn known(entries: &[TraceEntry]) -> TraceHead {
+    let mut head = TraceHead::default();
+    let number = |party: &Party| party.number().map(|it| it.as_str().to_owned());
+    for entry in entries {
+        let TraceEvent::Step(step) = &entry.what else {
+            continue;
+        };
+        if let Step::Leg {
+            side,
+            source,
+            destination,
+            sub_account_id,
+            ..
+        } = step
+        {
+            head.sub_account_id = Some(sub_account_id.clone());
+            match side {
+                TracedSide::A => {
+                    head.caller = number(source);
+                    head.called = number(destination);
+                }
+                TracedSide::B => head.callee = number(destination),
+            }
+        }
+        if let Step::Ended { status, error } = step {
+            let word = serde_json::to_value(status).ok();
+            head.ended = Some(entry.at.wall);
+            head.status = word.and_then(|word| word.as_str().map(str::to_owned));
+            head.error_code = error.as_ref().map(|error| error.error_code.code());
+        }
+    }
+    head
+}
