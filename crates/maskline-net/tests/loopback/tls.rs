@@ -46,7 +46,9 @@ async fn serves(world: &World, from: IpAddr, authority: &Authority, shows: Optio
     let Ok(mut phone) = Secured::open(from, tls, SWITCH, authority, shows).await else {
         return false;
     };
-    let request = invite(&phone.via(), phone.local(), "who");
+    // Each a call of its own: the same one by another way would be a copy.
+    let call_id = format!("who{}", phone.local().port());
+    let request = invite(&phone.via(), phone.local(), &call_id);
     // The last of the handshake may come back as an error of the first reading.
     let asking = tokio::spawn(async move {
         phone.say(&request).await;
