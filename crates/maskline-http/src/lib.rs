@@ -30,4 +30,4 @@ pub use state::{
     ProvisioningChanged, TrunkStatuses, UrlCheck, router,
 };
 pub use traces::{SessionEntry, SessionList, Traces, session_list};
-pub use trunks::{TrunkRegistrationStatus, TrunkStatus};
+pub use trunks::{TrunkRegistrationStatus, TrunkStatus, TrunkTarget};

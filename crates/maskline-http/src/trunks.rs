@@ -28,6 +28,22 @@ pub struct TrunkStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub registration: Option<TrunkRegistrationStatus>,
+    /// Where its calls may be sent; nowhere while its name is not resolved.
+    pub targets: Vec<TrunkTarget>,
+}
+
+/// An address that a trunk's calls may be sent to.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrunkTarget {
+    /// IP address and port.
+    #[schema(example = "192.0.2.10:5060")]
+    pub address: String,
+    /// `udp`, `tcp` or `tls`.
+    #[schema(example = "udp")]
+    pub transport: String,
+    /// Whether it answers OPTIONS, or is not asked. One that is down is tried after all others.
+    pub up: bool,
 }
 
 /// A trunk's registration with its carrier.

@@ -1,18 +1,20 @@
 //! From received bytes to the queue of the shard that owns the call.
 
 use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use maskline_switch::overload::{self, Overload, Weight};
 use maskline_switch::sip::Peer;
-use maskline_switch::{Arrival, Dispatcher, PeerCertificate, TrunkId, Verdict};
+use maskline_switch::{Arrival, Dispatcher, PeerCertificate, TrunkId, TrunkTargets, Verdict};
 use metrics::Counter;
 
 use crate::queue::{Before, NotPut, Queue, Repetitions};
 
 /// What all receiving tasks share.
 pub(crate) struct Intake {
-    dispatcher: Dispatcher,
+    /// Written only when the addresses of trunks change.
+    dispatcher: RwLock<Dispatcher>,
     shards: Vec<Queue>,
     repetitions: Repetitions,
     delivered: Counter,
@@ -22,7 +24,7 @@ pub(crate) struct Intake {
 impl Intake {
     pub(crate) fn new(dispatcher: Dispatcher, shards: Vec<Queue>) -> Self {
         Self {
-            dispatcher,
+            dispatcher: RwLock::new(dispatcher),
             shards,
             repetitions: Repetitions::new(),
             delivered: metrics::counter!("maskline_sip_messages_total"),
@@ -32,28 +34,43 @@ impl Intake {
 
     /// Whether an address belongs to any trunk.
     pub(crate) fn knows(&self, source: IpAddr) -> bool {
-        self.dispatcher.knows(source)
+        self.dispatcher().knows(source)
+    }
+
+    /// The addresses of trunks changed.
+    pub(crate) fn set_targets(&self, targets: Arc<TrunkTargets>) {
+        self.dispatcher
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .set_targets(targets);
+    }
+
+    fn dispatcher(&self) -> RwLockReadGuard<'_, Dispatcher> {
+        self.dispatcher
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The trunk that an address belongs to.
     pub(crate) fn trunk_of(&self, source: IpAddr) -> Option<TrunkId> {
-        self.dispatcher.trunk_of(source)
+        self.dispatcher().trunk_of(source)
     }
 
     /// Whether any trunk is known by its certificate.
     pub(crate) fn knows_certificates(&self) -> bool {
-        self.dispatcher.knows_certificates()
+        self.dispatcher().knows_certificates()
     }
 
     /// The trunk whose client shows a certificate.
     pub(crate) fn trunk_by_certificate(&self, certificate: &PeerCertificate) -> Option<TrunkId> {
-        self.dispatcher.trunk_by_certificate(certificate)
+        self.dispatcher().trunk_by_certificate(certificate)
     }
 
     /// Takes a datagram; never waits: what is too much for its shard's queue is refused if it opens
     /// something new, and else dropped and counted. Returns what is to be sent back at once.
     pub(crate) fn datagram(&self, peer: Peer, datagram: &[u8]) -> Option<Bytes> {
-        let (shard, arrival) = match self.dispatcher.datagram(peer, datagram) {
+        let verdict = self.dispatcher().datagram(peer, datagram);
+        let (shard, arrival) = match verdict {
             Verdict::Deliver { shard, arrival } => (shard, arrival),
             Verdict::Refuse { response, reason } => return refuse(response, reason),
             Verdict::Discard { reason } => return discard(reason),
@@ -79,7 +96,8 @@ impl Intake {
         trunk: Option<TrunkId>,
         frame: Bytes,
     ) -> Option<Bytes> {
-        let (shard, arrival) = match self.dispatcher.frame(peer, trunk, frame) {
+        let verdict = self.dispatcher().frame(peer, trunk, frame);
+        let (shard, arrival) = match verdict {
             Verdict::Deliver { shard, arrival } => (shard, arrival),
             Verdict::Refuse { response, reason } => return refuse(response, reason),
             Verdict::Discard { reason } => return discard(reason),

@@ -11,6 +11,7 @@
 mod bind;
 mod callflow;
 mod commits;
+mod dns;
 mod error;
 mod intake;
 mod keepalive;
@@ -29,7 +30,7 @@ pub use bind::{ListenSpec, Sockets, bind};
 pub use callflow::CallflowSource;
 pub use error::NetError;
 pub use limits::NetLimits;
-pub use node::{NodeConfig, SipNode};
+pub use node::{NodeConfig, SipNode, TargetState};
 pub use tls::{TlsConfig, TlsFault, TlsFile, TlsIdentity, TlsServer, TlsTrunk};
 pub use traces::TraceSink;
 pub use trunks::TrunkStatus;

@@ -1,13 +1,18 @@
 //! The running node: sockets, connections and shards, and the handle to them.
 
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use maskline_media::{MediaEngine, MediaEvent};
 use maskline_store::{Journal, JournalReport};
+use maskline_switch::sip::Transport;
 use maskline_switch::snapshot::Snapshot;
-use maskline_switch::{Admission, Directory, Dispatcher, Shard, SwitchConfig, TraceLimits};
+use maskline_switch::{
+    Admission, Directory, Dispatcher, Shard, SwitchConfig, Target, TargetKey, TraceLimits, Trunk,
+    TrunkTargets,
+};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use tokio::sync::{mpsc, watch};
@@ -17,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bind::{Listening, Sockets};
 use crate::callflow::CallflowSource;
 use crate::commits::{Commits, JournalHealth};
+use crate::dns;
 use crate::error::NetError;
 use crate::intake::Intake;
 use crate::keepalive;
@@ -53,10 +59,25 @@ pub struct NodeConfig {
     pub journal_down: Arc<AtomicBool>,
     /// Certificates, of our own and of whom to trust.
     pub tls: TlsConfig,
+    /// Name servers for the names of trunks; empty: those of `/etc/resolv.conf`.
+    pub dns_servers: Vec<SocketAddr>,
     /// Bounds.
     pub limits: NetLimits,
     /// Who wants to hear how calls go; `None`: nobody, and nothing is told.
     pub traces: Option<Arc<dyn TraceSink>>,
+}
+
+/// An address of a trunk, for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetState {
+    /// The trunk's name.
+    pub trunk: String,
+    /// The address.
+    pub addr: SocketAddr,
+    /// How messages travel to it.
+    pub transport: Transport,
+    /// Whether it answers OPTIONS, or is not asked.
+    pub up: bool,
 }
 
 /// A running node. Clones are handles of the same; when the last one is dropped, the node stops.
@@ -72,6 +93,7 @@ struct Running {
     orders: watch::Sender<Orders>,
     trunks: Trunks,
     levels: Vec<Arc<Level>>,
+    configured: Arc<[Trunk]>,
     tls: Arc<Tls>,
     stop: CancellationToken,
     supervisor: Mutex<Option<JoinHandle<()>>>,
@@ -100,6 +122,8 @@ impl SipNode {
         let (orders, _) = watch::channel(Orders {
             directory: Arc::clone(&config.directory),
             drain: Drain::Open,
+            targets: Arc::new(TrunkTargets::configured(&config.switch.trunks)),
+            down: Arc::default(),
         });
         let dispatcher = Dispatcher::new(Arc::clone(&config.switch.trunks), shards);
         let trunks = config.switch.trunks.len();
@@ -169,6 +193,7 @@ impl SipNode {
                 questions: Questions::new(Arc::clone(&callflows), config.limits.callflow_requests),
                 trunks: trunks.clone(),
                 traces: config.traces.clone(),
+                orders: orders.clone(),
             };
             let task = ShardTask::new(
                 number,
@@ -183,6 +208,22 @@ impl SipNode {
         keep_alive(&mut tasks, &sockets, &config.switch, &stop);
         receive(&mut tasks, sockets, &intake, &connections, &stop);
         tasks.spawn(Arc::clone(&tls).follow(stop.clone()));
+        let tell: dns::Tell = {
+            let (orders, intake) = (orders.clone(), Arc::clone(&intake));
+            let tls = Arc::clone(&tls);
+            Arc::new(move |targets| {
+                intake.set_targets(Arc::clone(&targets));
+                tls.set_targets(Arc::clone(&targets));
+                orders.send_modify(|orders| orders.targets = targets);
+            })
+        };
+        tokio::spawn(dns::follow(
+            config.switch.clone(),
+            dns::Client::new(config.dns_servers),
+            dns::Limits::default(),
+            tell,
+            stop.clone(),
+        ));
         let supervisor = tokio::spawn(async move {
             supervise::watch(tasks).await;
             connections.ended().await;
@@ -192,6 +233,7 @@ impl SipNode {
                 orders,
                 trunks,
                 levels,
+                configured: Arc::clone(&config.switch.trunks),
                 tls,
                 stop,
                 supervisor: Mutex::new(Some(supervisor)),
@@ -242,6 +284,22 @@ impl SipNode {
         let drain = self.running.orders.borrow().drain;
         let levels = self.running.levels.iter();
         levels.map(|level| level.sessions_after(drain)).sum()
+    }
+
+    /// The addresses of every trunk, in the configuration's order.
+    #[must_use]
+    pub fn targets(&self) -> Vec<TargetState> {
+        let orders = self.running.orders.borrow();
+        let state = |(key, target): (TargetKey, &Target)| {
+            let trunk = self.running.configured.get(usize::from(key.trunk.0))?;
+            Some(TargetState {
+                trunk: trunk.name.clone(),
+                addr: target.addr,
+                transport: target.transport,
+                up: !orders.down.contains(&key),
+            })
+        };
+        orders.targets.all().filter_map(state).collect()
     }
 
     /// Stops everything and waits for it; what is queued to TCP peers still leaves. Calls that are

@@ -3,7 +3,7 @@
 //! The task waits only for its inputs and, for milliseconds, for room in a socket's buffer. The
 //! time is read once per batch of inputs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,8 @@ use maskline_media::{MediaEngine, MediaEvent, Tick};
 use maskline_store::JournalReport;
 use maskline_switch::sip::{Peer, Transport};
 use maskline_switch::{
-    Action, Admission, CallflowAnswer, Directory, Input, Now, SessionKey, Shard,
+    Action, Admission, CallflowAnswer, Directory, Input, Now, SessionKey, Shard, TargetKey,
+    TrunkTargets,
 };
 use metrics::Gauge;
 use tokio::sync::{mpsc, watch};
@@ -50,6 +51,10 @@ pub(crate) enum Drain {
 pub(crate) struct Orders {
     pub(crate) directory: Arc<Directory>,
     pub(crate) drain: Drain,
+    /// Where trunks can be reached.
+    pub(crate) targets: Arc<TrunkTargets>,
+    /// Which of those addresses do not answer.
+    pub(crate) down: Arc<BTreeSet<TargetKey>>,
 }
 
 /// What a shard hears.
@@ -72,6 +77,8 @@ pub(crate) struct Outside {
     pub(crate) questions: Questions,
     pub(crate) trunks: Trunks,
     pub(crate) traces: Option<Arc<dyn TraceSink>>,
+    /// By which all shards are told.
+    pub(crate) orders: watch::Sender<Orders>,
 }
 
 /// One shard and all that it is connected to.
@@ -256,6 +263,8 @@ impl ShardTask {
         let orders = self.inbox.orders.borrow_and_update().clone();
         self.take(now, Input::DirectoryChanged(orders.directory))
             .await;
+        self.take(now, Input::TrunkTargets(orders.targets)).await;
+        self.take(now, Input::TargetsDown(orders.down)).await;
         if orders.drain >= Drain::Started && self.drain < Drain::Started {
             self.take(now, Input::DrainStarted).await;
         }
@@ -329,6 +338,10 @@ impl Outside {
             }
             Action::TrunkRegistered { trunk, state } => {
                 self.trunks.registered(trunk, state);
+                None
+            }
+            Action::TargetsDown(down) => {
+                self.orders.send_modify(|orders| orders.down = down);
                 None
             }
             Action::Media(command) => self.media.command(command).map(Input::Media),

@@ -128,6 +128,8 @@ pub struct Phone {
     pub(crate) remote: Option<MediaDescription>,
     pub(crate) report: Report,
     pub(crate) now: Tick,
+    /// When the first message came, heard or not.
+    first_message: Option<Tick>,
     alarms: BTreeMap<(Tick, u64), Alarm>,
     next_alarm: u64,
     speaker: Option<Speaker>,
@@ -164,6 +166,7 @@ impl Phone {
             remote: None,
             report: Report::default(),
             now: Tick::ZERO,
+            first_message: None,
             alarms: BTreeMap::new(),
             next_alarm: 0,
             speaker: None,
@@ -175,6 +178,16 @@ impl Phone {
     /// Takes one input; infallible, bounded work. Drain [`Self::poll`] after it.
     pub fn handle(&mut self, now: Tick, input: PhoneInput) {
         self.now = now;
+        if matches!(input, PhoneInput::MessageArrived { .. }) {
+            self.first_message.get_or_insert(now);
+        }
+        if self.is_dead() {
+            self.transactions = Transactions::new(self.config.timers, MAX_TRANSACTIONS);
+            self.dialogs.clear();
+            self.call = Call::Over;
+            self.alarms.clear();
+            return;
+        }
         match input {
             PhoneInput::MessageArrived { peer, bytes } => self.on_message(peer, bytes),
             PhoneInput::RtpArrived { bytes, .. } => self.on_rtp(&bytes),
@@ -281,15 +294,26 @@ impl Phone {
         self.transactions.receive(self.now, peer, message, false);
     }
 
+    fn is_dead(&self) -> bool {
+        self.config.manners.dies_after.is_some_and(|after| {
+            self.first_message
+                .is_some_and(|first| self.now.since(first) >= after)
+        })
+    }
+
     fn pretends_not_to_hear(&self, request: &Request) -> bool {
         let silent = match &self.config.part {
             Part::Callee(callee) => matches!(callee.outcome, Outcome::Silence),
             Part::Caller(_) => false,
         };
+        let deaf = self
+            .first_message
+            .is_some_and(|first| self.now.since(first) < self.config.manners.deaf_for);
         let manners = self.config.manners;
         let changes = matches!(request.method, Method::Invite | Method::Update)
             && view::to_tag(&request.headers).is_some();
         silent
+            || deaf
             || (manners.ignores_bye && request.method == Method::Bye)
             || (manners.ignores_changes && changes)
     }

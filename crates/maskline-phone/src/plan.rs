@@ -140,6 +140,10 @@ pub struct Manners {
     pub merges: bool,
     /// A caller's carrier that also sends an INVITE that looks like one of the switch.
     pub echoes: bool,
+    /// Hears nothing until so long after the first message that it was sent.
+    pub deaf_for: Duration,
+    /// Is gone, and says nothing more, so long after the first message.
+    pub dies_after: Option<Duration>,
 }
 
 /// What a phone wants of a session timer (RFC 4028).

@@ -12,8 +12,10 @@ use ipnet::IpNet;
 use crate::credentials::TrunkAuth;
 use crate::identity::IdentityRules;
 use crate::registration::TrunkRegistration;
+use crate::routes::Route;
 use crate::sip::compose::SentBy;
 use crate::sip::{Peer, SipTimers, Transport};
+use crate::targets::TrunkAddress;
 use crate::trace::TraceLimits;
 
 pub use keepalive::Keepalive;
@@ -29,8 +31,8 @@ pub struct Trunk {
     /// Its name; numbers refer to it.
     pub name: String,
     /// Where calls go out.
-    pub address: SocketAddr,
-    /// How they travel.
+    pub address: TrunkAddress,
+    /// How they travel, unless DNS decides.
     pub transport: Transport,
     /// Who may send calls in.
     pub allow: Vec<IpNet>,
@@ -53,6 +55,15 @@ pub struct Trunk {
     pub registration: Option<TrunkRegistration>,
     /// What keeps its way open.
     pub keepalive: Keepalive,
+    /// Trunks that may carry the calls of this one's numbers, in order, when it does not.
+    pub overflow: Vec<TrunkId>,
+}
+
+impl Default for Trunk {
+    /// As [`Self::new`], without a name and an address.
+    fn default() -> Self {
+        Self::new("", SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
+    }
 }
 
 impl Trunk {
@@ -62,7 +73,7 @@ impl Trunk {
     pub fn new(name: impl Into<String>, address: SocketAddr) -> Self {
         Self {
             name: name.into(),
-            address,
+            address: address.into(),
             transport: Transport::Udp,
             allow: Vec::new(),
             media_sources: Vec::new(),
@@ -73,14 +84,9 @@ impl Trunk {
             tls: TrunkTls::default(),
             auth: TrunkAuth::default(),
             registration: None,
+            overflow: Vec::new(),
             keepalive: Keepalive::default(),
         }
-    }
-
-    /// Whether this address belongs to the trunk: it may send calls in, or calls go out to it.
-    #[must_use]
-    pub fn knows(&self, source: IpAddr) -> bool {
-        source == self.address.ip() || self.allows(source)
     }
 
     /// Whether this address may send calls in: those that are allowed to, and the registrars that
@@ -111,6 +117,10 @@ pub struct SwitchConfig {
     pub listeners: Arc<[Listener]>,
     /// Trunks in the configuration's order.
     pub trunks: Arc<[Trunk]>,
+    /// Ways out for the calls of numbers without a trunk.
+    pub routes: Arc<[Route]>,
+    /// When a call goes on to another address or trunk.
+    pub failover: Failover,
     /// What we write into SDP.
     pub media_address: IpAddr,
     /// SIP's base timers.
@@ -136,6 +146,28 @@ pub struct SwitchConfig {
     pub trace: TraceLimits,
 }
 
+/// When a call that a trunk does not take goes on to another address or trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// An INVITE that heard nothing at all for so long is given up for the next address; below
+    /// 64*T1, after which it would be given up anyway.
+    pub silence: Duration,
+    /// No further address is begun with after so long.
+    pub within: Duration,
+    /// Most addresses that one call tries.
+    pub attempts: usize,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Self {
+            silence: Duration::from_secs(4),
+            within: Duration::from_secs(12),
+            attempts: 4,
+        }
+    }
+}
+
 impl Default for SwitchConfig {
     /// No sockets and no trunks; times and limits as in the reference configuration.
     fn default() -> Self {
@@ -143,6 +175,8 @@ impl Default for SwitchConfig {
             shard: 0,
             listeners: Arc::default(),
             trunks: Arc::default(),
+            routes: Arc::default(),
+            failover: Failover::default(),
             media_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             timers: SipTimers::default(),
             no_answer: Duration::from_secs(60),
@@ -175,10 +209,10 @@ impl SwitchConfig {
         u16::try_from(at).ok().map(TrunkId)
     }
 
-    /// Through which socket a trunk is reached: the first of its transport and family.
+    /// How a trunk that is configured by an address is reached.
     #[must_use]
     pub fn peer_of(&self, trunk: &Trunk) -> Option<Peer> {
-        self.peer_at(trunk.transport, trunk.address)
+        self.peer_at(trunk.transport, trunk.address.fixed()?)
     }
 
     /// Through which socket an address is reached: the first of its transport and family.

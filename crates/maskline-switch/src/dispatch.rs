@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::config::{PeerCertificate, Trunk, TrunkId};
 use crate::sip::wire::{self, Reason};
 use crate::sip::{LocalTag, Message, Method, Peer, Unreadable, tag, view};
+use crate::targets::TrunkTargets;
 
 /// A message on its way to a shard.
 #[derive(Clone, Debug)]
@@ -54,6 +55,7 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     trunks: Arc<[Trunk]>,
+    targets: Arc<TrunkTargets>,
     shards: u16,
 }
 
@@ -62,9 +64,15 @@ impl Dispatcher {
     #[must_use]
     pub fn new(trunks: Arc<[Trunk]>, shards: u16) -> Self {
         Self {
+            targets: Arc::new(TrunkTargets::configured(&trunks)),
             trunks,
             shards: shards.max(1),
         }
+    }
+
+    /// The addresses of trunks changed.
+    pub fn set_targets(&mut self, targets: Arc<TrunkTargets>) {
+        self.targets = targets;
     }
 
     /// Whether an address belongs to any trunk; a stream from elsewhere is closed at once.
@@ -131,12 +139,11 @@ impl Dispatcher {
     #[must_use]
     pub fn trunk_of(&self, source: IpAddr) -> Option<TrunkId> {
         let source = source.to_canonical();
-        let first =
-            |is: fn(&Trunk, IpAddr) -> bool| self.trunks.iter().position(|trunk| is(trunk, source));
-        first(Trunk::allows)
-            .or_else(|| first(Trunk::knows))
-            .and_then(|at| u16::try_from(at).ok())
-            .map(TrunkId)
+        let ids = || (0..=u16::MAX).map(TrunkId).zip(self.trunks.iter());
+        ids()
+            .find(|(_, trunk)| trunk.allows(source))
+            .or_else(|| ids().find(|(id, _)| self.targets.has(*id, source)))
+            .map(|(id, _)| id)
     }
 
     /// `may_open`: whether the trunk's peer may begin a call.

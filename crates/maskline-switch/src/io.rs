@@ -3,6 +3,7 @@
 //! Inputs are facts in the past tense; actions are orders. An order that can fail is answered by an
 //! input.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::directory::Directory;
 use crate::dispatch::Arrival;
 use crate::registration::RegistrationState;
 use crate::sip::Peer;
+use crate::targets::{TargetKey, TrunkTargets};
 use crate::trace::TraceEntry;
 
 /// A session's key within its shard: random, never 0, part of our tags.
@@ -69,6 +71,10 @@ pub enum Input {
     Media(MediaEvent),
     /// Numbers or permissions changed.
     DirectoryChanged(Arc<Directory>),
+    /// Addresses of trunks were found, or changed: all that are known.
+    TrunkTargets(Arc<TrunkTargets>),
+    /// These addresses of trunks do not answer OPTIONS; all others do, or are not asked.
+    TargetsDown(Arc<BTreeSet<TargetKey>>),
     /// A session that an earlier run of this node left open: its last snapshot.
     SessionFound(Vec<u8>),
     /// New calls are refused from now on; live ones go on.
@@ -134,6 +140,8 @@ pub enum Action {
         /// On which trunk.
         trunk: TrunkId,
     },
+    /// Tell every shard by [`Input::TargetsDown`] which addresses of trunks do not answer.
+    TargetsDown(Arc<BTreeSet<TargetKey>>),
     /// For the media engine.
     Media(MediaCommand),
     /// A trunk's registration has changed, for the log, the gauge and the API.

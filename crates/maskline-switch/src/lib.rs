@@ -4,6 +4,7 @@
 //! be done comes out as actions. Every failing run of the simulation replays from one number.
 
 pub mod admission;
+pub mod attempts;
 pub mod config;
 pub mod country;
 pub mod credentials;
@@ -16,12 +17,15 @@ pub mod io;
 pub mod modification;
 pub mod numbers;
 pub mod overload;
+pub mod probing;
 pub mod registration;
+pub mod routes;
 pub mod sdp;
 pub mod session;
 pub mod shard;
 pub mod sip;
 pub mod snapshot;
+pub mod targets;
 pub mod trace;
 
 pub use admission::Admission;
@@ -37,5 +41,7 @@ pub use io::{
 };
 pub use maskline_media::Tick;
 pub use registration::{RegistrationFailure, RegistrationState, TrunkRegistration};
+pub use routes::Route;
 pub use shard::Shard;
+pub use targets::{Target, TargetKey, TrunkAddress, TrunkTargets};
 pub use trace::{TraceEntry, TraceLimits};

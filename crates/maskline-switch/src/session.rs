@@ -16,6 +16,7 @@ use maskline_media::{MediaKey, Quality, Side, Tick};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::attempts::{Abandoned, Attempts};
 use crate::config::TrunkId;
 use crate::credentials::Answers;
 use crate::dialog::Dialog;
@@ -117,6 +118,8 @@ pub struct Target {
     pub source: Arc<NumberEntry>,
     /// The trunk.
     pub trunk: TrunkId,
+    /// Which of its addresses.
+    pub peer: Peer,
 }
 
 /// The media ports of a session.
@@ -339,6 +342,10 @@ pub enum SessionTimer {
     Refresh(Side),
     /// Nobody refreshed this side's session.
     Expiry(Side),
+    /// Nothing at all came back from the trunk.
+    TrunkSilence,
+    /// No final answer came to this attempt's INVITE, which was cancelled.
+    AbandonGuard(u8),
     /// Owed BYEs have waited long enough for their commit.
     ByeGate,
     /// No final answer came to a cancelled INVITE.
@@ -380,6 +387,8 @@ pub struct Session {
     pub callee: PartyDialog,
     /// B's INVITE.
     pub outbound: Option<Callee>,
+    /// The attempts before and after it.
+    pub attempts: Attempts,
     /// What both sides agreed on.
     pub negotiated: Option<Negotiated>,
     /// The ports.
@@ -498,6 +507,7 @@ impl Session {
                     | CalleeInvite::Cancelling { .. }
             )
         });
-        owed(&self.caller) || owed(&self.callee) || inviting || self.gates > 0
+        let abandoned = self.attempts.abandoned.iter().any(Abandoned::is_open);
+        owed(&self.caller) || owed(&self.callee) || inviting || abandoned || self.gates > 0
     }
 }

@@ -9,6 +9,7 @@ use maskline_events::{ErrorDetails, LastAction, Msisdn, SessionStatus};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::attempts::OpenInvite;
 use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
 use crate::io::SessionKey;
@@ -56,6 +57,9 @@ pub struct Snapshot {
     /// Whether that INVITE was given up and has no final answer yet: B may still ring.
     #[serde(default)]
     pub callee_cancelling: bool,
+    /// INVITEs that B's took the place of, and that have no final answer yet.
+    #[serde(default)]
+    pub abandoned_invites: Vec<OpenInvite>,
     /// B's dialog, once it answered.
     pub callee: Option<Dialog>,
     /// B's session timer.
@@ -112,6 +116,7 @@ impl Snapshot {
                 .outbound
                 .as_ref()
                 .is_some_and(|outbound| matches!(outbound.invite, CalleeInvite::Cancelling { .. })),
+            abandoned_invites: session.attempts.open().collect(),
             callee: session.callee.dialog.clone(),
             callee_owed_bye: session.callee.owed_bye.is_some(),
             last_action: session.last_action,

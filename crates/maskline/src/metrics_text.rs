@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use maskline_media::engine::MediaEngine;
+use maskline_net::SipNode;
 use maskline_store::Journal;
 use maskline_webhook::DeliveryCounters;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -15,6 +16,7 @@ pub(crate) struct Sources {
     pub(crate) media: Arc<MediaEngine>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) delivery: Arc<DeliveryCounters>,
+    pub(crate) sip: SipNode,
 }
 
 impl Sources {
@@ -24,7 +26,23 @@ impl Sources {
         self.media(&mut text);
         self.journal(&mut text);
         self.delivery(&mut text);
+        self.targets(&mut text);
         text
+    }
+
+    /// Which addresses of trunks answer.
+    fn targets(&self, text: &mut String) {
+        head(text, "gauge", "maskline_trunk_target_up");
+        for target in self.sip.targets() {
+            let trunk = target.trunk.replace(['\\', '"', '\n'], "_");
+            let transport = target.transport.as_str().to_ascii_lowercase();
+            let _ = writeln!(
+                text,
+                "maskline_trunk_target_up{{trunk=\"{trunk}\",target=\"{transport}:{}\"}} {}",
+                target.addr,
+                u8::from(target.up),
+            );
+        }
     }
 
     fn media(&self, text: &mut String) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use async_trait::async_trait;
 use maskline_events::{Msisdn, Timestamp};
-use maskline_http::{ApiConfig, TrunkRegistrationStatus, TrunkStatus};
+use maskline_http::{ApiConfig, TrunkRegistrationStatus, TrunkStatus, TrunkTarget};
 use maskline_media::engine::{EngineConfig, MediaEngine};
 use maskline_net::{
     CallflowSource, ListenSpec, NetError, NetLimits, NodeConfig, SipNode, TraceSink,
@@ -158,6 +158,7 @@ impl Node {
                 found: left_open(&store).await?,
                 journal_down: Arc::clone(&journal_down),
                 tls: config.tls.clone(),
+                dns_servers: config.dns_servers.clone(),
                 limits: NetLimits::default(),
                 traces: sink,
             },
@@ -183,6 +184,7 @@ impl Node {
             media,
             journal: Arc::clone(&journal),
             delivery: Arc::clone(delivery.counters()),
+            sip: sip.clone(),
         };
         let of_sip = sip.clone();
         let router = maskline_http::router(ApiConfig {
@@ -364,9 +366,20 @@ impl CallflowSource for ToAction {
 
 /// The trunks, for the API.
 fn trunk_status(sip: &SipNode) -> Vec<TrunkStatus> {
+    let targets = sip.targets();
+    let of = |name: &str| {
+        let own = targets.iter().filter(|target| target.trunk == name);
+        own.map(|target| TrunkTarget {
+            address: target.addr.to_string(),
+            transport: target.transport.as_str().to_ascii_lowercase(),
+            up: target.up,
+        })
+        .collect()
+    };
     let statuses = sip.trunks().into_iter();
     statuses
         .map(|trunk| TrunkStatus {
+            targets: of(&trunk.name),
             name: trunk.name,
             calls: trunk.calls,
             registration: trunk.registration.map(|state| TrunkRegistrationStatus {
@@ -488,6 +501,8 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
     SwitchConfig {
         listeners,
         trunks: config.trunks.clone().into(),
+        routes: config.routes.clone().into(),
+        failover: config.failover,
         media_address: config.media_public_address,
         timers: SipTimers::from_t1(config.t1),
         no_answer: config.no_answer,

@@ -78,6 +78,10 @@ pub(crate) struct Watch {
     connected: BTreeSet<(Uuid, Side)>,
     /// The callee's tag that the call goes on with: the first that was acknowledged.
     chosen: BTreeMap<Uuid, String>,
+    /// The tags of B's INVITEs in the order in which they first left.
+    invites: BTreeMap<Uuid, Vec<String>>,
+    /// Those whose 18x has arrived.
+    progressed: BTreeSet<String>,
     /// Sessions that a restarted process took over: it hangs up at once.
     adopted: BTreeSet<Uuid>,
 }
@@ -85,6 +89,40 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn adopted(&mut self, session: Uuid) {
         self.adopted.insert(session);
+    }
+
+    /// A message comes to the switch.
+    pub(crate) fn on_arrival(&mut self, glance: &Glance<'_>) {
+        if let (Kind::Response(101..=199), "INVITE", Some(tag)) =
+            (glance.kind, glance.cseq_method, glance.from_tag)
+        {
+            self.progressed.insert(tag.to_owned());
+        }
+    }
+
+    /// B's phone rings once: another INVITE leaves only while the last one may still be given up,
+    /// and four do at most.
+    fn on_invite(&mut self, session: Uuid, tag: &str) -> Result<(), String> {
+        let invites = self.invites.entry(session).or_default();
+        if invites.iter().any(|known| known == tag) {
+            return Ok(());
+        }
+        if invites
+            .last()
+            .is_some_and(|last| self.progressed.contains(last))
+        {
+            return Err("another INVITE leaves although B may have rung".to_owned());
+        }
+        if self.connected.contains(&(session, Side::Callee))
+            || self.ending.contains_key(&(session, Side::Callee))
+        {
+            return Err("another INVITE leaves although B's leg is decided".to_owned());
+        }
+        if invites.len() == 4 {
+            return Err("a fifth INVITE leaves".to_owned());
+        }
+        invites.push(tag.to_owned());
+        Ok(())
     }
 
     /// A shard wants this durable.
@@ -147,6 +185,9 @@ impl Watch {
             (Kind::Request("INVITE"), Side::Callee) if !durable(Side::Callee, "CALL_INITIATED") => {
                 return Err("B's INVITE left before CALL_INITIATED was durable".to_owned());
             }
+            (Kind::Request("INVITE"), Side::Callee) if glance.to_tag.is_none() => {
+                self.on_invite(session, glance.from_tag.unwrap_or_default())?;
+            }
             (Kind::Response(200..=299), Side::Caller)
                 if glance.cseq_method == "INVITE" && !durable(Side::Caller, "CALL_CONNECTED") =>
             {
@@ -173,6 +214,13 @@ impl Watch {
                     && !ledger.is_rejected(session)
                 {
                     return Err("a BYE left before its CALL_DISCONNECTED was durable".to_owned());
+                }
+                if side == Side::Callee
+                    && !self.connected.contains(&(session, side))
+                    && self.chosen.get(&session).map(String::as_str) == glance.to_tag
+                {
+                    // The answer of an INVITE that was given up.
+                    self.chosen.remove(&session);
                 }
             }
             _ => {}

@@ -27,7 +27,7 @@ pub use ledger::{EventLine, SessionLog};
 pub use numbering::Numbering;
 pub use registrar::RegistrarLog;
 pub use scenario::{
-    CallPlan, CalleeAsks, CrashAt, CrashPlan, RegistrarFault, RegistrarPlan, Sabotage, Scenario,
-    VcaAnswer,
+    CallPlan, CalleeAsks, CrashAt, CrashPlan, OtherWay, RegistrarFault, RegistrarPlan, Sabotage,
+    Scenario, VcaAnswer,
 };
 pub use world::{Outcome, run};

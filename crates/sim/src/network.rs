@@ -15,6 +15,19 @@ use crate::scenario::NetworkPlan;
 pub(crate) struct Wire {
     pub(crate) call: usize,
     pub(crate) side: Side,
+    /// B's phones by the ways to them, in the order of the plan; A has one.
+    pub(crate) line: usize,
+}
+
+impl Wire {
+    /// The phone of a side, or the first of B's.
+    pub(crate) const fn first(call: usize, side: Side) -> Self {
+        Self {
+            call,
+            side,
+            line: 0,
+        }
+    }
 }
 
 /// Which way.

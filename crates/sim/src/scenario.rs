@@ -134,6 +134,10 @@ pub struct CallPlan {
     pub callee: Callee,
     /// The callee's faults.
     pub callee_manners: Manners,
+    /// Other ways to the callee, tried behind the first.
+    pub others: Vec<OtherWay>,
+    /// How many calls at once the callee's trunk takes.
+    pub callee_trunk_calls: u32,
     /// What the callflow endpoint answers.
     pub vca: VcaAnswer,
     /// And after how long; `None`: never.
@@ -179,6 +183,19 @@ pub struct CalleeAsks {
     pub asks_bye: bool,
     /// Whether the switch has another password.
     pub wrong_password: bool,
+}
+
+/// A way to the callee behind the first: a phone of its own stands for it.
+#[derive(Clone, Debug)]
+pub struct OtherWay {
+    /// Whether it is a trunk of its own, or another address of the callee's.
+    pub own_trunk: bool,
+    /// How its messages travel.
+    pub transport: Transport,
+    /// Its user.
+    pub callee: Callee,
+    /// Its faults.
+    pub manners: Manners,
 }
 
 /// What the callflow endpoint says.
@@ -240,6 +257,8 @@ impl Default for CallPlan {
                 hang_up_after: None,
             },
             callee_manners: Manners::default(),
+            others: Vec::new(),
+            callee_trunk_calls: 100,
             vca: VcaAnswer::MakeCall,
             vca_after: Some(Duration::from_millis(30)),
             no_ports: false,
@@ -380,14 +399,15 @@ impl Scenario {
     }
 }
 
-fn random_call(dice: &mut Dice) -> CallPlan {
-    let transports = [
-        Transport::Udp,
-        Transport::Udp,
-        Transport::Udp,
-        Transport::Tcp,
-        Transport::Tls,
-    ];
+fn talk(dice: &mut Dice) -> Option<Duration> {
+    match dice.0.random_range(0..4) {
+        0 => None,
+        1 => Some(Duration::ZERO),
+        _ => Some(dice.millis(1, 9_000)),
+    }
+}
+
+fn random_callee(dice: &mut Dice) -> Callee {
     let outcome = match dice.0.random_range(0..10) {
         0 => Outcome::Ignore,
         1 => Outcome::Silence,
@@ -398,6 +418,44 @@ fn random_call(dice: &mut Dice) -> CallPlan {
         },
         _ => Outcome::Answer(dice.millis(0, 6_000)),
     };
+    Callee {
+        ring_after: dice.chance(75).then(|| dice.millis(0, 1_500)),
+        outcome,
+        hang_up_after: talk(dice),
+    }
+}
+
+/// What makes a call go on to another way, more often than not.
+fn random_failing_callee(dice: &mut Dice, manners: &mut Manners) -> Callee {
+    let mut callee = random_callee(dice);
+    if dice.chance(70) {
+        callee.ring_after = None;
+        callee.outcome = match dice.0.random_range(0..4) {
+            0 => Outcome::Silence,
+            1 => Outcome::Refuse {
+                after: dice.millis(0, 5_000),
+                status: dice.pick(&[503, 408]),
+                cause: dice.pick(&[None, None, None, Some(34), Some(17)]),
+            },
+            _ => callee.outcome,
+        };
+    }
+    if dice.chance(40) {
+        manners.deaf_for = dice.millis(3_000, 9_000);
+    } else if dice.chance(15) {
+        manners.dies_after = Some(dice.millis(0, 6_000));
+    }
+    callee
+}
+
+fn random_call(dice: &mut Dice) -> CallPlan {
+    let transports = [
+        Transport::Udp,
+        Transport::Udp,
+        Transport::Udp,
+        Transport::Tcp,
+        Transport::Tls,
+    ];
     let vca = match dice.0.random_range(0..20) {
         0 => VcaAnswer::Hangup,
         1 => VcaAnswer::Empty,
@@ -415,11 +473,6 @@ fn random_call(dice: &mut Dice) -> CallPlan {
         } else {
             Side::Callee
         }
-    };
-    let talk = |dice: &mut Dice| match dice.0.random_range(0..4) {
-        0 => None,
-        1 => Some(Duration::ZERO),
-        _ => Some(dice.millis(1, 9_000)),
     };
     let timer = |dice: &mut Dice| {
         dice.chance(25).then(|| TimerPlan {
@@ -446,11 +499,7 @@ fn random_call(dice: &mut Dice) -> CallPlan {
             never_pracks: dice.chance(5),
             ..Manners::default()
         },
-        callee: Callee {
-            ring_after: dice.chance(75).then(|| dice.millis(0, 1_500)),
-            outcome,
-            hang_up_after: talk(dice),
-        },
+        callee: random_callee(dice),
         callee_manners: Manners {
             ignores_bye: dice.chance(6),
             answers_when_cancelled: dice.chance(25),
@@ -489,6 +538,29 @@ fn random_call(dice: &mut Dice) -> CallPlan {
         let key = dice.pick(&['1', '5', '#', 'A']);
         let after = dice.millis(2_000, 9_000);
         call.info_keys.push((after, side(dice), key));
+    }
+    if dice.chance(30) {
+        call.callee = random_failing_callee(dice, &mut call.callee_manners);
+        for _ in 0..dice.pick(&[1, 1, 2, 4]) {
+            let mut manners = Manners {
+                answers_when_cancelled: dice.chance(25),
+                ..Manners::default()
+            };
+            let callee = if dice.chance(50) {
+                random_failing_callee(dice, &mut manners)
+            } else {
+                random_callee(dice)
+            };
+            call.others.push(OtherWay {
+                own_trunk: dice.chance(50),
+                transport: dice.pick(&transports),
+                callee,
+                manners,
+            });
+        }
+        if dice.chance(10) {
+            call.callee_trunk_calls = 0;
+        }
     }
     if dice.chance(8) {
         call.silence = Some((dice.millis(0, 5_000), side(dice)));

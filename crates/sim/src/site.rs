@@ -12,12 +12,13 @@ use maskline_switch::sip::compose::SentBy;
 use maskline_switch::sip::{Peer, SipTimers, Transport};
 use maskline_switch::{
     Directory, IdentityRules, InboundAuth, Listener, NumberEntry, OutboundAuth, Password,
-    SwitchConfig, TraceLimits, Trunk, TrunkAuth, TrunkRegistration,
+    SwitchConfig, Target, TraceLimits, Trunk, TrunkAuth, TrunkId, TrunkRegistration, TrunkTargets,
 };
 
+use crate::network::Wire;
 use crate::numbering::Numbering;
 use crate::registrar;
-use crate::scenario::{CallPlan, Sabotage, Scenario, VcaAnswer};
+use crate::scenario::{CallPlan, OtherWay, Sabotage, Scenario, VcaAnswer};
 
 /// The sub-account of every number.
 const SUB_ACCOUNT: &str = "sim-account";
@@ -37,6 +38,13 @@ pub(crate) fn switch_address() -> SocketAddr {
 }
 
 /// Where a phone is.
+pub(crate) fn wire_address(wire: Wire) -> SocketAddr {
+    let mut addr = phone_address(wire.call, wire.side);
+    let line = u16::try_from(wire.line).unwrap_or(0);
+    addr.set_port(addr.port() + line);
+    addr
+}
+
 pub(crate) fn phone_address(call: usize, side: Side) -> SocketAddr {
     if let Some(registrar) = call.checked_sub(REGISTRARS) {
         let last = u8::try_from(registrar).unwrap_or(0);
@@ -151,13 +159,9 @@ pub(crate) fn display_name(call: usize) -> String {
 }
 
 /// A phone of a call.
-pub(crate) fn phone_config(
-    call: usize,
-    side: Side,
-    plan: &CallPlan,
-    numbering: Numbering,
-) -> PhoneConfig {
-    let addr = phone_address(call, side);
+pub(crate) fn phone_config(wire: Wire, plan: &CallPlan, numbering: Numbering) -> PhoneConfig {
+    let Wire { call, side, .. } = wire;
+    let addr = wire_address(wire);
     let mut identity = identity(call, side);
     if side == Side::Caller {
         if plan.forwarded {
@@ -165,18 +169,12 @@ pub(crate) fn phone_config(
         }
         numbering.introduce(&mut identity, plan.withholds);
     }
-    let (transport, part, manners) = match side {
-        Side::Caller => (
-            plan.caller_transport,
-            Part::Caller(plan.caller.clone()),
-            plan.caller_manners,
-        ),
-        Side::Callee => (
-            plan.callee_transport,
-            Part::Callee(plan.callee.clone()),
-            plan.callee_manners,
-        ),
+    let (part, manners) = match (side, other_way(plan, wire)) {
+        (Side::Caller, _) => (Part::Caller(plan.caller.clone()), plan.caller_manners),
+        (Side::Callee, Some(other)) => (Part::Callee(other.callee.clone()), other.manners),
+        (Side::Callee, None) => (Part::Callee(plan.callee.clone()), plan.callee_manners),
     };
+    let transport = transport_of(plan, wire);
     PhoneConfig {
         sent_by: SentBy {
             host_port: addr.to_string(),
@@ -217,7 +215,66 @@ fn our_credentials(right: bool) -> OutboundAuth {
     }
 }
 
-/// The trunks: one for all callers, one for each callee.
+/// What stands behind a phone of B's that is not the first.
+pub(crate) fn other_way(plan: &CallPlan, wire: Wire) -> Option<&OtherWay> {
+    plan.others.get(wire.line.checked_sub(1)?)
+}
+
+/// How a phone's messages travel.
+pub(crate) fn transport_of(plan: &CallPlan, wire: Wire) -> Transport {
+    match (wire.side, other_way(plan, wire)) {
+        (Side::Caller, _) => plan.caller_transport,
+        (Side::Callee, Some(other)) => other.transport,
+        (Side::Callee, None) => plan.callee_transport,
+    }
+}
+
+/// Every other way that is a trunk of its own, in order: the call and the line.
+fn other_trunks(scenario: &Scenario) -> impl Iterator<Item = (Wire, &OtherWay)> {
+    scenario.calls.iter().enumerate().flat_map(|(call, plan)| {
+        (1..)
+            .zip(&plan.others)
+            .filter(|(_, other)| other.own_trunk)
+            .map(move |(line, other)| {
+                let wire = Wire {
+                    call,
+                    side: Side::Callee,
+                    line,
+                };
+                (wire, other)
+            })
+    })
+}
+
+fn trunk_id(at: usize) -> TrunkId {
+    TrunkId(u16::try_from(at).unwrap_or(u16::MAX))
+}
+
+/// Where the trunks can be reached: a callee's first by its first address, then by its others in
+/// order.
+pub(crate) fn targets(scenario: &Scenario, trunks: &[Trunk]) -> Arc<TrunkTargets> {
+    let mut targets = TrunkTargets::configured(trunks);
+    for (call, plan) in scenario.calls.iter().enumerate() {
+        let trunk = trunk_id(call + 1);
+        let mut of = targets.of(trunk).to_vec();
+        for (line, other) in (1..)
+            .zip(&plan.others)
+            .filter(|(_, other)| !other.own_trunk)
+        {
+            let side = Side::Callee;
+            of.push(Target {
+                priority: u16::try_from(line).unwrap_or(0),
+                weight: 0,
+                addr: wire_address(Wire { call, side, line }),
+                transport: other.transport,
+            });
+        }
+        targets.set(trunk, of);
+    }
+    Arc::new(targets)
+}
+
+/// The trunks: one for all callers, one for each callee, then those that their calls may overflow to.
 pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
     let trunk = |name: String, address, transport, allow: &str, max_calls| Trunk {
         transport,
@@ -241,18 +298,24 @@ pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
     }
     let outbound = scenario.calls.iter().enumerate().map(|(call, plan)| {
         let addr = phone_address(call, Side::Callee);
+        let overflow = other_trunks(scenario)
+            .enumerate()
+            .filter(|(_, (wire, _))| wire.call == call)
+            .map(|(at, _)| trunk_id(1 + scenario.calls.len() + at))
+            .collect();
         let right = !plan.callee_asks.is_some_and(|asks| asks.wrong_password);
         Trunk {
             auth: TrunkAuth {
                 inbound: None,
                 outbound: Some(our_credentials(right)),
             },
+            overflow,
             ..trunk(
                 format!("callee{call}"),
                 addr,
                 plan.callee_transport,
                 "",
-                100,
+                plan.callee_trunk_calls,
             )
         }
     });
@@ -273,8 +336,19 @@ pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
             ..Trunk::new("registered", at(0))
         }
     });
+    let others = other_trunks(scenario).map(|(wire, other)| {
+        let name = format!("callee{}-{}", wire.call, wire.line);
+        Trunk {
+            auth: TrunkAuth {
+                inbound: None,
+                outbound: Some(our_credentials(true)),
+            },
+            ..trunk(name, wire_address(wire), other.transport, "", 100)
+        }
+    });
     std::iter::once(inbound)
         .chain(outbound)
+        .chain(others)
         .chain(registered)
         .collect()
 }

@@ -22,7 +22,7 @@ use crate::ladder::{Failure, Trace};
 use crate::ledger::SessionLog;
 use crate::network::{Network, Way, Wire};
 use crate::registrar::{RegistrarLog, Registrars};
-use crate::scenario::{CrashAt, Scenario};
+use crate::scenario::{CallPlan, CrashAt, Scenario};
 use crate::site;
 use crate::store::Store;
 use crate::traces::Traces;
@@ -48,10 +48,12 @@ pub struct Outcome {
     pub rested_at: Duration,
     /// What receivers were told, in the order of the virtual numbers.
     pub sessions: Vec<SessionLog>,
-    /// What the phones saw, call by call: caller, callee.
+    /// What the phones saw, call by call: caller, callee (the one that answered, else the first).
     pub phones: Vec<(Report, Report)>,
     /// What the registrars saw.
     pub registrar: RegistrarLog,
+    /// What each of B's phones saw, call by call.
+    pub lines: Vec<Vec<Report>>,
     /// The switch's counters.
     pub counts: BTreeMap<&'static str, u64>,
     /// The whole ladder.
@@ -160,22 +162,16 @@ impl<'a> World<'a> {
             let call = site::REGISTRARS + registrar;
             let side = Side::Callee;
             let address = site::phone_address(call, side);
-            world.wires.insert(address, Wire { call, side });
+            world.wires.insert(address, Wire::first(call, side));
         }
         for (call, plan) in scenario.calls.iter().enumerate() {
-            for side in [Side::Caller, Side::Callee] {
-                let wire = Wire { call, side };
+            for wire in wires_of(call, plan) {
                 let seed = world.rng.next_u64();
-                world.phones.insert(
-                    wire,
-                    Phone::new(
-                        site::phone_config(call, side, plan, scenario.numbering),
-                        seed,
-                    ),
-                );
-                world.wires.insert(site::phone_address(call, side), wire);
+                let config = site::phone_config(wire, plan, scenario.numbering);
+                world.phones.insert(wire, Phone::new(config, seed));
+                world.wires.insert(site::wire_address(wire), wire);
             }
-            let wire = |side| Wire { call, side };
+            let wire = |side| Wire::first(call, side);
             world.later(plan.starts, Event::Dial(call));
             if let Some(after) = plan.both_hang_up {
                 world.later(plan.starts + after, Event::HangUp(wire(Side::Caller)));
@@ -299,21 +295,17 @@ impl<'a> World<'a> {
                 };
                 let peer = site::switch_as_peer(plan.caller_transport);
                 let uri = site::dialled_uri(call, plan, self.scenario.numbering);
-                self.phone(
-                    Wire {
-                        call,
-                        side: Side::Caller,
-                    },
-                    PhoneInput::Dial { peer, uri },
-                )
+                let caller = Wire::first(call, Side::Caller);
+                self.phone(caller, PhoneInput::Dial { peer, uri })
             }
             Event::HangUp(wire) => self.phone(wire, PhoneInput::HangUp),
             Event::Hold(wire, hold) => self.phone(wire, PhoneInput::Hold(hold)),
             Event::PressByInfo(wire, key) => self.phone(wire, PhoneInput::PressByInfo(key)),
             Event::Change(wire, change) => self.phone(wire, PhoneInput::Change(change)),
             Event::BreakStreams(call) => {
-                for side in [Side::Caller, Side::Callee] {
-                    self.break_stream(Wire { call, side })?;
+                let plan = self.scenario.calls.get(call);
+                for wire in plan.map_or_else(Vec::new, |plan| wires_of(call, plan)) {
+                    self.break_stream(wire)?;
                 }
                 Ok(())
             }
@@ -361,10 +353,7 @@ impl<'a> World<'a> {
         self.scenario
             .calls
             .get(wire.call)
-            .map_or(Transport::Udp, |plan| match wire.side {
-                Side::Caller => plan.caller_transport,
-                Side::Callee => plan.callee_transport,
-            })
+            .map_or(Transport::Udp, |plan| site::transport_of(plan, wire))
     }
 
     fn break_stream(&mut self, wire: Wire) -> Checked {
@@ -380,7 +369,7 @@ impl<'a> World<'a> {
         );
         let of_phone = site::switch_as_peer(transport);
         self.phone(wire, PhoneInput::TransportFailed(of_phone))?;
-        let of_switch = site::phone_as_peer(site::phone_address(wire.call, wire.side), transport);
+        let of_switch = site::phone_as_peer(site::wire_address(wire), transport);
         for shard in 0..self.scenario.shards {
             if self.switch.is_some() {
                 self.shard(shard, Input::TransportFailed(of_switch))?;
@@ -419,7 +408,7 @@ impl<'a> World<'a> {
         if let Some(answer) = heard.map_err(|what| (what, None))? {
             let text = String::from_utf8_lossy(&answer);
             let label = Glance::at(&text).label();
-            self.note(None, arrow(wire.side, Way::ToSwitch, &label), &answer);
+            self.note(None, arrow(wire, Way::ToSwitch, &label), &answer);
             self.carry(Way::ToSwitch, wire, Transport::Udp, &answer);
         }
         Ok(())
@@ -435,11 +424,7 @@ impl<'a> World<'a> {
                 PhoneAction::Send { peer, bytes } => {
                     let text = String::from_utf8_lossy(&bytes);
                     let label = Glance::at(&text).label();
-                    self.note(
-                        Some(wire.call),
-                        arrow(wire.side, Way::ToSwitch, &label),
-                        &bytes,
-                    );
+                    self.note(Some(wire.call), arrow(wire, Way::ToSwitch, &label), &bytes);
                     self.carry(Way::ToSwitch, wire, peer.transport, &bytes);
                 }
                 PhoneAction::SendRtp { .. } => {}
@@ -477,13 +462,26 @@ const fn who(side: Side) -> char {
     }
 }
 
-fn arrow(side: Side, way: Way, label: &str) -> String {
-    match (side, way) {
+fn arrow(wire: Wire, way: Way, label: &str) -> String {
+    let line = match wire.line {
+        0 => String::new(),
+        line => (line + 1).to_string(),
+    };
+    match (wire.side, way) {
         (Side::Caller, Way::ToSwitch) => format!("A --> switch      {label}"),
         (Side::Caller, Way::ToPhone) => format!("A <-- switch      {label}"),
-        (Side::Callee, Way::ToPhone) => format!("      switch --> B {label}"),
-        (Side::Callee, Way::ToSwitch) => format!("      switch <-- B {label}"),
+        (Side::Callee, Way::ToPhone) => format!("      switch --> B{line} {label}"),
+        (Side::Callee, Way::ToSwitch) => format!("      switch <-- B{line} {label}"),
     }
+}
+
+/// Every phone of a call.
+fn wires_of(call: usize, plan: &CallPlan) -> Vec<Wire> {
+    let side = Side::Callee;
+    let callees = (0..=plan.others.len()).map(|line| Wire { call, side, line });
+    std::iter::once(Wire::first(call, Side::Caller))
+        .chain(callees)
+        .collect()
 }
 
 const fn media_word(event: &MediaEvent) -> &'static str {

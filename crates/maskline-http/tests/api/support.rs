@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use maskline_events::{Msisdn, Timestamp, WebhookType};
 use maskline_http::{
-    ApiConfig, ProvisioningChanged, ServeLimits, TrunkRegistrationStatus, TrunkStatus,
+    ApiConfig, ProvisioningChanged, ServeLimits, TrunkRegistrationStatus, TrunkStatus, TrunkTarget,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -108,6 +108,11 @@ pub async fn start_with(setup: Setup) -> Api {
                 name: name.to_owned(),
                 calls,
                 registration,
+                targets: vec![TrunkTarget {
+                    address: "192.0.2.1:5060".to_owned(),
+                    transport: "udp".to_owned(),
+                    up: true,
+                }],
             };
             let registration = TrunkRegistrationStatus {
                 registered: true,

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maskline_switch::Trunk;
 use maskline_switch::sip::Transport;
+use maskline_switch::{Trunk, TrunkAddress};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -139,7 +138,17 @@ fn load_trunk(
             file: None,
             reason: format!("{name:?} is neither a host name nor an IP address"),
         })?,
-        None => ServerName::from(IpAddr::to_canonical(&trunk.address.ip())),
+        None => match &trunk.address {
+            TrunkAddress::Fixed(addr) => ServerName::from(addr.ip().to_canonical()),
+            // The name that is configured, not what DNS makes of it (RFC 5922 §4).
+            TrunkAddress::Name { host, .. } => {
+                ServerName::try_from(host.clone()).map_err(|_| TlsFault {
+                    key: format!("[[trunk]] {:?} address", trunk.name),
+                    file: None,
+                    reason: format!("{host:?} can't stand in a certificate"),
+                })?
+            }
+        },
     };
     let fault = |error: rustls::Error| TlsFault {
         key: key("certificate"),

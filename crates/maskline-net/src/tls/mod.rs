@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use maskline_switch::{PeerCertificate, Trunk, TrunkId};
+use maskline_switch::{PeerCertificate, Target, Trunk, TrunkId, TrunkTargets};
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +58,8 @@ pub struct TlsServer {
 /// How we connect to a trunk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsTrunk {
-    /// The name that the carrier's certificate must hold; without it, the trunk's IP address.
+    /// The name that the carrier's certificate must hold; without it, that of the trunk, or its IP
+    /// address.
     pub server_name: Option<String>,
     /// Authorities of the carrier's certificate; without it, the operating system's.
     pub ca: Option<TlsFile>,
@@ -139,6 +140,8 @@ impl TlsConfig {
 pub(crate) struct Tls {
     config: TlsConfig,
     trunks: Arc<[Trunk]>,
+    /// Where those can be reached.
+    targets: RwLock<Arc<TrunkTargets>>,
     current: RwLock<Arc<Material>>,
 }
 
@@ -148,6 +151,7 @@ impl Tls {
         tell_expiry(&material);
         Ok(Self {
             config,
+            targets: RwLock::new(Arc::new(TrunkTargets::configured(&trunks))),
             trunks,
             current: RwLock::new(Arc::new(material)),
         })
@@ -180,18 +184,29 @@ impl Tls {
     /// knows the address. `None`: it is nobody's, or that trunk has nobody to trust.
     pub(crate) fn connector(&self, to: std::net::SocketAddr) -> Option<Connector> {
         use maskline_switch::sip::Transport;
-        let speaks = |trunk: &Trunk| trunk.transport == Transport::Tls;
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        let speaks = |target: &Target| target.transport == Transport::Tls;
         let ip = to.ip().to_canonical();
-        let at = self
-            .trunks
-            .iter()
-            .position(|trunk| speaks(trunk) && trunk.address == to)
+        let ids = || (0..=u16::MAX).map(TrunkId).zip(self.trunks.iter());
+        let exactly = |id| targets.of(id).iter().any(|it| speaks(it) && it.addr == to);
+        let knows = |id, trunk: &Trunk| targets.has(id, ip) || trunk.allows(ip);
+        let (id, _) = ids()
+            .find(|(id, _)| exactly(*id))
             .or_else(|| {
-                let trunks = &mut self.trunks.iter();
-                trunks.position(|trunk| speaks(trunk) && trunk.knows(ip))
+                ids().find(|(id, trunk)| {
+                    let tls =
+                        trunk.transport == Transport::Tls || targets.of(*id).iter().any(speaks);
+                    tls && knows(*id, trunk)
+                })
             })
-            .or_else(|| self.trunks.iter().position(|trunk| trunk.knows(ip)))?;
-        self.current().connectors.get(at)?.clone()
+            .or_else(|| ids().find(|(id, trunk)| knows(*id, trunk)))?;
+        drop(targets);
+        self.current().connectors.get(usize::from(id.0))?.clone()
+    }
+
+    /// The addresses of trunks changed.
+    pub(crate) fn set_targets(&self, targets: Arc<TrunkTargets>) {
+        *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
     }
 
     /// Whether a verified certificate is one that we would accept from the trunk's server.

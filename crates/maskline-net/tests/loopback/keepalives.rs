@@ -14,6 +14,7 @@ use crate::world::{A, B, PATIENCE, Plan, World};
 fn every(millis: u64) -> Keepalive {
     Keepalive {
         crlf: Some(Duration::from_millis(millis)),
+        ..Keepalive::default()
     }
 }
 

@@ -203,6 +203,7 @@ impl World {
             found: plan.found,
             journal_down: Arc::clone(&journal_down),
             tls: plan.tls,
+            dns_servers: Vec::new(),
             limits: plan.limits,
         };
         let customer = Arc::new(plan.customer);

@@ -9,6 +9,7 @@ use sipx_sip::ResponseBuilder;
 use sipx_sip::message::StatusCode;
 
 use super::{Purpose, Shard};
+use crate::attempts::Attempts;
 use crate::dialog::Dialog;
 use crate::io::SessionKey;
 use crate::session::early::{EarlyDialogs, Provisionals};
@@ -74,6 +75,7 @@ impl Shard {
         if cancelling || (b_live && !connected) {
             self.cancel_adopted(s);
         }
+        self.cancel_adopted_attempts(s);
         if s.stage == Stage::Summarised {
             return;
         }
@@ -144,7 +146,7 @@ impl Shard {
         };
         let peer = callee.parts.peer;
         let resumed = self.compose_invite(callee, None).and_then(|invite| {
-            let owner = Purpose::Invite(s.key);
+            let owner = Purpose::Invite(s.key, s.attempts.current);
             self.transactions
                 .resume_invite(self.now.tick, peer, invite, owner)
         });
@@ -192,6 +194,7 @@ fn restore(snapshot: Snapshot) -> Session {
             tries: 0,
             credentials: Vec::new(),
         }),
+        attempts: Attempts::restored(snapshot.abandoned_invites),
         negotiated: None,
         media: Media::None,
         last_action: snapshot.last_action,

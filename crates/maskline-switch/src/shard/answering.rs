@@ -8,7 +8,9 @@ use super::{Gated, Purpose, Shard};
 use crate::config::TrunkId;
 use crate::dialog::Dialog;
 use crate::sdp::{self, MediaDescription};
-use crate::session::{CalleeInvite, Media, OwedBye, Pending2xx, Session, SessionTimer, Stage};
+use crate::session::{
+    Callee, CalleeInvite, Media, OwedBye, Pending2xx, Session, SessionTimer, Stage,
+};
 use crate::sip::{
     HeaderName, LocalTag, Message, Method, Peer, Request, Response, TxId, compose, view,
 };
@@ -17,7 +19,11 @@ impl Shard {
     /// The first 2xx of B: it is acknowledged at once; A's 200 waits for the journal.
     pub(super) fn on_callee_answered(&mut self, s: &mut Session, response: &Response) {
         self.clear_timer(s, SessionTimer::NoAnswer);
-        let Some(dialog) = self.callee_dialog(s, response) else {
+        let callee = s.outbound.clone();
+        let dialog = callee
+            .as_ref()
+            .and_then(|callee| self.callee_dialog(callee, response));
+        let (Some(callee), Some(dialog)) = (callee, dialog) else {
             // Without a To tag there is nobody to acknowledge.
             if let Some(callee) = s.outbound.as_mut() {
                 callee.invite = CalleeInvite::Ended;
@@ -36,12 +42,12 @@ impl Shard {
             if let Some(callee) = s.outbound.as_mut() {
                 callee.invite = CalleeInvite::Ended;
             }
-            self.end_dialog(s, dialog);
+            self.end_dialog(s, &callee, dialog);
             let reason = "the callee's answer has no usable media";
             self.fail_callee_with(s, ErrorCode::Connectivity, 488, 500, reason);
             return;
         };
-        let ack = self.send_ack(s, &dialog, invite_cseq(s));
+        let ack = self.send_ack(&callee, &dialog);
         if let (Some(callee), Some((peer, ack))) = (s.outbound.as_mut(), ack) {
             callee.invite = CalleeInvite::Answered { ack, peer };
         }
@@ -67,9 +73,8 @@ impl Shard {
         self.gate(s, commit, Gated::AnswerCaller);
     }
 
-    /// The dialog that an answer of B makes, or goes on with.
-    pub(super) fn callee_dialog(&self, s: &Session, response: &Response) -> Option<Dialog> {
-        let callee = s.outbound.as_ref()?;
+    /// The dialog that an answer to this INVITE makes, or goes on with.
+    pub(super) fn callee_dialog(&self, callee: &Callee, response: &Response) -> Option<Dialog> {
         let invite = self.compose_invite(callee, None)?;
         let mut dialog = Dialog::of_callee(&invite, response, callee.parts.peer)?;
         callee.early.confirm(&mut dialog);
@@ -77,18 +82,12 @@ impl Shard {
     }
 
     /// The ACK to a 2xx of B. It carries the credentials of its INVITE (RFC 3261 §22.1).
-    fn send_ack(
-        &mut self,
-        s: &Session,
-        dialog: &Dialog,
-        cseq: u32,
-    ) -> Option<(Peer, bytes::Bytes)> {
+    fn send_ack(&mut self, callee: &Callee, dialog: &Dialog) -> Option<(Peer, bytes::Bytes)> {
         let peer = dialog.next_hop();
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
-        let mut ack = dialog.ack(cseq, &sent_by, &branch, None)?;
-        let credentials = s.outbound.as_ref().map(|callee| &callee.credentials);
-        compose::push_all(&mut ack, credentials.into_iter().flatten().cloned());
+        let mut ack = dialog.ack(callee.parts.cseq, &sent_by, &branch, None)?;
+        compose::push_all(&mut ack, callee.credentials.iter().cloned());
         let ack = Message::Request(ack);
         let bytes = ack.to_bytes();
         self.transactions.send_bare(peer, ack);
@@ -97,14 +96,19 @@ impl Shard {
 
     /// Acknowledges and ends a dialog that nobody wants: another fork's, or one that crossed our
     /// CANCEL.
-    pub(super) fn acknowledge_and_end(&mut self, s: &mut Session, response: &Response) {
-        if let Some(dialog) = self.callee_dialog(s, response) {
-            self.end_dialog(s, dialog);
+    pub(super) fn acknowledge_and_end(
+        &mut self,
+        s: &mut Session,
+        callee: &Callee,
+        response: &Response,
+    ) {
+        if let Some(dialog) = self.callee_dialog(callee, response) {
+            self.end_dialog(s, callee, dialog);
         }
     }
 
-    fn end_dialog(&mut self, s: &mut Session, mut dialog: Dialog) {
-        self.send_ack(s, &dialog, invite_cseq(s));
+    fn end_dialog(&mut self, s: &mut Session, callee: &Callee, mut dialog: Dialog) {
+        self.send_ack(callee, &dialog);
         let peer = dialog.next_hop();
         let sent_by = self.sent_by(peer);
         let branch = self.branch();
@@ -123,7 +127,9 @@ impl Shard {
             .is_some_and(|d| view::to_tag(&response.headers).as_deref() == Some(&d.remote_tag));
         if !same {
             self.count("forked_answer");
-            self.acknowledge_and_end(s, response);
+            if let Some(callee) = s.outbound.clone() {
+                self.acknowledge_and_end(s, &callee, response);
+            }
             return;
         }
         if let Some(CalleeInvite::Answered { ack, peer }) =
@@ -139,13 +145,18 @@ impl Shard {
             view::cseq(&response.headers).is_some_and(|(_, method)| method == Method::Invite);
         let ours = view::from_tag(&response.headers).and_then(|tag| LocalTag::parse(&tag));
         match ours {
-            Some(tag) if is_invite && response.status.is_success() => {
+            Some(tag) if is_invite && response.status.code() < 300 => {
                 self.with(tag.session, |shard, s| {
+                    if shard.on_stray_of_abandoned(s, response) {
+                        return;
+                    }
                     // B's Call-ID is known to B's side alone: the caller can't answer for it.
                     let call_id = view::call_id(&response.headers);
                     let number = view::cseq(&response.headers).map_or(0, |(number, _)| number);
                     let own = s.party(tag.side).acknowledged.as_ref();
-                    if own.is_some_and(|own| own.cseq == number) {
+                    if !response.status.is_success() {
+                        shard.count("stray_response");
+                    } else if own.is_some_and(|own| own.cseq == number) {
                         shard.on_own_response(s, tag.side, number, response);
                     } else if number == invite_cseq(s)
                         && s.outbound.as_ref().map(|callee| &callee.parts.call_id)
@@ -383,7 +394,7 @@ impl Shard {
     }
 }
 
-/// The `CSeq` number of B's INVITE, which is that of its ACK.
+/// The `CSeq` number of B's INVITE.
 fn invite_cseq(s: &Session) -> u32 {
     s.outbound.as_ref().map_or(1, |callee| callee.parts.cseq)
 }

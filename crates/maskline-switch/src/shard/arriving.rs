@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use maskline_events::{CallStatus, ErrorCode, LegStatus, Party, SessionStatus};
+use maskline_events::{CallStatus, LegStatus, Party, SessionStatus};
 use maskline_media::{MediaCommand, Side};
 use rand::RngCore;
 
 use super::record::Detail;
 use super::{Gated, Shard, repeated};
 use crate::admission::Refusal;
+use crate::attempts::Attempts;
 use crate::config::TrunkId;
 use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
@@ -184,6 +185,7 @@ impl Shard {
             final_sent: false,
             callee: PartyDialog::default(),
             outbound: None,
+            attempts: Attempts::default(),
             negotiated: None,
             media: Media::None,
             last_action: None,
@@ -252,7 +254,12 @@ impl Shard {
     ) {
         let wanted = self.sessions.get(&key).is_some_and(|s| match side {
             Side::Caller => s.stage == Stage::Admitting,
-            Side::Callee => matches!(s.stage, Stage::Preparing(_)),
+            Side::Callee => {
+                matches!(s.stage, Stage::Preparing(_) | Stage::Calling)
+                    && s.attempts
+                        .admitting
+                        .is_some_and(|asked| asked.trunk == trunk)
+            }
         });
         if !wanted {
             // The caller gave up in the meantime: the place goes back.
@@ -268,7 +275,12 @@ impl Shard {
             }
             (Ok(()), Side::Callee) => {
                 s.places.push((side, trunk));
-                shard.open_media(s);
+                if s.stage == Stage::Calling {
+                    shard.on_next_place(s);
+                } else {
+                    s.attempts.admitting = None;
+                    shard.open_media(s);
+                }
             }
             (Err(refusal), _) => {
                 let (reason, told) = match refusal {
@@ -283,12 +295,10 @@ impl Shard {
                 shard.trace_note(s, told);
                 match side {
                     Side::Caller => shard.refuse_unadmitted(s),
-                    Side::Callee => shard.fail_callee(
-                        s,
-                        ErrorCode::TrunkCapacity,
-                        480,
-                        "the outbound trunk has no free place",
-                    ),
+                    Side::Callee => {
+                        s.attempts.admitting = None;
+                        shard.try_next(s);
+                    }
                 }
             }
         });

@@ -124,27 +124,34 @@ impl Shard {
             }
             None => numbers::may_dial(&destination, &std::collections::BTreeSet::new(), false),
         };
-        let trunk = self.config.outbound(source.trunk.as_deref());
         s.b = Some(self.new_callee_leg(&source, destination.clone()));
         if let Err(refused) = verdict {
             self.fail_callee(s, ErrorCode::NoCoverage, 403, &refused.to_string());
             return;
         }
-        let Some(trunk) = trunk else {
-            self.fail_callee(s, ErrorCode::Connectivity, 500, "the number has no trunk");
+        let ways = self
+            .config
+            .ways_out(source.trunk.as_deref(), &destination, &mut self.rng);
+        let trunks = match ways {
+            Ok(trunks) => trunks,
+            Err(no_way) => {
+                self.fail_callee(s, ErrorCode::Connectivity, 500, &no_way.to_string());
+                return;
+            }
+        };
+        s.attempts.waiting = self.candidates(&trunks).into();
+        let Some(first) = s.attempts.waiting.front() else {
+            let reason = "no address and socket to reach the trunk";
+            self.fail_callee(s, ErrorCode::Connectivity, 500, reason);
             return;
         };
         s.stage = Stage::Preparing(Target {
             destination,
             source,
-            trunk,
+            trunk: first.trunk,
+            peer: first.peer,
         });
-        self.actions.push_back(Action::Admit {
-            session: s.key,
-            side: Side::Callee,
-            trunk,
-            source: None,
-        });
+        self.try_next(s);
     }
 
     fn new_callee_leg(&mut self, source: &Arc<NumberEntry>, destination: Msisdn) -> Leg {
@@ -219,9 +226,9 @@ impl Shard {
     }
 
     /// B's INVITE is built from nothing: the virtual number, the callee, and us.
-    fn invite_parts(&mut self, s: &Session, target: &Target) -> Option<InviteParts> {
+    pub(super) fn invite_parts(&mut self, s: &Session, target: &Target) -> Option<InviteParts> {
+        let peer = target.peer;
         let trunk = self.config.trunk(target.trunk)?;
-        let peer = self.config.peer_of(trunk)?;
         let sent_by = self.sent_by(peer);
         let trunk_name = trunk.name.clone();
         // A `sips:` URI says nothing more of its transport (RFC 5630 §3.1.4).
@@ -240,7 +247,7 @@ impl Shard {
         let mut leaving = trunk.identity.leaving(&LeavingParts {
             source: &target.source.msisdn,
             destination: &target.destination,
-            target: &trunk.address.to_string(),
+            target: &trunk.address.in_uri(),
             uri_parameters,
             ours: &sent_by.host_port,
             tag: &local_tag.to_string(),
@@ -296,7 +303,7 @@ impl Shard {
                 self.now.tick,
                 callee.parts.peer,
                 invite,
-                Purpose::Invite(s.key),
+                Purpose::Invite(s.key, s.attempts.current),
                 callee.tries,
             )
         });
@@ -311,6 +318,7 @@ impl Shard {
         };
         let no_answer = self.config.no_answer;
         self.set_timer(s, SessionTimer::NoAnswer, no_answer);
+        self.watch_silence(s);
     }
 
     /// B's INVITE; without SDP where only its head matters: its dialog, its CANCEL.
@@ -376,7 +384,9 @@ impl Shard {
             (CalleeInvite::Calling { .. }, _) => {
                 callee.invite = CalleeInvite::Ended;
                 let cause = view::q850_cause(&response.headers);
-                self.on_callee_refused(s, status, cause);
+                if !self.fails_over(s, response, cause) {
+                    self.on_callee_refused(s, status, cause);
+                }
             }
             (CalleeInvite::Cancelling { sent: false, .. }, 100..=199) => self.send_cancel(s),
             (CalleeInvite::Cancelling { sent: true, .. } | CalleeInvite::Gated, 100..=199) => {}
@@ -384,7 +394,9 @@ impl Shard {
                 // It crossed our CANCEL: acknowledged and ended, and nobody hears of it.
                 callee.invite = CalleeInvite::Ended;
                 self.clear_timer(s, SessionTimer::CancelGuard);
-                self.acknowledge_and_end(s, response);
+                if let Some(callee) = s.outbound.clone() {
+                    self.acknowledge_and_end(s, &callee, response);
+                }
             }
             (CalleeInvite::Cancelling { .. }, _) => {
                 callee.invite = CalleeInvite::Ended;
@@ -420,7 +432,7 @@ impl Shard {
     }
 
     /// B refused: what A hears, and how the session ends (contract §3).
-    fn on_callee_refused(&mut self, s: &mut Session, status: u16, cause: Option<u8>) {
+    pub(super) fn on_callee_refused(&mut self, s: &mut Session, status: u16, cause: Option<u8>) {
         self.clear_timer(s, SessionTimer::NoAnswer);
         let rang = s.b.as_ref().is_some_and(|leg| leg.ringing);
         let outcome = outcome_of(status, cause, rang);
@@ -466,9 +478,15 @@ impl Shard {
         self.clear_timer(s, SessionTimer::CancelGuard);
         if was_calling {
             self.clear_timer(s, SessionTimer::NoAnswer);
-            let reason = "nothing came back from the trunk";
-            self.fail_callee_with(s, ErrorCode::Connectivity, 408, 500, reason);
+            if !self.fails_over_unanswered(s) {
+                self.on_nothing_came_back(s);
+            }
         }
+    }
+
+    pub(super) fn on_nothing_came_back(&mut self, s: &mut Session) {
+        let reason = "nothing came back from the trunk";
+        self.fail_callee_with(s, ErrorCode::Connectivity, 408, 500, reason);
     }
 
     pub(super) fn on_no_answer(&mut self, s: &mut Session) {
@@ -485,8 +503,7 @@ impl Shard {
         let rang = s.b.as_ref().is_some_and(|leg| leg.ringing);
         self.cancel_callee(s);
         if !provisional {
-            let reason = "nothing came back from the trunk";
-            self.fail_callee_with(s, ErrorCode::Connectivity, 408, 500, reason);
+            self.on_nothing_came_back(s);
             return;
         }
         let outcome = if rang {

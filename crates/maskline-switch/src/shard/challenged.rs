@@ -7,6 +7,7 @@
 use rand::RngCore;
 
 use super::{Gated, Purpose, Shard};
+use crate::config::{Trunk, TrunkId};
 use crate::credentials::{Answers, OutboundAuth};
 use crate::modification::{Cancel, OwnState};
 use crate::session::early::EarlyDialogs;
@@ -25,10 +26,11 @@ impl Shard {
         challenged: &Challenged,
     ) -> bool {
         match owner {
-            Purpose::Invite(key) => {
+            Purpose::Invite(key, attempt) => {
                 let mut answered = false;
                 self.with(key, |shard, s| {
-                    answered = shard.invite_again(s, response, challenged);
+                    answered = attempt == s.attempts.current
+                        && shard.invite_again(s, response, challenged);
                 });
                 answered
             }
@@ -45,6 +47,8 @@ impl Shard {
                 is_out && self.repeat_in_dialog(owner, response, challenged)
             }
             Purpose::Register(at) => self.register_again(at, response, challenged),
+            // A refusal is an answer.
+            Purpose::Probe(_) => false,
             Purpose::AdoptedBye(_) | Purpose::Aside | Purpose::Farewell => {
                 self.repeat_in_dialog(owner, response, challenged)
             }
@@ -90,6 +94,7 @@ impl Shard {
             return false;
         };
         s.callee.answers = answers;
+        super::attempts::reclaim(s);
         let branch = self.branch();
         if let Some(callee) = s.outbound.as_mut() {
             callee.parts.branch = branch;
@@ -220,7 +225,8 @@ impl Shard {
                 side,
                 cseq,
             },
-            Purpose::Invite(_)
+            Purpose::Invite(..)
+            | Purpose::Probe(_)
             | Purpose::AdoptedBye(_)
             | Purpose::Register(_)
             | Purpose::Aside
@@ -265,20 +271,25 @@ impl Shard {
             return trunk.auth.outbound.clone();
         }
         let with_credentials = || {
-            trunks
-                .iter()
-                .filter_map(|trunk| Some((trunk, trunk.auth.outbound.as_ref()?)))
+            (0..=u16::MAX)
+                .map(TrunkId)
+                .zip(trunks.iter())
+                .filter_map(|(id, trunk)| Some((id, trunk, trunk.auth.outbound.as_ref()?)))
         };
+        let ip = peer.addr.ip();
+        let knows = |id, trunk: &Trunk| self.targets.has(id, ip) || trunk.allows(ip);
         let given = request.and_then(|request| digest::username(&request.headers));
-        let by_user = with_credentials().find(|(trunk, auth)| {
-            trunk.knows(peer.addr.ip()) && Some(&auth.username) == given.as_ref()
-        });
-        let by_address = || with_credentials().find(|(trunk, _)| trunk.address == peer.addr);
-        let by_host = || with_credentials().find(|(trunk, _)| trunk.knows(peer.addr.ip()));
+        let by_user = with_credentials()
+            .find(|(id, trunk, auth)| knows(*id, trunk) && Some(&auth.username) == given.as_ref());
+        let by_address = || {
+            with_credentials()
+                .find(|(id, ..)| self.targets.of(*id).iter().any(|it| it.addr == peer.addr))
+        };
+        let by_host = || with_credentials().find(|(id, trunk, _)| knows(*id, trunk));
         by_user
             .or_else(by_address)
             .or_else(by_host)
-            .map(|(_, auth)| auth.clone())
+            .map(|(.., auth)| auth.clone())
     }
 
     /// A client's nonce: random, of hexadecimal digits.

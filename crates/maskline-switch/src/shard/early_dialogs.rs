@@ -23,7 +23,9 @@ impl Shard {
             .as_ref()
             .is_some_and(|callee| callee.early.with_tag(&tag).is_some());
         if !known {
-            let Some(dialog) = self.callee_dialog(s, response) else {
+            let callee = s.outbound.as_ref();
+            let Some(dialog) = callee.and_then(|callee| self.callee_dialog(callee, response))
+            else {
                 self.count("unusable_provisional");
                 return true;
             };

@@ -61,6 +61,7 @@ impl Shard {
             SessionTimer::CallflowGuard,
             SessionTimer::MediaGuard,
             SessionTimer::NoAnswer,
+            SessionTimer::TrunkSilence,
             SessionTimer::MaxDuration,
         ] {
             self.clear_timer(s, timer);

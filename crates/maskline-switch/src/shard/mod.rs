@@ -6,6 +6,7 @@
 mod adopting;
 mod answering;
 mod arriving;
+mod attempts;
 mod calling;
 mod challenged;
 mod challenging;
@@ -15,6 +16,7 @@ mod ending;
 mod in_dialog;
 mod modify;
 mod presses;
+mod probing;
 mod provisional;
 mod record;
 mod registering;
@@ -22,7 +24,7 @@ mod repeated;
 mod session_timer;
 mod tracing;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +39,7 @@ use crate::directory::Directory;
 use crate::dispatch::Arrival;
 use crate::doorkeeper::Doorkeeper;
 use crate::io::{Action, CommitId, Input, Now, SessionKey};
+use crate::probing::Prober;
 use crate::registration::RegistrationFailure;
 use crate::session::{CallerInvite, Media, Session, SessionTimer, Stage};
 use crate::sip::compose::SentBy;
@@ -44,6 +47,7 @@ use crate::sip::large::Large;
 use crate::sip::{
     HeaderName, Message, Method, Peer, Request, Response, Transactions, TxId, Upcall, compose, tag,
 };
+use crate::targets::{TargetKey, TrunkTargets};
 use crate::trace::Step;
 
 use registering::{Registering, RegistrationId};
@@ -51,8 +55,10 @@ use registering::{Registering, RegistrationId};
 /// What one of our requests is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// The call to B.
-    Invite(SessionKey),
+    /// The call to B: which of its attempts.
+    Invite(SessionKey, u8),
+    /// OPTIONS to a trunk's address: which question.
+    Probe(u64),
     /// Ending A's dialog of an adopted call, which A may not know.
     AdoptedBye(SessionKey),
     /// A trunk's registration.
@@ -91,6 +97,14 @@ pub struct Shard {
     config: SwitchConfig,
     rng: ChaCha12Rng,
     directory: Arc<Directory>,
+    /// Where each trunk can be reached.
+    targets: Arc<TrunkTargets>,
+    /// Addresses that are tried after all others, until when.
+    shunned: BTreeMap<TargetKey, Tick>,
+    /// Addresses that do not answer OPTIONS.
+    down: Arc<BTreeSet<TargetKey>>,
+    /// Who asks them; of the first shard only.
+    prober: Prober,
     transactions: Transactions<Purpose>,
     sessions: BTreeMap<SessionKey, Session>,
     /// A's unanswered INVITEs, for their CANCELs.
@@ -132,6 +146,10 @@ impl Shard {
             rng,
             doorkeeper: Doorkeeper::new(nonce_key),
             registrations,
+            targets: Arc::new(TrunkTargets::configured(&config.trunks)),
+            shunned: BTreeMap::new(),
+            down: Arc::default(),
+            prober: Prober::default(),
             config,
             directory: Arc::default(),
             sessions: BTreeMap::new(),
@@ -178,6 +196,11 @@ impl Shard {
             } => self.on_admission(session, side, trunk, result),
             Input::Media(event) => self.on_media(event),
             Input::DirectoryChanged(directory) => self.directory = directory,
+            Input::TrunkTargets(targets) => {
+                self.targets = targets;
+                self.supervise_targets();
+            }
+            Input::TargetsDown(down) => self.down = down,
             Input::SessionFound(snapshot) => self.adopt(&snapshot),
             Input::DrainStarted => self.draining = true,
             Input::DrainEnded => {
@@ -206,6 +229,7 @@ impl Shard {
             self.ended.deadline(),
             self.registrations_deadline(),
             self.taken.deadline(),
+            self.prober.deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -277,12 +301,15 @@ impl Shard {
                 }
                 Upcall::Stray(response) => self.on_stray(&response),
                 Upcall::Unanswered { owner } => match owner {
-                    Purpose::Invite(key) => self.with(key, Self::on_invite_unanswered),
+                    Purpose::Invite(key, attempt) => {
+                        self.with(key, |shard, s| shard.on_attempt_unanswered(s, attempt));
+                    }
                     Purpose::Modify {
                         session,
                         side,
                         cseq,
                     } => self.with(session, |shard, s| shard.on_own_unanswered(s, side, cseq)),
+                    Purpose::Probe(question) => self.on_probe_answered(question, None),
                     Purpose::AdoptedBye(key) => {
                         self.farewells -= 1;
                         self.on_adopted_bye(key, None);
@@ -313,8 +340,10 @@ impl Shard {
     fn on_response(&mut self, owner: Purpose, response: &Response) {
         let status = response.status.code();
         match owner {
-            Purpose::Invite(key) => {
-                self.with(key, |shard, s| shard.on_invite_response(s, response));
+            Purpose::Invite(key, attempt) => {
+                self.with(key, |shard, s| {
+                    shard.on_attempt_response(s, attempt, response)
+                });
             }
             Purpose::Modify {
                 session,
@@ -323,7 +352,12 @@ impl Shard {
             } => self.with(session, |shard, s| {
                 shard.on_own_response(s, side, cseq, response);
             }),
-            Purpose::AdoptedBye(_) | Purpose::Register(_) | Purpose::Farewell if status < 200 => {}
+            Purpose::Probe(_)
+            | Purpose::AdoptedBye(_)
+            | Purpose::Register(_)
+            | Purpose::Farewell
+                if status < 200 => {}
+            Purpose::Probe(question) => self.on_probe_answered(question, Some(status)),
             Purpose::Register(at) => self.on_register_response(at, response),
             Purpose::Aside if status < 300 => {}
             Purpose::Aside => self.count("aside_refused"),
@@ -429,6 +463,7 @@ impl Shard {
         self.ended.on_deadline(tick);
         self.run_registrations();
         self.taken.on_deadline(tick);
+        self.probe();
         self.trace_expire();
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > tick {
@@ -454,6 +489,8 @@ impl Shard {
                         shard.open_bye_gate(s, Side::Callee);
                     }
                     SessionTimer::CancelGuard => shard.on_cancel_guard(s),
+                    SessionTimer::TrunkSilence => shard.on_trunk_silence(s),
+                    SessionTimer::AbandonGuard(attempt) => shard.on_abandon_guard(s, attempt),
                     SessionTimer::SummaryGuard => shard.summarise(s),
                 }
             });

@@ -425,7 +425,10 @@ pub(super) const fn timer_name(timer: SessionTimer) -> &'static str {
         SessionTimer::Expiry(Side::Caller) => "A's session was not refreshed",
         SessionTimer::Expiry(Side::Callee) => "B's session was not refreshed",
         SessionTimer::ByeGate => "a BYE waited long enough for its commit",
-        SessionTimer::CancelGuard => "no final answer came to a cancelled INVITE",
+        SessionTimer::CancelGuard | SessionTimer::AbandonGuard(_) => {
+            "no final answer came to a cancelled INVITE"
+        }
+        SessionTimer::TrunkSilence => "nothing came back from the trunk",
         SessionTimer::SummaryGuard => "no media figures came",
     }
 }

@@ -9,13 +9,15 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Block {
     crlf_seconds: u32,
+    options_seconds: u32,
 }
 
 impl Block {
     pub(super) fn resolve(&self) -> Keepalive {
-        let seconds = u64::from(self.crlf_seconds);
+        let every = |seconds: u32| (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));
         Keepalive {
-            crlf: (seconds > 0).then(|| Duration::from_secs(seconds)),
+            crlf: every(self.crlf_seconds),
+            options: every(self.options_seconds),
         }
     }
 }

@@ -6,6 +6,7 @@ mod auth;
 mod identity;
 mod keepalive;
 mod registration;
+mod routing;
 mod tls;
 mod trace;
 mod trunk;
@@ -21,8 +22,9 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use ipnet::IpNet;
 use maskline_net::TlsConfig;
-use maskline_switch::Trunk;
+use maskline_switch::config::Failover;
 use maskline_switch::sip::Transport;
+use maskline_switch::{Route, Trunk};
 use serde::Deserialize;
 
 pub(crate) use trace::TraceConfig;
@@ -30,8 +32,9 @@ pub(crate) use trace::TraceConfig;
 /// The reference file: every key, its default, what it means.
 pub(crate) const REFERENCE: &str = include_str!("../reference.toml");
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "http", "sip", "media", "call", "vca", "store", "egress", "delivery", "trace", "drain", "log",
+    "dns",
 ];
 
 /// What is wrong with the configuration.
@@ -72,8 +75,11 @@ struct File {
     trace: trace::Section,
     drain: Drain,
     log: Log,
+    dns: routing::Dns,
     #[serde(default)]
     trunk: Vec<trunk::Block>,
+    #[serde(default)]
+    route: Vec<routing::Block>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,6 +114,8 @@ struct Call {
     no_answer_seconds: u32,
     max_duration_seconds: u32,
     session_expires_seconds: u32,
+    trunk_silence_ms: u32,
+    trunk_failover_seconds: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -194,6 +202,7 @@ pub(crate) struct Config {
     pub(crate) no_answer: Duration,
     pub(crate) max_duration: Duration,
     pub(crate) session_expires: Option<Duration>,
+    pub(crate) failover: Failover,
     pub(crate) vca_timeout: Duration,
     pub(crate) store_url: String,
     pub(crate) store_reserve_bytes: u64,
@@ -206,10 +215,12 @@ pub(crate) struct Config {
     pub(crate) trace: TraceConfig,
     pub(crate) drain_deadline: Duration,
     pub(crate) log_filter: String,
+    pub(crate) dns_servers: Vec<SocketAddr>,
     pub(crate) trunks: Vec<Trunk>,
     pub(crate) tls: TlsConfig,
     /// What works and should not stay so.
     pub(crate) warnings: Vec<String>,
+    pub(crate) routes: Vec<Route>,
 }
 
 impl Config {
@@ -402,6 +413,7 @@ impl Resolver {
                 file.call.max_duration_seconds,
             )?,
             session_expires: self.session_expires(file.call.session_expires_seconds)?,
+            failover: self.failover(&file.call)?,
             vca_timeout: self.millis("[vca] timeout_ms", file.vca.timeout_ms)?,
             store_url: file.store.url,
             store_reserve_bytes: u64::from(file.store.reserve_mib) << 20,
@@ -425,6 +437,8 @@ impl Resolver {
             drain_deadline: Duration::from_secs(u64::from(file.drain.deadline_seconds)),
             log_filter: file.log.filter,
             tls: self.tls(server, of_trunks, &trunks)?,
+            dns_servers: self.dns_servers(&file.dns)?,
+            routes: self.routes(&file.route, &trunks)?,
             trunks,
             warnings: self.warnings.into_inner(),
             place: self.place,
@@ -565,6 +579,7 @@ mod tests {
         let config = load(&block).unwrap();
         assert_eq!(config.trunks.len(), 1);
         assert_eq!(config.trunks[0].max_calls, 1000);
+        assert_eq!(config.routes.len(), 1);
     }
 
     #[test]
@@ -613,9 +628,54 @@ mod tests {
                 "neither",
             ),
             (
-                "[[trunk]]\nname = \"a\"\naddress = \"b:1\"\nallow = []",
+                "[[trunk]]\nname = \"a\"\naddress = \"a b:1\"\nallow = []",
                 "[[trunk]] \"a\" address",
-                "IP-ADDRESS:PORT",
+                "a host name, with or without :PORT",
+            ),
+            (
+                "[[trunk]]\nname = \"a\"\naddress = \"a.example:0\"\nallow = []",
+                "[[trunk]] \"a\" address",
+                "a host name, with or without :PORT",
+            ),
+            (
+                "[[trunk]]\nname = \"a\"\naddress = \"a.example\"\ntransport = \"sctp\"\nallow = []",
+                "[[trunk]] \"a\" transport",
+                "\"auto\"",
+            ),
+            (
+                "[[trunk]]\nname = \"a\"\naddress = \"192.0.2.1\"\nallow = []\nkeepalive.options_second = 1",
+                "[trunk]",
+                "options_second",
+            ),
+            (
+                "[dns]\nservers = [\"192.0.2.1\"]",
+                "[dns] servers",
+                "ADDRESS:PORT",
+            ),
+            (
+                "[[trunk]]\nname = \"a\"\naddress = \"192.0.2.1\"\nallow = []\noverflow = [\"b\"]",
+                "[[trunk]] \"a\" overflow",
+                "\"b\" is not the name of a trunk",
+            ),
+            (
+                "[[trunk]]\nname = \"a\"\naddress = \"[2001:db8::1]\"\nallow = []\noverflow = [\"a\"]",
+                "[[trunk]] \"a\" overflow",
+                "its own",
+            ),
+            (
+                "[[route]]\nprefix = \"65\"\ntrunk = \"a\"",
+                "[[route]] \"65\" prefix",
+                "+ and up to 15 digits",
+            ),
+            (
+                "[[route]]\nprefix = \"+65\"\ntrunk = \"a\"",
+                "[[route]] \"+65\" trunk",
+                "is not the name of a trunk",
+            ),
+            (
+                "[call]\ntrunk_silence_ms = 0",
+                "[call] trunk_silence_ms",
+                "above 0",
             ),
             (
                 "[[trunk]]\nname = \"a\"\naddress = \"192.0.2.1:1\"\nallow = [\"x\"]",

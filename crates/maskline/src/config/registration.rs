@@ -33,7 +33,7 @@ impl Resolver {
         &self,
         block: Option<Block>,
         key: &dyn Fn(&str) -> String,
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         auth: Option<&OutboundAuth>,
     ) -> Result<Option<TrunkRegistration>, ConfigError> {
         let Some(block) = block else {
@@ -56,7 +56,11 @@ impl Resolver {
             .map(|text| self.parse(&key("targets"), text, "IP-ADDRESS:PORT"))
             .collect::<Result<Vec<SocketAddr>, _>>()?;
         if targets.is_empty() {
-            targets.push(address_in(host).unwrap_or(address));
+            let named = address_in(host).or(address);
+            targets.push(named.ok_or_else(|| {
+                let reason = "must be set where neither registrar nor the trunk has an IP address";
+                self.bad(&key("targets"), reason)
+            })?);
         }
         let address_of_record = match (&block.address_of_record, auth) {
             (Some(text), _) => text.clone(),

@@ -5,18 +5,17 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use maskline_net::TlsTrunk;
 use maskline_switch::Trunk;
-use maskline_switch::sip::Transport;
 use serde::Deserialize;
 
-use super::{ConfigError, Resolver, keepalive, tls};
+use super::{ConfigError, Resolver, keepalive, routing, tls};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Block {
     name: String,
     address: String,
-    #[serde(default = "udp")]
-    transport: Transport,
+    #[serde(default = "auto")]
+    transport: String,
     allow: Vec<String>,
     #[serde(default)]
     media_sources: Vec<String>,
@@ -35,10 +34,12 @@ pub(super) struct Block {
     registration: Option<super::registration::Block>,
     #[serde(default)]
     keepalive: keepalive::Block,
+    #[serde(default)]
+    overflow: Vec<String>,
 }
 
-const fn udp() -> Transport {
-    Transport::Udp
+fn auto() -> String {
+    routing::AUTO.to_owned()
 }
 
 const fn default_max_calls() -> u32 {
@@ -58,6 +59,7 @@ impl Resolver {
     ) -> Result<(Vec<Trunk>, Vec<TlsTrunk>), ConfigError> {
         let mut trunks: Vec<Trunk> = Vec::new();
         let mut of_trunks = Vec::new();
+        let mut overflow = Vec::new();
         for block in blocks {
             let key = |name: &str| format!("[[trunk]] {:?} {name}", block.name);
             if block.name.is_empty() || trunks.iter().any(|trunk| trunk.name == block.name) {
@@ -83,14 +85,24 @@ impl Resolver {
                 .iter()
                 .map(|text| self.parse(&key("media_sources"), text, "an IP address"))
                 .collect::<Result<_, _>>()?;
-            let address = self.parse(&key("address"), &block.address, "IP-ADDRESS:PORT")?;
+            let (address, transport) = self.trunk_address(
+                (&key("address"), &block.address),
+                (&key("transport"), &block.transport),
+            )?;
+            overflow.push(block.overflow);
             let (tls, needed) = self.tls_trunk(&block.name, block.tls)?;
             of_trunks.push(needed);
             let auth = self.auth(block.auth, &key, host)?;
-            let registration =
-                self.registration(block.registration, &key, address, auth.outbound.as_ref())?;
+            let registration = self.registration(
+                block.registration,
+                &key,
+                address.fixed(),
+                auth.outbound.as_ref(),
+            )?;
             trunks.push(Trunk {
-                transport: block.transport,
+                name: block.name.clone(),
+                address,
+                transport,
                 allow,
                 media_sources,
                 max_calls: self.positive(&key("max_calls"), block.max_calls)?,
@@ -106,9 +118,10 @@ impl Resolver {
                 auth,
                 registration,
                 keepalive: block.keepalive.resolve(),
-                ..Trunk::new(block.name.as_str(), address)
+                ..Trunk::default()
             });
         }
+        self.overflow(&mut trunks, &overflow)?;
         Ok((trunks, of_trunks))
     }
 }

@@ -32,6 +32,7 @@ mod in_dialog;
 mod masking;
 mod registration;
 mod reliable;
+mod routing;
 mod scanners;
 mod shutdown;
 mod support;

@@ -37,14 +37,18 @@ impl World<'_> {
                 seed,
             ));
         }
+        let mut dispatcher = Dispatcher::new(trunks.clone(), self.scenario.shards);
+        dispatcher.set_targets(site::targets(self.scenario, &trunks));
         self.switch = Some(Switch {
             shards,
-            dispatcher: Dispatcher::new(trunks.clone(), self.scenario.shards),
+            dispatcher,
             admission: Admission::new(&trunks),
             engine: Engine::default(),
         });
         self.note(None, "=== the switch starts".to_owned(), &[]);
         for shard in 0..self.scenario.shards {
+            let targets = site::targets(self.scenario, &trunks);
+            self.shard(shard, Input::TrunkTargets(targets))?;
             let directory = site::directory(self.scenario);
             self.shard(shard, Input::DirectoryChanged(directory))?;
         }
@@ -93,15 +97,20 @@ impl World<'_> {
         transport: Transport,
         bytes: &Bytes,
     ) -> Checked {
-        let Some(switch) = self.switch.as_ref() else {
+        if self.switch.is_none() {
             if transport.is_stream() {
                 self.network.break_stream(wire);
                 let peer = site::switch_as_peer(transport);
                 return self.phone(wire, PhoneInput::TransportFailed(peer));
             }
             return Ok(());
+        }
+        let text = String::from_utf8_lossy(bytes);
+        self.watch.on_arrival(&Glance::at(&text));
+        let Some(switch) = self.switch.as_ref() else {
+            return Ok(());
         };
-        let peer = site::phone_as_peer(site::phone_address(wire.call, wire.side), transport);
+        let peer = site::phone_as_peer(site::wire_address(wire), transport);
         let verdict = match transport {
             Transport::Udp => switch.dispatcher.datagram(peer, bytes),
             Transport::Tcp | Transport::Tls => switch.dispatcher.frame(peer, None, bytes.clone()),
@@ -170,6 +179,13 @@ impl World<'_> {
                 }
                 Ok(())
             }
+            Action::TargetsDown(down) => {
+                for shard in 0..self.scenario.shards {
+                    let input = Box::new(Input::TargetsDown(std::sync::Arc::clone(&down)));
+                    self.later_in_process(WITHIN, Event::Tell(shard, input));
+                }
+                Ok(())
+            }
             Action::Media(command) => {
                 let call = self.call_of(shard, command.key().id);
                 let plan = call.and_then(|call| self.scenario.calls.get(call));
@@ -216,11 +232,7 @@ impl World<'_> {
         let mut bytes = bytes;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let glance = Glance::at(&text);
-        self.note(
-            call,
-            arrow(wire.side, Way::ToPhone, &glance.label()),
-            &bytes,
-        );
+        self.note(call, arrow(wire, Way::ToPhone, &glance.label()), &bytes);
         self.traces
             .on_wire(self.now, wire.call, Direction::Out, wire.side, &bytes);
         self.watch

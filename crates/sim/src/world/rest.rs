@@ -1,12 +1,11 @@
 //! The end of a run: nothing may be left, and every session is told to its end.
 
 use maskline_media::Side;
-use maskline_phone::Phone;
+use maskline_phone::Report;
 use maskline_switch::TrunkId;
 
 use super::{Checked, Outcome, World};
 use crate::ledger::SessionLog;
-use crate::network::Wire;
 use crate::{checks, site};
 
 impl World<'_> {
@@ -24,7 +23,7 @@ impl World<'_> {
                     left.push(format!("shard {at} with {} sessions", shard.sessions()));
                 }
             }
-            for trunk in 0..=self.scenario.calls.len() {
+            for trunk in 0..site::trunks(self.scenario).len() {
                 let places =
                     u16::try_from(trunk).map_or(0, |at| switch.admission.calls(TrunkId(at)));
                 if places > 0 {
@@ -58,10 +57,7 @@ impl World<'_> {
             if log.summary.is_none() {
                 return Err(("a session without a summary".to_owned(), call));
             }
-            let report = |side| {
-                let phone = call.and_then(|call| self.phones.get(&Wire { call, side }));
-                phone.map(Phone::report).unwrap_or_default()
-            };
+            let report = |side| call.map(|call| self.report(call, side)).unwrap_or_default();
             let plan = call.and_then(|call| self.scenario.calls.get(call));
             let streams_break = plan.is_some_and(|plan| plan.stream_breaks.is_some());
             let seen = checks::Seen {
@@ -75,10 +71,8 @@ impl World<'_> {
         }
         for (wire, phone) in &self.phones {
             let excused = self.scenario.calls.get(wire.call).is_some_and(|plan| {
-                let manners = match wire.side {
-                    Side::Caller => plan.caller_manners,
-                    Side::Callee => plan.callee_manners,
-                };
+                let numbering = self.scenario.numbering;
+                let manners = site::phone_config(*wire, plan, numbering).manners;
                 // What a stream or a process took with it is not sent again.
                 manners.ignores_bye || plan.stream_breaks.is_some() || self.crashes > 0
             });
@@ -94,18 +88,33 @@ impl World<'_> {
         self.traces.check(&self.calls, self.crashes == 0)
     }
 
+    /// What a side's phone saw: of B's the one that answered, else the first.
+    fn report(&self, call: usize, side: Side) -> Report {
+        let lines = self.reports(call, side);
+        let answered = lines.iter().find(|line| line.final_status == Some(200));
+        answered.or(lines.first()).cloned().unwrap_or_default()
+    }
+
+    fn reports(&self, call: usize, side: Side) -> Vec<Report> {
+        self.phones
+            .iter()
+            .filter(|(wire, _)| wire.call == call && wire.side == side)
+            .map(|(_, phone)| phone.report())
+            .collect()
+    }
+
     pub(super) fn outcome(self) -> Outcome {
+        let calls = 0..self.scenario.calls.len();
+        let phones = calls
+            .clone()
+            .map(|call| {
+                let report = |side| self.report(call, side);
+                (report(Side::Caller), report(Side::Callee))
+            })
+            .collect();
+        let lines = calls.map(|call| self.reports(call, Side::Callee)).collect();
         let mut sessions: Vec<SessionLog> = self.store.ledger.sessions.into_values().collect();
         sessions.sort_by(|one, other| one.called.cmp(&other.called));
-        let report = |call, side| {
-            self.phones
-                .get(&Wire { call, side })
-                .map(Phone::report)
-                .unwrap_or_default()
-        };
-        let phones = (0..self.scenario.calls.len())
-            .map(|call| (report(call, Side::Caller), report(call, Side::Callee)))
-            .collect();
         Outcome {
             trace_hash: self.trace.hash(),
             steps: self.step,
@@ -113,6 +122,7 @@ impl World<'_> {
             sessions,
             phones,
             registrar: self.registrars.log(self.now),
+            lines,
             counts: self.counts,
             ladder: self.trace.ladder(None),
         }

@@ -14,7 +14,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 #[track_caller]
-fn crash_everywhere(call: CallPlan) {
+pub(crate) fn crash_everywhere(call: CallPlan) {
     crash_everywhere_in(&Scenario::calm(call));
 }
 

@@ -11,6 +11,7 @@
 mod changes;
 mod crashes;
 mod credentials;
+mod failover;
 mod identity;
 mod registration;
 mod reliable;

@@ -74,6 +74,11 @@ impl Ports {
         self.first + 18
     }
 
+    /// The name server's port.
+    pub const fn dns(&self) -> u16 {
+        self.first + 10
+    }
+
     /// A port on which nothing listens.
     pub const fn nobody(&self) -> u16 {
         self.first + 3

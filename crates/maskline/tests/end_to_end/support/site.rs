@@ -34,6 +34,8 @@ pub const SUB_ACCOUNT: &str = "marketplace";
 pub const CALLER_ADDRESS: &str = "127.0.0.2";
 /// Where the trunk's callee is.
 pub const CALLEE_ADDRESS: &str = "127.0.0.3";
+/// Where another carrier is.
+pub const OTHER_ADDRESS: &str = "127.0.0.5";
 /// Outside of every trunk's allow-list.
 pub const STRANGER_ADDRESS: &str = "127.0.0.4";
 const SWITCH_ADDRESS: &str = "127.0.0.1";
@@ -53,6 +55,12 @@ pub struct Options {
     pub trunk_tables: &'static str,
     /// Changes the configuration before the switch reads it; files go into the folder.
     pub edit: fn(&Ports, &Path, String) -> String,
+    /// Trunks, routes and what else is of them, in place of the one trunk.
+    pub ways: Option<fn(&Ports, Transport) -> String>,
+    /// The virtual number's trunk.
+    pub number_trunk: Option<&'static str>,
+    /// After how long a silent trunk is given up.
+    pub trunk_silence: Duration,
 }
 
 impl Options {
@@ -65,6 +73,9 @@ impl Options {
             max_duration: Duration::from_secs(60),
             trunk_tables: "",
             edit: |_, _, configuration| configuration,
+            ways: None,
+            number_trunk: Some("carrier"),
+            trunk_silence: Duration::from_secs(4),
         }
     }
 }
@@ -91,6 +102,7 @@ pub struct Site {
     transport: Transport,
     /// Of SIPp over TLS.
     _tunnels: Vec<Tunnel>,
+    number_trunk: Option<&'static str>,
 }
 
 impl Site {
@@ -120,6 +132,7 @@ impl Site {
             folder,
             transport,
             _tunnels: tunnels,
+            number_trunk: options.number_trunk,
         };
         site.provision().await;
         site
@@ -150,7 +163,8 @@ impl Site {
             .await
             .json();
         let of_account = format!("admin/subaccounts/{SUB_ACCOUNT}");
-        let body = json!({ "msisdn": VIRTUAL, "referenceId": REFERENCE, "trunk": "carrier" });
+        let trunk = self.number_trunk;
+        let body = json!({ "msisdn": VIRTUAL, "referenceId": REFERENCE, "trunk": trunk });
         self.call_api(
             "POST",
             &format!("{of_account}/numbers"),
@@ -267,6 +281,20 @@ fn configuration(ports: &Ports, options: &Options) -> String {
     let (no_answer, max) = (options.no_answer.as_secs(), options.max_duration.as_secs());
     let transport = options.transport.name();
     let trunk_tables = options.trunk_tables;
+    let silence = options.trunk_silence.as_millis();
+    let ways = match options.ways {
+        Some(ways) => ways(ports, options.transport),
+        None => format!(
+            r#"
+[[trunk]]
+name = "carrier"
+address = "{CALLEE_ADDRESS}:{callee_sip}"
+transport = "{transport}"
+allow = ["{CALLER_ADDRESS}/32", "{CALLEE_ADDRESS}/32"]
+{trunk_tables}
+"#
+        ),
+    };
     format!(
         r#"
 [http]
@@ -289,16 +317,12 @@ allow_private_targets = true
 [call]
 no_answer_seconds = {no_answer}
 max_duration_seconds = {max}
+trunk_silence_ms = {silence}
 
 [vca]
 timeout_ms = 1000
 
-[[trunk]]
-name = "carrier"
-address = "{CALLEE_ADDRESS}:{callee_sip}"
-transport = "{transport}"
-allow = ["{CALLER_ADDRESS}/32", "{CALLEE_ADDRESS}/32"]
-{trunk_tables}
+{ways}
 "#
     )
 }

@@ -1,0 +1,286 @@
+//! A call that one way to the callee does not take: it goes on to the next, and one phone rings.
+
+use std::time::Duration;
+
+use maskline_phone::{Callee, Caller, Manners, Outcome};
+use maskline_switch::sip::Transport;
+use sim::{CallPlan, OtherWay, Scenario};
+
+use crate::crashes::crash_everywhere;
+use crate::holds;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const ANSWERED: [&str; 8] = [
+    "A CALL_RECEIVED",
+    "B CALL_INITIATED",
+    "B CALL_UPDATED RINGING",
+    "B CALL_CONNECTED",
+    "A CALL_CONNECTED",
+    "A CALL_DISCONNECTED 200",
+    "B CALL_DISCONNECTED 200",
+    "SUMMARY COMPLETED COMPLETED COMPLETED",
+];
+
+fn callee(ring_after: Option<Duration>, outcome: Outcome) -> Callee {
+    Callee {
+        ring_after,
+        outcome,
+        hang_up_after: None,
+    }
+}
+
+fn refuses(after: Duration, status: u16) -> Callee {
+    callee(
+        None,
+        Outcome::Refuse {
+            after,
+            status,
+            cause: None,
+        },
+    )
+}
+
+fn silent() -> Callee {
+    callee(None, Outcome::Silence)
+}
+
+fn answers() -> Callee {
+    CallPlan::default().callee
+}
+
+/// A call whose ways to B behave like this, the first first.
+fn ways(own_trunk: bool, transport: Transport, callees: &[Callee]) -> CallPlan {
+    let (first, others) = callees.split_first().unwrap();
+    CallPlan {
+        callee: first.clone(),
+        callee_transport: transport,
+        others: others
+            .iter()
+            .map(|callee| OtherWay {
+                own_trunk,
+                transport,
+                callee: callee.clone(),
+                manners: Manners::default(),
+            })
+            .collect(),
+        ..CallPlan::default()
+    }
+}
+
+/// What was told, and which of B's phones rang, answered, and got an INVITE.
+#[track_caller]
+fn seen(call: CallPlan) -> (Vec<String>, Vec<bool>, Vec<Option<u16>>, Vec<bool>) {
+    let outcome = holds(&Scenario::calm(call));
+    assert_eq!(outcome.sessions.len(), 1, "{}", outcome.ladder);
+    let lines = &outcome.lines[0];
+    (
+        outcome.sessions[0].lines(),
+        lines.iter().map(|it| it.rang).collect(),
+        lines.iter().map(|it| it.final_status).collect(),
+        lines.iter().map(|it| it.shows.is_some()).collect(),
+    )
+}
+
+#[test]
+fn a_503_a_408_or_silence_leads_to_the_next_way_and_is_not_told() {
+    for first in [
+        refuses(ms(100), 503),
+        refuses(ms(100), 408),
+        refuses(ms(6_000), 503),
+        silent(),
+    ] {
+        for own_trunk in [false, true] {
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let plan = ways(own_trunk, transport, &[first.clone(), answers()]);
+                let (told, rang, finals, _) = seen(plan);
+                assert_eq!(told, ANSWERED, "{first:?}");
+                assert_eq!(rang, [false, true]);
+                assert_eq!(finals[1], Some(200));
+            }
+        }
+    }
+}
+
+#[test]
+fn other_refusals_end_the_call() {
+    for status in [302, 404, 480, 486, 500, 504, 600, 603] {
+        let plan = ways(true, Transport::Udp, &[refuses(ms(100), status), answers()]);
+        let (told, rang, _, invited) = seen(plan);
+        assert!(
+            told.contains(&format!("B CALL_DISCONNECTED {status}")),
+            "{told:?}"
+        );
+        assert_eq!((rang, invited), (vec![false, false], vec![true, false]));
+    }
+}
+
+#[test]
+fn a_503_that_says_that_the_callee_is_busy_ends_the_call() {
+    let outcome = Outcome::Refuse {
+        after: ms(100),
+        status: 503,
+        cause: Some(17),
+    };
+    let plan = ways(true, Transport::Udp, &[callee(None, outcome), answers()]);
+    let (told, _, _, invited) = seen(plan);
+    assert_eq!(told.last().unwrap(), "SUMMARY COMPLETED BUSY BUSY");
+    assert_eq!(invited, [true, false]);
+}
+
+#[test]
+fn a_callee_that_rang_is_not_called_by_another_way() {
+    for status in [503, 408] {
+        let outcome = Outcome::Refuse {
+            after: ms(900),
+            status,
+            cause: None,
+        };
+        let rings = callee(Some(ms(200)), outcome);
+        let (told, rang, _, invited) = seen(ways(true, Transport::Udp, &[rings, answers()]));
+        assert!(
+            told.contains(&format!("B CALL_DISCONNECTED {status}")),
+            "{told:?}"
+        );
+        assert_eq!((rang, invited), (vec![true, false], vec![true, false]));
+    }
+}
+
+#[test]
+fn a_100_stops_the_clock_of_silence() {
+    let quiet = callee(None, Outcome::Answer(ms(7_000)));
+    let (told, _, finals, invited) = seen(ways(true, Transport::Udp, &[quiet, answers()]));
+    assert!(told.contains(&"B CALL_CONNECTED".to_owned()));
+    assert_eq!((finals[0], invited), (Some(200), vec![true, false]));
+}
+
+#[test]
+fn the_last_way_decides_how_the_leg_ends() {
+    let plan = ways(
+        true,
+        Transport::Udp,
+        &[silent(), refuses(ms(100), 408), refuses(ms(100), 486)],
+    );
+    let (told, ..) = seen(plan);
+    assert_eq!(
+        told,
+        [
+            "A CALL_RECEIVED",
+            "B CALL_INITIATED",
+            "B CALL_DISCONNECTED 486",
+            "A CALL_DISCONNECTED 486",
+            "SUMMARY COMPLETED BUSY BUSY"
+        ]
+    );
+    let (told, ..) = seen(ways(
+        false,
+        Transport::Udp,
+        &[refuses(ms(1), 503), silent()],
+    ));
+    assert_eq!(
+        told[2..],
+        [
+            "B CALL_DISCONNECTED 408 -2002",
+            "A CALL_DISCONNECTED 500 -2002",
+            "SUMMARY COMPLETED ERROR ERROR -2002"
+        ]
+    );
+}
+
+#[test]
+fn four_ways_are_tried_at_most_and_none_after_twelve_seconds() {
+    let quick: Vec<_> = (0..6).map(|_| refuses(ms(10), 503)).collect();
+    let (told, _, _, invited) = seen(ways(true, Transport::Udp, &quick));
+    assert_eq!(invited, [true, true, true, true, false, false]);
+    assert!(told.contains(&"B CALL_DISCONNECTED 503".to_owned()));
+    let slow: Vec<_> = (0..4).map(|_| refuses(ms(7_000), 503)).collect();
+    let (_, _, _, invited) = seen(ways(true, Transport::Udp, &slow));
+    assert_eq!(invited, [true, true, false, false]);
+}
+
+#[test]
+fn a_trunk_without_a_free_place_is_passed_over() {
+    let mut plan = ways(true, Transport::Udp, &[answers(), answers()]);
+    plan.callee_trunk_calls = 0;
+    let (told, rang, ..) = seen(plan);
+    assert_eq!(told, ANSWERED);
+    assert_eq!(rang, [false, true]);
+    let mut plan = ways(false, Transport::Udp, &[answers(), answers()]);
+    plan.callee_trunk_calls = 0;
+    let (told, ..) = seen(plan);
+    assert_eq!(told.last().unwrap(), "SUMMARY COMPLETED ERROR ERROR -2010");
+}
+
+/// What was silent for five seconds and then takes a repetition of its INVITE.
+fn late(callee: Callee, answers_when_cancelled: bool) -> CallPlan {
+    let mut plan = ways(true, Transport::Udp, &[callee, answers()]);
+    plan.callee_manners = Manners {
+        deaf_for: ms(5_000),
+        answers_when_cancelled,
+        ..Manners::default()
+    };
+    plan.others[0].callee.outcome = Outcome::Answer(ms(6_000));
+    plan
+}
+
+#[test]
+fn what_answers_late_is_cancelled_and_the_newer_way_goes_on() {
+    for answers_when_cancelled in [false, true] {
+        let plan = late(answers(), answers_when_cancelled);
+        let (told, rang, finals, _) = seen(plan);
+        assert_eq!(told, ANSWERED);
+        assert_eq!(
+            rang,
+            [false, true],
+            "the late one is stopped before it rings"
+        );
+        let first = if answers_when_cancelled { 200 } else { 487 };
+        assert_eq!(finals, [Some(first), Some(200)]);
+    }
+    let (told, _, finals, _) = seen(late(callee(None, Outcome::Answer(Duration::ZERO)), false));
+    assert_eq!(told, ANSWERED, "a late 200 is acknowledged and ended");
+    assert_eq!(finals, [Some(200), Some(200)]);
+}
+
+#[test]
+fn a_caller_who_gives_up_stops_every_way() {
+    for cancel_after in [ms(4_500), ms(8_000), ms(9_000)] {
+        let mut plan = late(callee(Some(ms(200)), Outcome::Ignore), false);
+        plan.others[0].callee = callee(Some(ms(200)), Outcome::Ignore);
+        plan.caller = Caller {
+            cancel_after: Some(cancel_after),
+            hang_up_after: None,
+        };
+        let (told, _, finals, _) = seen(plan);
+        assert_eq!(told.last().unwrap(), "SUMMARY CANCELED CANCELED CANCELED");
+        assert!(finals.iter().all(|it| *it == Some(487)), "{finals:?}");
+    }
+}
+
+#[test]
+fn a_way_that_dies_after_its_100_leaves_nothing_behind() {
+    let mut plan = ways(
+        true,
+        Transport::Udp,
+        &[callee(None, Outcome::Ignore), answers()],
+    );
+    plan.callee_manners.dies_after = Some(ms(1_000));
+    let (told, _, _, invited) = seen(plan);
+    assert!(
+        told.contains(&"B CALL_DISCONNECTED 487".to_owned()),
+        "{told:?}"
+    );
+    assert_eq!(invited, [true, false]);
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_call_that_goes_on_elsewhere_ends_it_whole() {
+    crash_everywhere(late(answers(), false));
+    crash_everywhere(ways(
+        false,
+        Transport::Udp,
+        &[refuses(ms(100), 503), answers()],
+    ));
+}
