@@ -8,6 +8,7 @@
     reason = "a command-line program talks to its user"
 )]
 
+mod bench;
 mod config;
 mod demo;
 mod explain;
@@ -49,6 +50,11 @@ enum Command {
     },
     /// Show how a call went: its messages, what each stage took, who ended it and why.
     Trace(explain::Question),
+    /// Measure what calls cost on this machine: a switch of its own, load and receiver included.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Check a configuration file without starting anything.
     CheckConfig {
         /// The configuration file.
@@ -60,6 +66,13 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Whole masked calls without RTP: calls per second, CPU and memory per call, beside Kamailio
+    /// with topology hiding if it is installed.
+    Call(bench::Options),
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve { config } => Config::load(config.as_deref())
@@ -67,6 +80,9 @@ fn main() -> ExitCode {
             .and_then(serve::run),
         Command::Demo { json } => demo::run(json),
         Command::Trace(question) => explain::run(&question),
+        Command::Bench {
+            what: Bench::Call(options),
+        } => bench::run(&options),
         Command::CheckConfig { config, reference } => {
             if reference {
                 print!("{REFERENCE}");

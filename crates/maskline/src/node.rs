@@ -27,6 +27,7 @@ use maskline_webhook::{
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -87,6 +88,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// Starts everything, in the order in which it depends on each other; calls are taken last.
+    /// Webhooks and the API run on `web`, all else on the current runtime.
     ///
     /// # Errors
     /// The first thing that can't be had, by file and key where the configuration asked for it.
@@ -94,6 +96,7 @@ impl Node {
         config: Config,
         secrets: Secrets,
         observer: Option<Arc<dyn DeliveryObserver>>,
+        web: Handle,
     ) -> anyhow::Result<Self> {
         let start = Instant::now();
         let recorder = recorder()?;
@@ -128,12 +131,16 @@ impl Node {
         let policy = EgressPolicy {
             allow_private_targets: config.allow_private_targets,
         };
-        let delivery = Arc::new(Dispatcher::start(
-            Arc::clone(&as_store),
-            EgressClient::new(policy, &[])?,
-            delivery_config(&config),
-            observer,
-        ));
+        let to_endpoints = EgressClient::new(policy, &[])?;
+        let delivery = {
+            let _on_web = web.enter();
+            Arc::new(Dispatcher::start(
+                Arc::clone(&as_store),
+                to_endpoints,
+                delivery_config(&config),
+                observer,
+            ))
+        };
         let action = CallActionClient::new(
             EgressClient::new(policy, &[])?,
             delivery.endpoints(),
@@ -167,7 +174,10 @@ impl Node {
             media_receivers,
             Arc::clone(&journal),
             report_receivers,
-            Arc::new(ToAction(action)),
+            Arc::new(ToAction {
+                client: Arc::new(action),
+                web: web.clone(),
+            }),
         )
         .map_err(|error| {
             if let NetError::Tls { fault } = &error {
@@ -221,7 +231,7 @@ impl Node {
                 maskline_http::DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE,
         });
         let (stop_http, stopped) = oneshot::channel();
-        let http = tokio::spawn(maskline_http::serve(http_listener, router, async move {
+        let http = web.spawn(maskline_http::serve(http_listener, router, async move {
             // A dropped sender stops it as well.
             let _ = stopped.await;
         }));
@@ -340,19 +350,29 @@ impl CommittedEvents for ToDelivery {
 }
 
 /// What a shard asks goes to the VCA client.
-struct ToAction(CallActionClient);
+struct ToAction {
+    client: Arc<CallActionClient>,
+    web: Handle,
+}
 
 #[async_trait]
 impl CallflowSource for ToAction {
     async fn ask(&self, sub_account_id: String, event_id: Uuid, body: String) -> CallflowAnswer {
-        let answer = self
-            .0
-            .ask(ActionRequest {
-                sub_account_id,
-                event_id,
-                body,
-            })
-            .await;
+        let client = Arc::clone(&self.client);
+        let request = ActionRequest {
+            sub_account_id,
+            event_id,
+            body,
+        };
+        let asked = self.web.spawn(async move { client.ask(request).await });
+        // The shard may stop waiting; the request then ends with its own deadline.
+        let answer = match asked.await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!(%error, "asking a VCA endpoint failed, which is a bug");
+                return CallflowAnswer::Unreachable("the request was given up".to_owned());
+            }
+        };
         match answer {
             ActionAnswer::Callflow(callflow) => CallflowAnswer::Callflow(callflow),
             ActionAnswer::NoEndpoint => {

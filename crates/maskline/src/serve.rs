@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use anyhow::Context;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -22,14 +23,20 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the runtime can't be started")?;
-    runtime.block_on(serve(config))
+    // Webhooks and the API have threads of their own: no endpoint keeps a call from being answered.
+    let web = runtime("web")?;
+    runtime("sip")?.block_on(serve(config, web.handle().clone()))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+fn runtime(name: &'static str) -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")
+}
+
+async fn serve(config: Config, web: Handle) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -38,7 +45,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let drain_deadline = config.drain_deadline;
     let secrets = Secrets::from_environment()?;
-    let node = Node::start(config, secrets, None).await?;
+    let node = Node::start(config, secrets, None, web).await?;
     if let Some(admin_key) = node.new_admin_key() {
         println!("Admin key, shown this once: {admin_key}");
     }

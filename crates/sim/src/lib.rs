@@ -10,6 +10,7 @@
 
 pub mod checks;
 mod engine;
+pub mod fuzzed;
 mod ladder;
 mod ledger;
 mod network;

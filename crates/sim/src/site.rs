@@ -400,6 +400,20 @@ pub(crate) fn directory(scenario: &Scenario) -> Arc<Directory> {
     Arc::new(Directory::new(entries, countries))
 }
 
+/// The numbers of a site whose calls leave by the first trunk.
+pub(crate) fn directory_by_first_trunk(numbers: usize) -> Arc<Directory> {
+    let entries = (0..numbers).filter_map(|call| {
+        Some(NumberEntry {
+            msisdn: number(&virtual_number(call))?,
+            sub_account_id: SUB_ACCOUNT.to_owned(),
+            reference_id: format!("ref-{call}"),
+            trunk: None,
+        })
+    });
+    let countries = [(SUB_ACCOUNT.to_owned(), BTreeSet::from(["SG".to_owned()]))];
+    Arc::new(Directory::new(entries, countries))
+}
+
 /// The callflow that an endpoint answers; `None`: it answers no callflow.
 pub(crate) fn callflow(call: usize, answer: VcaAnswer) -> Option<Callflow> {
     let make_call = |source: &str, destination: &str| {

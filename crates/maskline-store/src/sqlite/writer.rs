@@ -104,7 +104,7 @@ impl Writer {
             _lock: lock,
         };
         let thread = std::thread::Builder::new()
-            .name("maskline-store".to_owned())
+            .name("store-writer".to_owned())
             .spawn(move || writing.run(jobs))
             .map_err(|error| StoreError::Unavailable {
                 place: place.to_string(),

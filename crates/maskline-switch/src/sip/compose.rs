@@ -234,9 +234,13 @@ pub fn response(
         ResponseBuilder::to_request(request, StatusCode::new(status)?, phrase(status)).ok()?;
     if let (Some(tag), None) = (local_tag, view::to_tag(&request.headers)) {
         let to = view::text(&request.headers, &HeaderName::To)?;
-        builder = builder
-            .set_header(&HeaderName::To, format!("{to};tag={tag}"))
-            .ok()?;
+        // A quoted control character may be received but not be written: then without a tag, which
+        // is better than no answer.
+        if !to.contains(|c: char| c.is_control()) {
+            builder = builder
+                .set_header(&HeaderName::To, format!("{to};tag={tag}"))
+                .ok()?;
+        }
     }
     // A dialog is made by 101-299: the caller's own route set goes back to it (RFC 3261 §12.1.1).
     if (101..300).contains(&status) && request.method == Method::Invite {

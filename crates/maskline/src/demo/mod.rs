@@ -17,6 +17,7 @@ use maskline_phone::{Callee, Caller, Outcome, Part, PhoneEvent, PhoneInput, Repo
 use maskline_store::{NewNumber, NewSubAccount, NewWebhook, Store};
 use maskline_switch::sip::{Peer, Transport};
 use maskline_switch::{Trunk, country::country_of};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -90,7 +91,13 @@ async fn demo(show: Show) -> anyhow::Result<()> {
         heard.clone(),
     )
     .await?;
-    let node = Node::start(configuration(driver.address())?, Secrets::default(), None).await?;
+    let node = Node::start(
+        configuration(driver.address())?,
+        Secrets::default(),
+        None,
+        Handle::current(),
+    )
+    .await?;
     let receiver = receiver::start(heard).await?;
     provision(&node, receiver.address()).await?;
     let switch = *node.sip_addresses().first().context("a SIP socket")?;
