@@ -126,7 +126,7 @@ pub fn stream(bytes: &[u8]) -> Handled {
         loop {
             match framer.next_frame() {
                 Ok(Some(Frame::Message(frame))) => {
-                    let verdict = bench.dispatcher.frame(sender(Transport::Tcp), frame);
+                    let verdict = bench.dispatcher.frame(sender(Transport::Tcp), None, frame);
                     bench.take(verdict);
                 }
                 Ok(Some(_)) => {}
@@ -249,6 +249,7 @@ impl Bench {
                 session,
                 side,
                 trunk,
+                ..
             } => Some(Input::Admission {
                 session,
                 side,
