@@ -13,7 +13,7 @@ const MOST_LINES: usize = 800;
 
 /// Lower crates first; a crate may depend only on those before it. `sim` and `xtask` come last:
 /// nothing that is shipped may depend on them.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "maskline-events",
     "maskline-media",
     "maskline-switch",
@@ -25,6 +25,7 @@ const LAYERS: [&str; 12] = [
     "maskline-http",
     "maskline",
     "sim",
+    "maskline-fuzz",
     "xtask",
 ];
 

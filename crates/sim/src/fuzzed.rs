@@ -262,7 +262,9 @@ impl Bench {
                     caller_port: 20_000,
                     callee_port: 20_002,
                 })),
-                other => other
+                MediaCommand::ProgramCaller { .. }
+                | MediaCommand::ProgramCallee { .. }
+                | MediaCommand::Close { .. } => command
                     .answer_without_session(maskline_media::OpenFailure::Unavailable)
                     .map(Input::Media),
             },
@@ -270,7 +272,11 @@ impl Bench {
                 self.handled.counted.push(reason);
                 None
             }
-            _ => None,
+            Action::Release { .. }
+            | Action::TargetsDown(_)
+            | Action::TrunkRegistered { .. }
+            | Action::Trace(_)
+            | Action::Ended { .. } => None,
         }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! The messages are files, so that fuzzing begins with them; `corpus` runs every file of it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
