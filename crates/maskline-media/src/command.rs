@@ -91,6 +91,18 @@ pub enum MediaCommand {
         /// Seeds SSRCs, CNAMEs, first sequence numbers and timestamps.
         seed: u64,
     },
+    /// Take these ports again, which an earlier run of this process had for the session; give it
+    /// before any [`MediaCommand::Open`]. Answered like one.
+    Resume {
+        /// The session's media.
+        key: MediaKey,
+        /// As for an opening: SSRCs and the rest are new.
+        seed: u64,
+        /// The RTP port towards A.
+        caller_port: u16,
+        /// The RTP port towards B.
+        callee_port: u16,
+    },
     /// A's negotiated media, at first or anew. Latching starts over when the addresses changed;
     /// silence of either party counts from here, even if nothing changed.
     ProgramCaller {
@@ -119,6 +131,7 @@ impl MediaCommand {
     pub const fn key(&self) -> MediaKey {
         match self {
             Self::Open { key, .. }
+            | Self::Resume { key, .. }
             | Self::ProgramCaller { key, .. }
             | Self::ProgramCallee { key, .. }
             | Self::Close { key } => *key,
@@ -130,7 +143,7 @@ impl MediaCommand {
     #[must_use]
     pub const fn answer_without_session(&self, failure: OpenFailure) -> Option<MediaEvent> {
         match self {
-            Self::Open { key, .. } => Some(MediaEvent::Refused {
+            Self::Open { key, .. } | Self::Resume { key, .. } => Some(MediaEvent::Refused {
                 key: *key,
                 reason: failure,
             }),
@@ -211,6 +224,8 @@ impl MediaEvent {
 pub enum OpenFailure {
     /// Every port of the configured range is taken.
     PortsExhausted,
+    /// A port that was to be taken again is another's, or not of the configured range.
+    PortsLost,
     /// The engine is too busy, or gone.
     Unavailable,
 }

@@ -32,7 +32,7 @@ use tokio::sync::mpsc;
 use crate::command::{MediaCommand, MediaEvent, OpenFailure};
 use crate::relay::DEFAULT_SILENCE;
 use counters::CounterCells;
-use mailbox::Mailbox;
+use mailbox::{Mailbox, Opening};
 use ports::PortPool;
 use worker::Worker;
 
@@ -160,9 +160,34 @@ impl MediaEngine {
         let key = command.key();
         let worker = (key.id.wrapping_add(u64::from(key.shard))
             % self.mailboxes.len().max(1) as u64) as usize;
-        match self.mailboxes.get(worker) {
-            Some(mailbox) if usize::from(key.shard) < self.shards => mailbox.post(command),
-            Some(_) | None => command.answer_without_session(OpenFailure::Unavailable),
+        let mailbox = match self.mailboxes.get(worker) {
+            Some(mailbox) if usize::from(key.shard) < self.shards => mailbox,
+            Some(_) | None => return command.answer_without_session(OpenFailure::Unavailable),
+        };
+        let MediaCommand::Resume {
+            seed,
+            caller_port,
+            callee_port,
+            ..
+        } = command
+        else {
+            return mailbox.post(command);
+        };
+        // Taken now and not in the worker's turn: no session that another worker opens gets them.
+        let taken = self
+            .ports
+            .lease_again(caller_port)
+            .zip(self.ports.lease_again(callee_port));
+        match taken {
+            Some((caller, callee)) => mailbox.post_resume(
+                key,
+                Opening::Again {
+                    seed,
+                    caller,
+                    callee,
+                },
+            ),
+            None => command.answer_without_session(OpenFailure::PortsLost),
         }
     }
 

@@ -462,6 +462,44 @@ async fn ports_of_another_process_are_passed_over_and_the_last_call_is_refused()
 }
 
 #[tokio::test]
+async fn a_call_of_an_earlier_run_gets_its_ports_again_or_none() {
+    let again = |id, caller_port, callee_port| MediaCommand::Resume {
+        key: key(id),
+        seed: 1,
+        caller_port,
+        callee_port,
+    };
+    let refused = |id| MediaEvent::Refused {
+        key: key(id),
+        reason: OpenFailure::PortsLost,
+    };
+    let mut bench = Bench::start(config(30_170..=30_181));
+    bench.order(again(1, 30_176, 30_172));
+    let opened = MediaEvent::Opened {
+        key: key(1),
+        caller_port: 30_176,
+        callee_port: 30_172,
+    };
+    assert_eq!(bench.event().await, opened);
+    for (caller_port, callee_port) in [(30_170, 30_176), (30_172, 30_174), (30_170, 40_000)] {
+        let answer = bench.engine.command(again(2, caller_port, callee_port));
+        assert_eq!(answer, Some(refused(2)), "{caller_port}, {callee_port}");
+    }
+    assert_eq!(bench.engine.ports_in_use(), 4, "what was refused is free");
+
+    let taken = std::net::UdpSocket::bind((LOOPBACK, 30_175)).unwrap();
+    bench.order(again(3, 30_170, 30_174));
+    assert_eq!(bench.event().await, refused(3));
+    assert_eq!(bench.engine.ports_in_use(), 4);
+    drop(taken);
+
+    // Rested or not.
+    bench.close(1).await;
+    bench.order(again(4, 30_176, 30_172));
+    assert!(matches!(bench.event().await, MediaEvent::Opened { .. }));
+}
+
+#[tokio::test]
 async fn a_freed_port_rests_before_it_is_taken_again() {
     let mut bench = Bench::start(EngineConfig {
         quarantine: Duration::from_secs(3_600),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use maskline_media::{MediaEngine, MediaEvent};
 use maskline_store::{Journal, JournalReport};
@@ -15,7 +15,7 @@ use maskline_switch::{
 };
 use rand::TryRngCore;
 use rand::rngs::OsRng;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Barrier, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ use crate::intake::Intake;
 use crate::keepalive;
 use crate::limits::NetLimits;
 use crate::queue::queue;
-use crate::shard::{Drain, Inbox, Level, Orders, Outside, Questions, ShardTask};
+use crate::shard::{Drain, Found, Inbox, Level, Orders, Outside, Questions, ShardTask};
 use crate::supervise;
 use crate::tcp::{self, Connections};
 use crate::tls::{Tls, TlsConfig};
@@ -55,6 +55,8 @@ pub struct NodeConfig {
     /// message is taken: a BYE of such a call finds its dialog, and no session of this run is taken
     /// for one of the earlier.
     pub found: Vec<Vec<u8>>,
+    /// How long no process ran; `None`: that is not known, and every call of the earlier run is ended.
+    pub away: Option<Duration>,
     /// Set while any shard can't journal, and so refuses new calls.
     pub journal_down: Arc<AtomicBool>,
     /// Certificates, of our own and of whom to trust.
@@ -153,6 +155,7 @@ impl SipNode {
         let health = Arc::new(JournalHealth::new(Arc::clone(&config.journal_down)));
         let mut found = by_shard(config.found, &dispatcher, shards).into_iter();
         let levels: Vec<_> = (0..shards).map(|_| Arc::default()).collect();
+        let all_adopted = Arc::new(Barrier::new(usize::from(shards)));
 
         let mut tasks = JoinSet::new();
         let channels = arrivals.into_iter().zip(failed);
@@ -203,7 +206,11 @@ impl SipNode {
                 config.start,
                 Arc::clone(level),
             );
-            tasks.spawn(task.run(found.next().unwrap_or_default()));
+            tasks.spawn(task.run(Found {
+                snapshots: found.next().unwrap_or_default(),
+                away: config.away,
+                all_adopted: Arc::clone(&all_adopted),
+            }));
         }
         keep_alive(&mut tasks, &sockets, &config.switch, &stop);
         receive(&mut tasks, sockets, &intake, &connections, &stop);

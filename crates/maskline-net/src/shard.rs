@@ -18,7 +18,7 @@ use maskline_switch::{
     TrunkTargets,
 };
 use metrics::Gauge;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Barrier, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,15 @@ pub(crate) struct Outside {
     pub(crate) traces: Option<Arc<dyn TraceSink>>,
     /// By which all shards are told.
     pub(crate) orders: watch::Sender<Orders>,
+}
+
+/// What an earlier run left to a shard.
+pub(crate) struct Found {
+    pub(crate) snapshots: Vec<Vec<u8>>,
+    /// How long no process ran.
+    pub(crate) away: Option<Duration>,
+    /// Passed when every shard has adopted what it found.
+    pub(crate) all_adopted: Arc<Barrier>,
 }
 
 /// One shard and all that it is connected to.
@@ -150,12 +159,15 @@ impl ShardTask {
     }
 
     /// Adopts the sessions that were `found`, then runs until the node stops.
-    pub(crate) async fn run(mut self, found: Vec<Vec<u8>>) {
+    pub(crate) async fn run(mut self, found: Found) {
         let now = self.now();
         self.take_orders(now).await;
-        for snapshot in found {
-            self.take(now, Input::SessionFound(snapshot)).await;
+        for snapshot in found.snapshots {
+            let away = found.away;
+            self.take(now, Input::SessionFound { snapshot, away }).await;
         }
+        // A call of another shard shall not take the ports of one that goes on.
+        found.all_adopted.wait().await;
         let mut facts = Vec::with_capacity(BATCH);
         loop {
             self.settle();
@@ -331,6 +343,10 @@ impl Outside {
                     trunk,
                     result,
                 })
+            }
+            Action::Occupy { trunk } => {
+                self.limits().occupy(trunk);
+                None
             }
             Action::Release { trunk } => {
                 self.limits().release(trunk);

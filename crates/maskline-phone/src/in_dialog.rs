@@ -197,6 +197,13 @@ impl Phone {
         self.answer(tx, info, 200, &[], None);
     }
 
+    /// Whether a request belongs to a dialog that is not over.
+    pub(crate) fn knows(&self, request: &Request) -> bool {
+        self.dialogs
+            .iter()
+            .any(|dialog| dialog.standing != Standing::Over && dialog.owns(request))
+    }
+
     fn confirmed(&self, request: &Request) -> Option<usize> {
         self.dialogs
             .iter()

@@ -370,6 +370,9 @@ impl Phone {
             Method::Cancel => self.on_cancel(tx, request),
             Method::Bye => self.on_bye(tx, request),
             Method::Update => self.on_update(tx, request),
+            Method::Options if in_dialog && !self.knows(request) => {
+                self.answer(tx, request, 481, &[], None);
+            }
             Method::Options => self.answer(tx, request, 200, &[], None),
             // An ACK makes no transaction.
             Method::Ack => {}

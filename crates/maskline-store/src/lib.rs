@@ -6,12 +6,14 @@
 //!
 //! What lives elsewhere: what an event says (`maskline-switch`), sending it (`maskline-webhook`).
 
+pub mod heartbeat;
 pub mod journal;
 pub mod model;
 pub mod secrets;
 pub mod sqlite;
 pub mod store;
 
+pub use heartbeat::{Beating, Heartbeat};
 pub use journal::{
     CommittedEvents, Journal, JournalCounters, JournalOptions, JournalReport, Refusal, Refused,
     Submission,

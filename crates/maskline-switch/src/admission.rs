@@ -157,6 +157,13 @@ impl Admission {
         Ok(())
     }
 
+    /// Takes a place for a leg that is up already, also above the limit; given back as any other.
+    pub fn occupy(&mut self, trunk: TrunkId) {
+        if let Some(usage) = self.trunks.get_mut(usize::from(trunk.0)) {
+            usage.calls = usage.calls.saturating_add(1);
+        }
+    }
+
     /// Gives a place back.
     pub fn release(&mut self, trunk: TrunkId) {
         if let Some(usage) = self.trunks.get_mut(usize::from(trunk.0)) {
@@ -201,6 +208,23 @@ mod tests {
             limits.admit(Tick::ZERO, TrunkId(0), Side::Callee, None),
             Err(Refusal::Calls)
         );
+        limits.release(TrunkId(0));
+        assert_eq!(
+            limits.admit(Tick::ZERO, TrunkId(0), Side::Callee, None),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_leg_that_is_up_already_takes_a_place_above_the_limit() {
+        let mut limits = admission(1, 100);
+        limits.occupy(TrunkId(0));
+        limits.occupy(TrunkId(0));
+        let mut admit = || limits.admit(Tick::ZERO, TrunkId(0), Side::Callee, None);
+        assert_eq!(admit(), Err(Refusal::Calls));
+        limits.release(TrunkId(0));
+        let mut admit = || limits.admit(Tick::ZERO, TrunkId(0), Side::Callee, None);
+        assert_eq!(admit(), Err(Refusal::Calls));
         limits.release(TrunkId(0));
         assert_eq!(
             limits.admit(Tick::ZERO, TrunkId(0), Side::Callee, None),

@@ -135,6 +135,8 @@ pub struct SwitchConfig {
     /// How long the shard waits for a callflow at most. The VCA client has its own, shorter
     /// deadline; this one only guards against a lost answer.
     pub callflow_guard: Duration,
+    /// How long the node may have been away for a connected call to go on; zero: never.
+    pub adopt_within: Duration,
     /// How long a BYE that is passed on waits for its commit (1 s by the contract).
     pub bye_gate: Duration,
     /// Most sessions of this shard; a call above it is refused with 503.
@@ -183,6 +185,7 @@ impl Default for SwitchConfig {
             max_duration: Duration::from_secs(14_400),
             session_expires: Some(Duration::from_secs(1_800)),
             callflow_guard: Duration::from_secs(10),
+            adopt_within: Duration::from_secs(5),
             bye_gate: Duration::from_secs(1),
             max_sessions: 1_000,
             max_transactions: 10_000,

@@ -107,9 +107,15 @@ impl Dialog {
         }
     }
 
-    /// Prepares a dialog from a snapshot for requests of this run.
+    /// Prepares a dialog from a snapshot for this run: requests of ours are numbered above those of
+    /// the earlier run, the peer's last one may come again because its transaction is lost, and a
+    /// stream that the peer opened is gone.
     pub fn adopt(&mut self) {
         self.local_cseq = self.local_cseq.saturating_add(ADOPTION_CSEQ_JUMP);
+        self.remote_cseq = self.remote_cseq.saturating_sub(1);
+        if let Some(way) = self.second_way() {
+            self.peer = way;
+        }
     }
 
     /// Where requests of ours go: the first route or the target when it is an address, else where

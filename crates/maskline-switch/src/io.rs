@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use maskline_events::{Callflow, ErrorDetails, SessionStatus, Timestamp, WebhookType};
@@ -75,8 +76,13 @@ pub enum Input {
     TrunkTargets(Arc<TrunkTargets>),
     /// These addresses of trunks do not answer OPTIONS; all others do, or are not asked.
     TargetsDown(Arc<BTreeSet<TargetKey>>),
-    /// A session that an earlier run of this node left open: its last snapshot.
-    SessionFound(Vec<u8>),
+    /// A session that an earlier run of this node left open.
+    SessionFound {
+        /// Its last snapshot.
+        snapshot: Vec<u8>,
+        /// How long no process ran, at least; `None`: that is not known, and the call is ended.
+        away: Option<Duration>,
+    },
     /// New calls are refused from now on; live ones go on.
     DrainStarted,
     /// The drain's deadline passed: live calls are ended.
@@ -134,6 +140,11 @@ pub enum Action {
         trunk: TrunkId,
         /// Who brings the call, on the caller's side.
         source: Option<IpAddr>,
+    },
+    /// Take a place on a trunk for a leg that is up already, also above the limit.
+    Occupy {
+        /// On which trunk.
+        trunk: TrunkId,
     },
     /// Give a place back.
     Release {

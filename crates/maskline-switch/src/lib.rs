@@ -14,6 +14,7 @@ pub mod dispatch;
 mod doorkeeper;
 pub mod identity;
 pub mod io;
+pub mod living;
 pub mod modification;
 pub mod numbers;
 pub mod overload;

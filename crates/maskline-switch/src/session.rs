@@ -136,8 +136,27 @@ pub enum Media {
         /// RTP port towards B.
         callee_port: u16,
     },
+    /// An earlier run had them; they are being taken again.
+    Resuming {
+        /// RTP port towards A.
+        caller_port: u16,
+        /// RTP port towards B.
+        callee_port: u16,
+    },
     /// Given back, or about to be.
     Closing,
+}
+
+/// Whether a party was asked if it still knows its dialog, as it is after a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probe {
+    /// There was no reason to ask.
+    #[default]
+    None,
+    /// It was asked.
+    Asked,
+    /// It does.
+    Answered,
 }
 
 /// One side's dialog and what it owes.
@@ -172,10 +191,12 @@ pub struct PartyDialog {
     pub expiry: Option<Expiry>,
     /// What this party's trunk has asked us of our credentials.
     pub answers: Answers,
+    /// Whether it was asked if it is still there.
+    pub probe: Probe,
 }
 
 /// Methods that a party takes, by the `Allow` of its INVITE or 2xx.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allows {
     /// INFO (RFC 6086).
     pub info: bool,
@@ -243,8 +264,8 @@ pub enum CalleeInvite {
     },
     /// A 2xx made a dialog.
     Answered {
-        /// The ACK, sent again for each repeated 2xx.
-        ack: Bytes,
+        /// The ACK, sent again for each repeated 2xx; `None`: an earlier run sent it.
+        ack: Option<Bytes>,
         /// Where it goes.
         peer: Peer,
     },
@@ -317,6 +338,9 @@ pub struct CallerInvite {
     pub call_id: String,
     /// `CSeq`.
     pub cseq: String,
+    /// What our 2xx depends on, name and value: extensions and the session timer.
+    #[serde(default)]
+    pub terms: Vec<(String, String)>,
     /// Where its answers go.
     pub peer: Peer,
 }
@@ -428,6 +452,10 @@ impl Session {
     pub const fn media_ports(&self) -> Option<(u16, u16)> {
         match self.media {
             Media::Open {
+                caller_port,
+                callee_port,
+            }
+            | Media::Resuming {
                 caller_port,
                 callee_port,
             } => Some((caller_port, callee_port)),

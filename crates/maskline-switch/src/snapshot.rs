@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::attempts::OpenInvite;
+use crate::config::SwitchConfig;
 use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
 use crate::io::SessionKey;
+use crate::living::Living;
 use crate::session::{CalleeInvite, CallerInvite, InviteParts, Leg, Session, Stage};
+use crate::sip::LocalTag;
 use crate::sip::extensions::Expiry;
 
 /// The version that this code writes.
@@ -24,7 +27,8 @@ const VERSION: u32 = 1;
 pub struct Snapshot {
     /// Format version.
     pub version: u32,
-    /// The shard that owned it.
+    /// The shard that its tags carry: the owner, unless the node had another number of shards when
+    /// the call began.
     pub shard: u16,
     /// Its key there: part of our tags.
     pub key: SessionKey,
@@ -75,6 +79,24 @@ pub struct Snapshot {
     pub error: Option<ErrorDetails>,
     /// Whether the summary is written.
     pub summarised: bool,
+    /// What a connected call needs to go on after a short restart; absent while there is nothing to
+    /// go on with, and in what an earlier version wrote. What can't be read of it counts as absent:
+    /// the call is ended then, and not left.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "if_readable"
+    )]
+    pub living: Option<Living>,
+}
+
+fn if_readable<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    let value: Option<serde_json::Value> = Deserialize::deserialize(deserializer)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
 }
 
 /// Why a snapshot is not usable.
@@ -91,10 +113,13 @@ pub enum SnapshotError {
 impl Snapshot {
     /// The snapshot of a session.
     #[must_use]
-    pub fn of(session: &Session, shard: u16) -> Self {
+    pub fn of(session: &Session, config: &SwitchConfig) -> Self {
+        // The dialogs' tags carry the shard of the run that made them, and messages follow those.
+        let tag = session.caller.dialog.as_ref();
+        let carried = tag.and_then(|dialog| LocalTag::parse(&dialog.local_tag));
         Self {
             version: VERSION,
-            shard,
+            shard: carried.map_or(config.shard, |tag| tag.shard),
             key: session.key,
             session_id: session.id,
             number: NumberEntry::clone(&session.number),
@@ -123,6 +148,7 @@ impl Snapshot {
             status: session.status,
             error: session.error.clone(),
             summarised: session.stage == Stage::Summarised,
+            living: Living::of(session, config),
         }
     }
 

@@ -15,8 +15,8 @@ use maskline_net::{
     CallflowSource, ListenSpec, NetError, NetLimits, NodeConfig, SipNode, TraceSink,
 };
 use maskline_store::{
-    CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions, SqliteStore,
-    Store,
+    Beating, CommittedEvents, EventRow, Heartbeat, Journal, JournalOptions, SqliteLocation,
+    SqliteOptions, SqliteStore, Store,
 };
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
@@ -84,6 +84,8 @@ pub(crate) struct Node {
     directory: JoinHandle<()>,
     traces: Option<Arc<Traces>>,
     new_admin_key: Option<String>,
+    /// Stops when the node does.
+    _beating: Option<Beating>,
 }
 
 impl Node {
@@ -117,6 +119,7 @@ impl Node {
         let sip_addresses = sockets.addresses();
 
         let store = open_store(&config, secrets.master_key.as_deref()).await?;
+        let heartbeat = heartbeat(&config)?;
         let as_store: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
         let epoch = store.begin_epoch().await?;
         tracing::info!(node = %epoch.node_id, boot_epoch = epoch.boot_epoch, "store is open");
@@ -153,6 +156,13 @@ impl Node {
             JournalOptions::default(),
         ));
 
+        let found = left_open(&store).await?;
+        let away = heartbeat.as_ref().and_then(Heartbeat::away);
+        // Before any call is taken over, so that a call which ends the process is not for ever.
+        let beating = heartbeat
+            .map(Heartbeat::start)
+            .transpose()
+            .map_err(|error| config.fault("[store] url", format!("heartbeat: {error}")))?;
         let traces = start_traces(&config, epoch.boot_epoch).await;
         let sink = traces.clone().map(|it| it as Arc<dyn TraceSink>);
         let journal_down = Arc::new(AtomicBool::new(false));
@@ -162,7 +172,8 @@ impl Node {
                 shards: config.shards,
                 start,
                 directory: provisioning::directory(&*store).await?,
-                found: left_open(&store).await?,
+                found,
+                away,
                 journal_down: Arc::clone(&journal_down),
                 tls: config.tls.clone(),
                 dns_servers: config.dns_servers.clone(),
@@ -250,6 +261,7 @@ impl Node {
             directory,
             traces,
             new_admin_key,
+            _beating: beating,
         })
     }
 
@@ -471,6 +483,18 @@ async fn start_traces(config: &Config, run: u64) -> Option<Arc<Traces>> {
     started.ok().flatten().map(Arc::new)
 }
 
+/// The heartbeat beside the database; none beside one that goes with the process.
+fn heartbeat(config: &Config) -> anyhow::Result<Option<Heartbeat>> {
+    match SqliteLocation::parse(&config.store_url) {
+        Ok(SqliteLocation::File(path)) => Heartbeat::beside(&path).map(Some).map_err(|error| {
+            config
+                .fault("[store] url", format!("heartbeat: {error}"))
+                .into()
+        }),
+        Ok(SqliteLocation::Ephemeral) | Err(_) => Ok(None),
+    }
+}
+
 fn channels<T>(shards: u16) -> (Vec<mpsc::Sender<T>>, Vec<mpsc::Receiver<T>>) {
     (0..shards).map(|_| mpsc::channel(SHARD_QUEUE)).unzip()
 }
@@ -528,6 +552,7 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         no_answer: config.no_answer,
         max_duration: config.max_duration,
         session_expires: config.session_expires,
+        adopt_within: config.adopt_within,
         callflow_guard: config.vca_timeout + Duration::from_secs(5),
         max_sessions: config.max_sessions.div_ceil(shards),
         // An unanswered call has two or three, an ended one keeps some for 32 s.
@@ -549,7 +574,7 @@ async fn left_open(store: &SqliteStore) -> anyhow::Result<Vec<Vec<u8>>> {
     if !found.is_empty() {
         tracing::info!(
             sessions = found.len(),
-            "finishing calls of the previous run"
+            "taking over calls of the previous run"
         );
     }
     Ok(found)

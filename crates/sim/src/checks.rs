@@ -82,7 +82,7 @@ pub(crate) struct Watch {
     invites: BTreeMap<Uuid, Vec<String>>,
     /// Those whose 18x has arrived.
     progressed: BTreeSet<String>,
-    /// Sessions that a restarted process took over: it hangs up at once.
+    /// Sessions that a restarted process ends: it hangs up at once.
     adopted: BTreeSet<Uuid>,
 }
 
@@ -287,6 +287,12 @@ pub(crate) fn agreement(log: &SessionLog, seen: &Seen, shows: &str) -> Result<()
 pub(crate) fn owner_of(snapshot: &[u8]) -> Option<(u16, u64)> {
     let snapshot = maskline_switch::snapshot::Snapshot::from_bytes(snapshot).ok()?;
     Some((snapshot.shard, snapshot.key))
+}
+
+/// Whether a snapshot is of a connected call.
+pub(crate) fn may_go_on(snapshot: &[u8]) -> bool {
+    maskline_switch::snapshot::Snapshot::from_bytes(snapshot)
+        .is_ok_and(|snapshot| snapshot.living.is_some())
 }
 
 /// No byte towards one party tells anything of the other party of its call.

@@ -14,6 +14,8 @@ const ANSWERS_AFTER: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
 struct Opened {
+    /// The RTP port towards A; the one towards B is two above.
+    port: u16,
     caller: bool,
     callee: bool,
     planned: bool,
@@ -41,20 +43,28 @@ impl Engine {
                     let reason = OpenFailure::PortsExhausted;
                     return Ok(vec![(ANSWERS_AFTER, MediaEvent::Refused { key, reason })]);
                 }
-                if self.open.insert(key, Opened::default()).is_some() {
-                    return Err("media was opened twice".to_owned());
+                loop {
+                    self.next_port = self.next_port % 5_000 + 1;
+                    let port = 20_000 + self.next_port * 4;
+                    if self.open.values().all(|opened| opened.port != port) {
+                        return self.take(key, port);
+                    }
                 }
-                self.next_port = self.next_port % 5_000 + 1;
-                let caller_port = 20_000 + self.next_port * 4;
-                let callee_port = caller_port + 2;
-                Ok(vec![(
-                    ANSWERS_AFTER,
-                    MediaEvent::Opened {
-                        key,
-                        caller_port,
-                        callee_port,
-                    },
-                )])
+            }
+            MediaCommand::Resume {
+                caller_port,
+                callee_port,
+                ..
+            } => {
+                if callee_port != caller_port + 2 {
+                    return Err("media is resumed with ports that were never given".to_owned());
+                }
+                let taken = self.open.values().any(|opened| opened.port == caller_port);
+                if taken || plan.is_some_and(|plan| plan.ports_lost) {
+                    let reason = OpenFailure::PortsLost;
+                    return Ok(vec![(ANSWERS_AFTER, MediaEvent::Refused { key, reason })]);
+                }
+                self.take(key, caller_port)
             }
             MediaCommand::ProgramCaller { .. } | MediaCommand::ProgramCallee { .. } => {
                 let Some(opened) = self.open.get_mut(&key) else {
@@ -92,6 +102,24 @@ impl Engine {
                 )])
             }
         }
+    }
+
+    fn take(&mut self, key: MediaKey, port: u16) -> Result<Vec<(Duration, MediaEvent)>, String> {
+        let opened = Opened {
+            port,
+            ..Opened::default()
+        };
+        if self.open.insert(key, opened).is_some() {
+            return Err("media was opened twice".to_owned());
+        }
+        Ok(vec![(
+            ANSWERS_AFTER,
+            MediaEvent::Opened {
+                key,
+                caller_port: port,
+                callee_port: port + 2,
+            },
+        )])
     }
 
     /// Whether an event about these media may still come.

@@ -262,7 +262,9 @@ impl Bench {
                     caller_port: 20_000,
                     callee_port: 20_002,
                 })),
-                MediaCommand::ProgramCaller { .. }
+                // No call is adopted here.
+                MediaCommand::Resume { .. }
+                | MediaCommand::ProgramCaller { .. }
                 | MediaCommand::ProgramCallee { .. }
                 | MediaCommand::Close { .. } => command
                     .answer_without_session(maskline_media::OpenFailure::Unavailable)
@@ -272,7 +274,8 @@ impl Bench {
                 self.handled.counted.push(reason);
                 None
             }
-            Action::Release { .. }
+            Action::Occupy { .. }
+            | Action::Release { .. }
             | Action::TargetsDown(_)
             | Action::TrunkRegistered { .. }
             | Action::Trace(_)

@@ -25,6 +25,8 @@ pub struct Scenario {
     pub calls: Vec<CallPlan>,
     /// When the process dies.
     pub crashes: Vec<CrashPlan>,
+    /// After how short an absence of the process connected calls go on.
+    pub adopt_within: Duration,
     /// How long a callee may ring.
     pub no_answer: Duration,
     /// How long a call may last.
@@ -144,6 +146,8 @@ pub struct CallPlan {
     pub vca_after: Option<Duration>,
     /// Whether the media engine has no port.
     pub no_ports: bool,
+    /// Whether the ports of a call are gone after a restart.
+    pub ports_lost: bool,
     /// Keys: so long after the call is connected, who, which.
     pub keys: Vec<(Duration, Side, char)>,
     /// The same by INFO, so long after the dialling.
@@ -262,6 +266,7 @@ impl Default for CallPlan {
             vca: VcaAnswer::MakeCall,
             vca_after: Some(Duration::from_millis(30)),
             no_ports: false,
+            ports_lost: false,
             keys: Vec::new(),
             info_keys: Vec::new(),
             silence: None,
@@ -299,6 +304,7 @@ impl Scenario {
             },
             calls: vec![call],
             crashes: Vec::new(),
+            adopt_within: Duration::from_secs(5),
             no_answer: Duration::from_secs(30),
             max_duration: Duration::from_secs(120),
             max_calls: 100,
@@ -357,7 +363,7 @@ impl Scenario {
                     } else {
                         CrashAt::Time(dice.millis(100, 12_000))
                     },
-                    down_for: dice.millis(10, 4_000),
+                    down_for: dice.millis(10, 7_000),
                     last_commit_survives: dice.chance(50),
                 };
                 scenario.crashes.push(crash);
@@ -519,6 +525,7 @@ fn random_call(dice: &mut Dice) -> CallPlan {
             _ => Some(dice.millis(1, 2_500)),
         },
         no_ports: dice.chance(4),
+        ports_lost: dice.chance(4),
         unassigned: dice.chance(3),
         caller_guesses: dice.chance(10),
         callee_asks: dice.chance(30).then(|| CalleeAsks {

@@ -373,6 +373,7 @@ pub(crate) fn switch_config(
             .into(),
         trunks: Arc::clone(trunks),
         media_address: switch_address().ip(),
+        adopt_within: scenario.adopt_within,
         no_answer: scenario.no_answer,
         max_duration: scenario.max_duration,
         callflow_guard: Duration::from_secs(7),

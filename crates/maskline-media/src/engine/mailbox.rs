@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::ports::Lease;
 use crate::command::{CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure};
 
 /// A worker's orders; shared by whoever gives them and the worker.
@@ -40,14 +41,33 @@ struct Slot {
 /// What is to be done for a session, in this order.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// Open it with this seed.
-    pub(super) open: Option<u64>,
+    /// Open it.
+    pub(super) open: Option<Opening>,
     /// What A negotiated last.
     pub(super) caller: Option<CallerMedia>,
     /// What B negotiated last.
     pub(super) callee: Option<CalleeMedia>,
     /// Close it.
     pub(super) close: bool,
+}
+
+/// How a session is to be opened.
+#[derive(Debug)]
+pub(super) enum Opening {
+    /// With any ports.
+    Anew {
+        /// For the relay.
+        seed: u64,
+    },
+    /// With these.
+    Again {
+        /// For the relay.
+        seed: u64,
+        /// Towards A.
+        caller: Lease,
+        /// Towards B.
+        callee: Lease,
+    },
 }
 
 /// What the worker finds.
@@ -79,7 +99,9 @@ impl Mailbox {
             return command.answer_without_session(OpenFailure::Unavailable);
         }
         let answer = match command {
-            MediaCommand::Open { key, seed } => self.admit(&mut state, key, seed),
+            MediaCommand::Open { key, seed } => self.admit(&mut state, key, Opening::Anew { seed }),
+            // Its ports were not taken: see `post_resume`.
+            MediaCommand::Resume { .. } => command.answer_without_session(OpenFailure::Unavailable),
             MediaCommand::ProgramCaller { key, media } => {
                 state.order(key, |work| work.caller = Some(media));
                 None
@@ -96,6 +118,23 @@ impl Mailbox {
                     command.answer_without_session(OpenFailure::Unavailable)
                 }
             }
+        };
+        drop(state);
+        self.posted.notify_one();
+        answer
+    }
+
+    /// As [`Self::post`], for a session whose ports were taken already.
+    pub(super) fn post_resume(&self, key: MediaKey, opening: Opening) -> Option<MediaEvent> {
+        let mut state = self.lock();
+        let answer = if state.stopped {
+            Some(MediaEvent::Refused {
+                key,
+                reason: OpenFailure::Unavailable,
+            })
+        } else {
+            // What is taken up comes all at once and is bounded by the ports that it holds.
+            self.insert(&mut state, key, opening)
         };
         drop(state);
         self.posted.notify_one();
@@ -141,10 +180,18 @@ impl Mailbox {
         self.posted.notify_one();
     }
 
-    fn admit(&self, state: &mut State, key: MediaKey, seed: u64) -> Option<MediaEvent> {
-        let full = state.waiting_opens >= self.max_waiting_opens
-            || state.sessions.len() >= self.max_sessions;
-        if full || state.sessions.contains_key(&key) {
+    fn admit(&self, state: &mut State, key: MediaKey, opening: Opening) -> Option<MediaEvent> {
+        if state.waiting_opens >= self.max_waiting_opens {
+            return Some(MediaEvent::Refused {
+                key,
+                reason: OpenFailure::Unavailable,
+            });
+        }
+        self.insert(state, key, opening)
+    }
+
+    fn insert(&self, state: &mut State, key: MediaKey, opening: Opening) -> Option<MediaEvent> {
+        if state.sessions.len() >= self.max_sessions || state.sessions.contains_key(&key) {
             return Some(MediaEvent::Refused {
                 key,
                 reason: OpenFailure::Unavailable,
@@ -152,7 +199,7 @@ impl Mailbox {
         }
         state.waiting_opens += 1;
         state.sessions.insert(key, Slot::default());
-        state.order(key, |work| work.open = Some(seed));
+        state.order(key, |work| work.open = Some(opening));
         None
     }
 
@@ -240,7 +287,8 @@ mod tests {
             panic!("nothing to do");
         };
         assert_eq!(taken, key(1));
-        assert_eq!((work.open, work.close), (Some(9), true));
+        assert!(matches!(work.open, Some(Opening::Anew { seed: 9 })));
+        assert!(work.close);
         assert!(!work.caller.unwrap().0.sends);
         assert!(matches!(mailbox.take(), Taken::Nothing));
     }

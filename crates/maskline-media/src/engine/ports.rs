@@ -46,7 +46,7 @@ pub(super) struct PortPair {
 
 /// A taken port pair; dropping it gives the ports back.
 #[derive(Debug)]
-struct Lease {
+pub(super) struct Lease {
     port: u16,
     pool: Arc<PortPool>,
 }
@@ -114,6 +114,29 @@ impl PortPool {
             port,
             pool: Arc::clone(self),
         })
+    }
+
+    /// Takes this very pair, rested or not: it is the same call's as before.
+    pub(super) fn lease_again(self: &Arc<Self>, port: u16) -> Option<Lease> {
+        let mut free = self.lock();
+        let at = free.iter().position(|resting| resting.port == port)?;
+        free.remove(at);
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Some(Lease {
+            port,
+            pool: Arc::clone(self),
+        })
+    }
+
+    /// Binds a pair that was taken. Needs the runtime whose sockets they shall be.
+    pub(super) fn bind(lease: Lease) -> Result<PortPair, OpenFailure> {
+        match lease.bind() {
+            Ok((rtp, rtcp)) => Ok(PortPair { rtp, rtcp, lease }),
+            Err(error) => {
+                tracing::warn!(port = lease.port, %error, "a call's media port can't be taken again");
+                Err(OpenFailure::PortsLost)
+            }
+        }
     }
 
     /// A thread that died while it held the lock left no half-done change behind.

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet};
 use crate::command::{MediaEvent, MediaKey, OpenFailure};
 use crate::engine::EngineConfig;
 use crate::engine::counters::CounterCells;
-use crate::engine::mailbox::{Mailbox, Taken, Work};
+use crate::engine::mailbox::{Mailbox, Opening, Taken, Work};
 use crate::engine::outlet::Outlet;
 use crate::engine::ports::PortPool;
 use crate::engine::session::{self, Buffers, Session, Sides, Surroundings};
@@ -138,8 +138,8 @@ impl Sessions {
             callee,
             close,
         } = work;
-        if let Some(seed) = open {
-            if let Err(reason) = self.open(key, seed) {
+        if let Some(opening) = open {
+            if let Err(reason) = self.open(key, opening) {
                 self.around.outlet.push(MediaEvent::Refused { key, reason });
             }
         } else if !close && !self.open.contains_key(&key) {
@@ -160,10 +160,22 @@ impl Sessions {
         }
     }
 
-    fn open(&mut self, key: MediaKey, seed: u64) -> Result<(), OpenFailure> {
-        let sides = Sides {
-            caller: self.ports.take()?,
-            callee: self.ports.take()?,
+    fn open(&mut self, key: MediaKey, opening: Opening) -> Result<(), OpenFailure> {
+        let (seed, sides) = match opening {
+            Opening::Anew { seed } => {
+                let caller = self.ports.take()?;
+                let callee = self.ports.take()?;
+                (seed, Sides { caller, callee })
+            }
+            Opening::Again {
+                seed,
+                caller,
+                callee,
+            } => {
+                let caller = PortPool::bind(caller)?;
+                let callee = PortPool::bind(callee)?;
+                (seed, Sides { caller, callee })
+            }
         };
         let relay = Relay::new(self.around.now(), seed, self.silence);
         let session = Rc::new(Session::new(key, relay));

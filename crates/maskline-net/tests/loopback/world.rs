@@ -201,6 +201,7 @@ impl World {
             start,
             directory: Arc::new(Directory::new([number], [])),
             found: plan.found,
+            away: None,
             journal_down: Arc::clone(&journal_down),
             tls: plan.tls,
             dns_servers: Vec::new(),

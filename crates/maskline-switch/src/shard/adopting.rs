@@ -1,7 +1,9 @@
-//! Finishing what an earlier run of this node left open: both dialogs are ended, the events that
+//! Taking over what an earlier run of this node left open. A connected call goes on after a short
+//! restart ([`super::reviving`]). Any other is finished: both dialogs are ended, the events that
 //! nobody saw are made up with -2001, and the summary follows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use maskline_events::{ErrorCode, ErrorDetails, LegStatus, SessionStatus};
 use maskline_media::Side;
@@ -20,9 +22,9 @@ use crate::sip::{HeaderName, Message, compose};
 use crate::snapshot::Snapshot;
 
 impl Shard {
-    /// Takes over a session by its last snapshot and ends it.
-    pub(super) fn adopt(&mut self, snapshot: &[u8]) {
-        let snapshot = match Snapshot::from_bytes(snapshot) {
+    /// Takes over a session by its last snapshot.
+    pub(super) fn adopt(&mut self, snapshot: &[u8], away: Option<Duration>) {
+        let mut snapshot = match Snapshot::from_bytes(snapshot) {
             Ok(snapshot) => snapshot,
             Err(_) => {
                 // It stays in the store for a version that can read it.
@@ -37,10 +39,21 @@ impl Shard {
         self.count("session_adopted");
         let key = snapshot.key;
         let cancelling = snapshot.callee_cancelling;
+        let living = snapshot.living.take();
+        let expiries = (snapshot.caller_expiry, snapshot.callee_expiry);
         let session = restore(snapshot);
         self.trace_adopted(&session);
         self.sessions.insert(key, session);
-        self.with(key, |shard, s| shard.finish_adopted(s, cancelling));
+        self.with(key, |shard, s| {
+            let going_on = living.and_then(|living| {
+                let placed = shard.place_again(s, &living, away)?;
+                Some((living, placed))
+            });
+            match going_on {
+                Some((living, placed)) => shard.revive(s, living, &placed, expiries),
+                None => shard.finish_adopted(s, cancelling),
+            }
+        });
     }
 
     /// `cancelling`: B's INVITE was given up before the restart, and its end was not seen.

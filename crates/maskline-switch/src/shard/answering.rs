@@ -9,7 +9,7 @@ use crate::config::TrunkId;
 use crate::dialog::Dialog;
 use crate::sdp::{self, MediaDescription};
 use crate::session::{
-    Callee, CalleeInvite, Media, OwedBye, Pending2xx, Session, SessionTimer, Stage,
+    Callee, CalleeInvite, Media, OwedBye, Pending2xx, Probe, Session, SessionTimer, Stage,
 };
 use crate::sip::{
     HeaderName, LocalTag, Message, Method, Peer, Request, Response, TxId, compose, view,
@@ -49,7 +49,10 @@ impl Shard {
         };
         let ack = self.send_ack(&callee, &dialog);
         if let (Some(callee), Some((peer, ack))) = (s.outbound.as_mut(), ack) {
-            callee.invite = CalleeInvite::Answered { ack, peer };
+            callee.invite = CalleeInvite::Answered {
+                ack: Some(ack),
+                peer,
+            };
         }
         s.callee.dialog = Some(dialog);
         self.hear_allow(s, Side::Callee, &response.headers);
@@ -132,10 +135,21 @@ impl Shard {
             }
             return;
         }
-        if let Some(CalleeInvite::Answered { ack, peer }) =
-            s.outbound.as_ref().map(|callee| callee.invite.clone())
-        {
-            self.put_on_wire(peer, ack);
+        match s.outbound.as_ref().map(|callee| callee.invite.clone()) {
+            Some(CalleeInvite::Answered {
+                ack: Some(bytes),
+                peer,
+            }) => self.put_on_wire(peer, bytes),
+            Some(CalleeInvite::Answered { ack: None, .. }) => {
+                self.acknowledge_again(s, Side::Callee, response);
+            }
+            Some(
+                CalleeInvite::Gated
+                | CalleeInvite::Calling { .. }
+                | CalleeInvite::Cancelling { .. }
+                | CalleeInvite::Ended,
+            )
+            | None => {}
         }
     }
 
@@ -163,6 +177,8 @@ impl Shard {
                             == call_id.as_ref()
                     {
                         shard.on_invite_response(s, response);
+                    } else if s.party(tag.side).probe != Probe::None {
+                        shard.acknowledge_again(s, tag.side, response);
                     } else {
                         shard.count("stray_response");
                     }
@@ -204,9 +220,9 @@ impl Shard {
         self.accept(s, Side::Caller, tx, &local_tag, &sdp, offers);
     }
 
-    fn answer_sdp(&self, s: &mut Session) -> Option<String> {
+    pub(super) fn answer_sdp(&self, s: &mut Session) -> Option<String> {
         let caller_port = match s.media {
-            Media::Open { caller_port, .. } => caller_port,
+            Media::Open { caller_port, .. } | Media::Resuming { caller_port, .. } => caller_port,
             // The call ended while A's 200 waited; A gets it and its BYE, with a port that is
             // closed.
             Media::None | Media::Opening | Media::Closing => 9,
@@ -287,7 +303,9 @@ impl Shard {
         if s.party(side).owed_bye == Some(OwedBye::Unacknowledged) {
             self.send_bye(s, side);
         }
-        self.on_never_acknowledged(s, side);
+        if s.party(side).probe != Probe::Answered {
+            self.on_never_acknowledged(s, side);
+        }
     }
 
     /// RFC 3261 §13.3.1.4: a peer that never acknowledges is gone; both dialogs are ended.

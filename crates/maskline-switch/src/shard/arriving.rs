@@ -423,6 +423,19 @@ fn caller_invite(invite: &Request, local_tag: &str, peer: Peer) -> Option<Caller
         to: format!("{to};tag={local_tag}"),
         call_id: view::call_id(headers)?,
         cseq: view::text(headers, &HeaderName::CSeq)?,
+        terms: [
+            HeaderName::Supported,
+            HeaderName::Require,
+            HeaderName::SessionExpires,
+            HeaderName::MinSe,
+        ]
+        .iter()
+        .flat_map(|name| headers.get_all(name))
+        .map(|header| {
+            let value = String::from_utf8_lossy(&header.value()).into_owned();
+            (header.name().to_string(), value)
+        })
+        .collect(),
         peer,
     })
 }

@@ -179,6 +179,13 @@ impl Shard {
 
     pub(super) fn on_media_opened(&mut self, s: &mut Session, caller_port: u16, callee_port: u16) {
         self.clear_timer(s, SessionTimer::MediaGuard);
+        if matches!(s.media, Media::Resuming { .. }) {
+            s.media = Media::Open {
+                caller_port,
+                callee_port,
+            };
+            return;
+        }
         if s.media != Media::Opening {
             self.close_media(s.media_key(self.config.shard));
             return;

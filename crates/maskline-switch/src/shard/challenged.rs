@@ -49,9 +49,10 @@ impl Shard {
             Purpose::Register(at) => self.register_again(at, response, challenged),
             // A refusal is an answer.
             Purpose::Probe(_) => false,
-            Purpose::AdoptedBye(_) | Purpose::Aside | Purpose::Farewell => {
-                self.repeat_in_dialog(owner, response, challenged)
-            }
+            Purpose::AdoptedBye(_)
+            | Purpose::StillThere(..)
+            | Purpose::Aside
+            | Purpose::Farewell => self.repeat_in_dialog(owner, response, challenged),
         }
     }
 
@@ -229,6 +230,7 @@ impl Shard {
             | Purpose::Probe(_)
             | Purpose::AdoptedBye(_)
             | Purpose::Register(_)
+            | Purpose::StillThere(..)
             | Purpose::Aside
             | Purpose::Farewell => owner,
         };

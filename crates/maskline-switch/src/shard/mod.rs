@@ -21,6 +21,7 @@ mod provisional;
 mod record;
 mod registering;
 mod repeated;
+mod reviving;
 mod session_timer;
 mod tracing;
 
@@ -63,6 +64,8 @@ enum Purpose {
     AdoptedBye(SessionKey),
     /// A trunk's registration.
     Register(RegistrationId),
+    /// Whether a party of an adopted call is still there.
+    StillThere(SessionKey, Side),
     /// A re-INVITE or UPDATE of ours on one side.
     Modify {
         /// Whose.
@@ -201,7 +204,7 @@ impl Shard {
                 self.supervise_targets();
             }
             Input::TargetsDown(down) => self.down = down,
-            Input::SessionFound(snapshot) => self.adopt(&snapshot),
+            Input::SessionFound { snapshot, away } => self.adopt(&snapshot, away),
             Input::DrainStarted => self.draining = true,
             Input::DrainEnded => {
                 self.end_all();
@@ -301,6 +304,9 @@ impl Shard {
                 }
                 Upcall::Stray(response) => self.on_stray(&response),
                 Upcall::Unanswered { owner } => match owner {
+                    Purpose::StillThere(key, side) => {
+                        self.with(key, |shard, s| shard.on_probed(s, side, None));
+                    }
                     Purpose::Invite(key, attempt) => {
                         self.with(key, |shard, s| shard.on_attempt_unanswered(s, attempt));
                     }
@@ -355,9 +361,13 @@ impl Shard {
             Purpose::Probe(_)
             | Purpose::AdoptedBye(_)
             | Purpose::Register(_)
+            | Purpose::StillThere(..)
             | Purpose::Farewell
                 if status < 200 => {}
             Purpose::Probe(question) => self.on_probe_answered(question, Some(status)),
+            Purpose::StillThere(key, side) => {
+                self.with(key, |shard, s| shard.on_probed(s, side, Some(status)));
+            }
             Purpose::Register(at) => self.on_register_response(at, response),
             Purpose::Aside if status < 300 => {}
             Purpose::Aside => self.count("aside_refused"),
@@ -428,7 +438,12 @@ impl Shard {
                     self.close_media(media);
                 }
             }
-            MediaEvent::Refused { .. } => self.with(key, Self::on_media_refused),
+            MediaEvent::Refused { .. } => self.with(key, |shard, s| match s.media {
+                Media::Resuming { .. } => shard.on_resume_refused(s),
+                Media::None | Media::Opening | Media::Open { .. } | Media::Closing => {
+                    shard.on_media_refused(s);
+                }
+            }),
             MediaEvent::Dtmf { side, digit, .. } => {
                 self.with(key, |shard, s| shard.on_dtmf(s, side, digit));
             }

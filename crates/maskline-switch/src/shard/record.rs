@@ -150,7 +150,7 @@ impl Shard {
     pub(super) fn save(&mut self, s: &mut Session) -> CommitId {
         self.next_commit += 1;
         let over = s.stage == Stage::Summarised && !s.owes_sip();
-        let snapshot = (!over).then(|| Snapshot::of(s, self.config.shard).to_bytes());
+        let snapshot = (!over).then(|| Snapshot::of(s, &self.config).to_bytes());
         s.snapshot_kept = !over;
         self.actions.push_back(Action::Commit {
             id: self.next_commit,

@@ -37,7 +37,7 @@ impl Shard {
         too_small
     }
 
-    fn timer_answer(&self, headers: &Headers, held: Option<Expiry>) -> TimerAnswer {
+    pub(super) fn timer_answer(&self, headers: &Headers, held: Option<Expiry>) -> TimerAnswer {
         extensions::timer_answer(headers, self.config.session_expires, held)
     }
 

@@ -116,6 +116,7 @@ struct Call {
     session_expires_seconds: u32,
     trunk_silence_ms: u32,
     trunk_failover_seconds: u32,
+    adopt_within_seconds: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -203,6 +204,7 @@ pub(crate) struct Config {
     pub(crate) max_duration: Duration,
     pub(crate) session_expires: Option<Duration>,
     pub(crate) failover: Failover,
+    pub(crate) adopt_within: Duration,
     pub(crate) vca_timeout: Duration,
     pub(crate) store_url: String,
     pub(crate) store_reserve_bytes: u64,
@@ -414,6 +416,7 @@ impl Resolver {
             )?,
             session_expires: self.session_expires(file.call.session_expires_seconds)?,
             failover: self.failover(&file.call)?,
+            adopt_within: Duration::from_secs(u64::from(file.call.adopt_within_seconds)),
             vca_timeout: self.millis("[vca] timeout_ms", file.vca.timeout_ms)?,
             store_url: file.store.url,
             store_reserve_bytes: u64::from(file.store.reserve_mib) << 20,

@@ -10,9 +10,9 @@ use crate::support::media::{Media, Packet, TELEPHONE_EVENT, announced};
 use crate::support::sipp::Transport;
 use crate::support::site::{CALLEE, CALLEE_ADDRESS, CALLER_ADDRESS, FROM, Options, Site};
 
-const A: [u8; 4] = *b"AAAA";
-const B: [u8; 4] = *b"BBBB";
-const PACKETS: u16 = 50;
+pub const A: [u8; 4] = *b"AAAA";
+pub const B: [u8; 4] = *b"BBBB";
+pub const PACKETS: u16 = 50;
 
 /// Fifty packets each way, and a press of 5 by A.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,7 +102,7 @@ async fn audio_flows_both_ways_and_a_key_press_is_told_once() {
     assert_eq!(summary.webhook, WebhookType::Vss);
 }
 
-async fn assert_heard(media: &Media, octet: u8) {
+pub async fn assert_heard(media: &Media, octet: u8) {
     for index in 0..PACKETS {
         let packet = media
             .receive()
@@ -116,7 +116,7 @@ async fn assert_heard(media: &Media, octet: u8) {
 }
 
 /// Three packets as the key is held, three with the end bit (RFC 4733 §2.5).
-fn press_of_five() -> Vec<Packet> {
+pub fn press_of_five() -> Vec<Packet> {
     let packet = |index: u16| {
         let end = if index >= 3 { 0x80 } else { 0 };
         let duration = (160 * (index.min(3) + 1)).to_be_bytes();

@@ -1,5 +1,5 @@
-//! The switch is killed in the middle of a call and started again on the same store: each party is
-//! let go, what was told before is not told otherwise, and what nobody saw is made up.
+//! The switch is killed in the middle of a call and started again on the same store, where no call
+//! goes on: each party is let go, what was told before is not told otherwise, and what nobody saw is made up.
 
 use std::time::Duration;
 
@@ -19,6 +19,13 @@ async fn phones(site: &Site, caller: &str, callee: &str) -> (Sipp, Sipp) {
     let callee = site.phone(site.callee_run(callee)).await;
     let caller = site.phone(caller_run(site, caller)).await;
     (caller, callee)
+}
+
+fn never(transport: Transport) -> Options {
+    Options {
+        adopt_within: Duration::ZERO,
+        ..Options::new(transport)
+    }
 }
 
 /// A calls; should it be refused, then with 500.
@@ -48,7 +55,7 @@ const ENDED_BY_THE_CRASH: [&str; 6] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_they_talk() {
-    let mut site = Site::open("crash-talking", Options::new(Transport::Udp)).await;
+    let mut site = Site::open("crash-talking", never(Transport::Udp)).await;
     let (caller, callee) = phones(&site, "caller_waits_through_a_crash", "callee_answers").await;
     site.receiver
         .wait_for("A is connected", |it| is(it, "CALL_CONNECTED", "INBOUND"))
@@ -70,7 +77,7 @@ async fn killed_while_they_talk() {
 /// does not depend on that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_they_talk_over_connections() {
-    let mut site = Site::open("crash-connections", Options::new(Transport::Tcp)).await;
+    let mut site = Site::open("crash-connections", never(Transport::Tcp)).await;
     let (caller, callee) = phones(&site, "caller_waits_through_a_crash", "callee_answers").await;
     site.receiver
         .wait_for("A is connected", |it| is(it, "CALL_CONNECTED", "INBOUND"))
@@ -89,7 +96,7 @@ async fn killed_while_they_talk_over_connections() {
 /// Nothing of the call was delivered when the switch dies: all of it is, afterwards, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_before_anything_was_delivered() {
-    let mut site = Site::open("crash-undelivered", Options::new(Transport::Udp)).await;
+    let mut site = Site::open("crash-undelivered", never(Transport::Udp)).await;
     site.receiver
         .acknowledge_with(StatusCode::INTERNAL_SERVER_ERROR);
     let (caller, callee) = phones(&site, "caller_waits_through_a_crash", "callee_answers").await;
@@ -108,7 +115,7 @@ async fn killed_before_anything_was_delivered() {
 /// Killed while B rings: A is refused, B is cancelled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_it_rings() {
-    let mut site = Site::open("crash-ringing", Options::new(Transport::Udp)).await;
+    let mut site = Site::open("crash-ringing", never(Transport::Udp)).await;
     let (caller, callee) = phones(&site, "caller_refused", "callee_rings").await;
     site.receiver
         .wait_for("B rings", |it| {
@@ -140,7 +147,7 @@ async fn killed_while_it_rings() {
 /// Killed while B rings, and B answers before the CANCEL of the restarted switch reaches it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_it_rings_and_the_callee_answers() {
-    let mut site = Site::open("crash-answered", Options::new(Transport::Udp)).await;
+    let mut site = Site::open("crash-answered", never(Transport::Udp)).await;
     let (caller, callee) = phones(&site, "caller_refused", "callee_answers_the_cancel").await;
     site.receiver
         .wait_for("B rings", |it| {
@@ -163,7 +170,7 @@ async fn killed_while_it_rings_and_the_callee_answers() {
 /// Killed while the customer's server thinks about what to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_before_there_is_a_callee() {
-    let mut options = Options::new(Transport::Udp);
+    let mut options = never(Transport::Udp);
     options.vca = Vca::Late(Duration::from_millis(900));
     let mut site = Site::open("crash-early", options).await;
     let caller = site.phone(caller_run(&site, "caller_refused")).await;

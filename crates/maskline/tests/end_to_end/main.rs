@@ -21,6 +21,7 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod adoption;
 mod audio;
 mod auth;
 mod bad_input;

@@ -66,13 +66,16 @@ impl World<'_> {
             let Some((carried, _)) = checks::owner_of(&snapshot) else {
                 return Err(("a snapshot does not read".to_owned(), None));
             };
-            self.watch.adopted(session);
+            let away = Some(self.now.since(self.died));
+            if !checks::may_go_on(&snapshot) || away > Some(self.scenario.adopt_within) {
+                self.watch.adopted(session);
+            }
             let owner = self
                 .switch
                 .as_ref()
                 .map(|switch| switch.dispatcher.shard(carried));
             if let Some(shard) = owner {
-                self.shard(shard, Input::SessionFound(snapshot))?;
+                self.shard(shard, Input::SessionFound { snapshot, away })?;
             }
         }
         Ok(())
@@ -81,6 +84,7 @@ impl World<'_> {
     pub(super) fn crash(&mut self, last_commit_survives: bool) -> Checked {
         self.note(None, "=== the switch dies".to_owned(), &[]);
         self.process += 1;
+        self.died = self.now;
         self.switch = None;
         self.store
             .crash(last_commit_survives)
@@ -168,6 +172,12 @@ impl World<'_> {
                 source,
             } => {
                 self.admit(shard, session, side, trunk, source);
+                Ok(())
+            }
+            Action::Occupy { trunk } => {
+                if let Some(switch) = self.switch.as_mut() {
+                    switch.admission.occupy(trunk);
+                }
                 Ok(())
             }
             Action::Release { trunk } => {

@@ -18,8 +18,15 @@ pub(crate) fn crash_everywhere(call: CallPlan) {
     crash_everywhere_in(&Scenario::calm(call));
 }
 
+/// With a restart after which connected calls go on, and with one after which they are ended.
 #[track_caller]
 pub(crate) fn crash_everywhere_in(calm: &Scenario) {
+    crash_everywhere_for(calm, ms(700));
+    crash_everywhere_for(calm, ms(5_100));
+}
+
+#[track_caller]
+fn crash_everywhere_for(calm: &Scenario, down_for: Duration) {
     let steps = holds(calm).steps;
     for last_commit_survives in [false, true] {
         for step in 1..=steps {
@@ -27,7 +34,7 @@ pub(crate) fn crash_everywhere_in(calm: &Scenario) {
             let at = CrashAt::Step(step);
             scenario.crashes = vec![CrashPlan {
                 at,
-                down_for: ms(700),
+                down_for,
                 last_commit_survives,
             }];
             let outcome = holds(&scenario);

@@ -8,6 +8,7 @@
     reason = "a test that fails is the point of a test"
 )]
 
+mod adoption;
 mod changes;
 mod crashes;
 mod credentials;

@@ -416,8 +416,9 @@ fn a_caller_that_never_acknowledges_ends_with_408_although_connected() {
 }
 
 #[test]
-fn a_crash_while_both_speak_ends_both_legs_in_error() {
+fn a_crash_after_which_no_call_goes_on_ends_both_legs_in_error() {
     let mut scenario = Scenario::calm(answered());
+    scenario.adopt_within = Duration::ZERO;
     scenario.crashes = vec![CrashPlan {
         at: CrashAt::Time(ms(4_000)),
         down_for: ms(500),

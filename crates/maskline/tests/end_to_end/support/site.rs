@@ -61,6 +61,8 @@ pub struct Options {
     pub number_trunk: Option<&'static str>,
     /// After how long a silent trunk is given up.
     pub trunk_silence: Duration,
+    /// How long the switch may be gone for calls to go on.
+    pub adopt_within: Duration,
 }
 
 impl Options {
@@ -76,6 +78,8 @@ impl Options {
             ways: None,
             number_trunk: Some("carrier"),
             trunk_silence: Duration::from_secs(4),
+            // Long enough for the slowest start.
+            adopt_within: Duration::from_secs(60),
         }
     }
 }
@@ -279,6 +283,7 @@ fn configuration(ports: &Ports, options: &Options) -> String {
     let (http, sip, media) = (ports.http(), ports.sip(), ports.media());
     let callee_sip = ports.callee_sip();
     let (no_answer, max) = (options.no_answer.as_secs(), options.max_duration.as_secs());
+    let adopt_within = options.adopt_within.as_secs();
     let transport = options.transport.name();
     let trunk_tables = options.trunk_tables;
     let silence = options.trunk_silence.as_millis();
@@ -318,6 +323,7 @@ allow_private_targets = true
 no_answer_seconds = {no_answer}
 max_duration_seconds = {max}
 trunk_silence_ms = {silence}
+adopt_within_seconds = {adopt_within}
 
 [vca]
 timeout_ms = 1000
