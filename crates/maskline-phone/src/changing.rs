@@ -121,15 +121,17 @@ impl Phone {
             cancelled: false,
             before,
         };
-        if let Some(dialog) = self.dialogs.get_mut(at) {
-            dialog.asking = Some(asking);
-        }
+        // It takes the place of one that waits to be asked for again.
+        self.clear_alarm(Alarm::AskAgain(at));
+        self.set_asking(at, Some(asking));
         self.ask(at);
     }
 
-    /// Sends what is to be asked for in a dialog.
+    /// Sends what is to be asked for in a dialog, if that is still up.
     pub(crate) fn ask(&mut self, at: usize) {
-        let Some(mut asking) = self.dialogs.get(at).and_then(|dialog| dialog.asking) else {
+        let talking = |dialog: &&crate::dialog::Dialog| dialog.standing == Standing::Confirmed;
+        let dialog = self.dialogs.get(at).filter(talking);
+        let Some(mut asking) = dialog.and_then(|dialog| dialog.asking) else {
             return;
         };
         let body = match asking.change.what {

@@ -334,7 +334,7 @@ impl Phone {
                     }
                 }
                 Upcall::Stray(response) => self.on_repeated_success(&response),
-                Upcall::Unanswered { owner } => match owner {
+                Upcall::Unanswered { owner, .. } => match owner {
                     Purpose::Invite if matches!(self.call, Call::Calling(_)) => {
                         self.notice(PhoneEvent::Lost);
                         self.finish();

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use maskline_events::{ErrorCode, ErrorDetails, LegStatus, SessionStatus};
 use maskline_media::Side;
-use sipx_sip::ResponseBuilder;
-use sipx_sip::message::StatusCode;
 
+use super::reviving::rebuilt;
 use super::{Purpose, Shard};
 use crate::attempts::Attempts;
 use crate::dialog::Dialog;
@@ -18,7 +17,6 @@ use crate::session::early::{EarlyDialogs, Provisionals};
 use crate::session::{
     Callee, CalleeInvite, CallerInvite, Media, OwedBye, PartyDialog, Session, Stage,
 };
-use crate::sip::{HeaderName, Message, compose};
 use crate::snapshot::Snapshot;
 
 impl Shard {
@@ -43,6 +41,7 @@ impl Shard {
         let expiries = (snapshot.caller_expiry, snapshot.callee_expiry);
         let session = restore(snapshot);
         self.trace_adopted(&session);
+        self.remember_adopted(&session);
         self.sessions.insert(key, session);
         self.with(key, |shard, s| {
             let going_on = living.and_then(|living| {
@@ -128,26 +127,33 @@ impl Shard {
         }
     }
 
-    /// A's INVITE never got its final answer, and its transaction died with the process.
+    /// A's INVITE never got its final answer, and its transaction died with the process: it is taken
+    /// up, so that the refusal is sent again until it is acknowledged.
     fn refuse_adopted(&mut self, invite: &CallerInvite) {
-        let build = || {
-            let mut builder =
-                ResponseBuilder::new(StatusCode::new(500)?, compose::phrase(500)).ok()?;
-            for via in &invite.vias {
-                builder = builder.header(HeaderName::Via, via.clone()).ok()?;
-            }
-            for (name, value) in [
-                (HeaderName::From, &invite.from),
-                (HeaderName::To, &invite.to),
-                (HeaderName::CallId, &invite.call_id),
-                (HeaderName::CSeq, &invite.cseq),
-            ] {
-                builder = builder.header(name, value.clone()).ok()?;
-            }
-            Some(Message::Response(builder.build()))
+        let Some(request) = rebuilt(invite, &[]) else {
+            return;
         };
-        if let Some(response) = build() {
-            self.transactions.send_bare(invite.peer, response);
+        let tag = invite.to.rsplit_once(";tag=").map(|(_, tag)| tag);
+        let resumed = self
+            .transactions
+            .resume_request(self.now.tick, invite.peer, request.clone());
+        if let Some(tx) = resumed {
+            self.respond(tx, &request, 500, tag, &[]);
+        }
+    }
+
+    /// Copies of A's INVITE may still come by other ways.
+    fn remember_adopted(&mut self, s: &Session) {
+        let lingers = self.config.timers.timeout();
+        let age = self
+            .now
+            .wall
+            .unix_ms()
+            .saturating_sub(s.a.initiated.unix_ms());
+        if u128::try_from(age).is_ok_and(|age| age < lingers.as_millis())
+            && let Some(invite) = rebuilt(&s.caller_invite, &[])
+        {
+            self.taken.remember(&invite, self.now.tick + lingers);
         }
     }
 

@@ -121,6 +121,8 @@ impl Shard {
         if !in_order {
             self.count("cseq_out_of_order");
             self.respond(tx, request, 500, None, &[]);
+        } else {
+            self.heard_from(s, side, tx);
         }
         in_order
     }

@@ -52,6 +52,7 @@ use crate::targets::{TargetKey, TrunkTargets};
 use crate::trace::Step;
 
 use registering::{Registering, RegistrationId};
+use reviving::Heard;
 
 /// What one of our requests is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,9 +304,14 @@ impl Shard {
                     }
                 }
                 Upcall::Stray(response) => self.on_stray(&response),
-                Upcall::Unanswered { owner } => match owner {
+                Upcall::Unanswered { owner, failed } => match owner {
                     Purpose::StillThere(key, side) => {
-                        self.with(key, |shard, s| shard.on_probed(s, side, None));
+                        let heard = if failed {
+                            Heard::Nowhere
+                        } else {
+                            Heard::Nothing
+                        };
+                        self.with(key, |shard, s| shard.on_probed(s, side, heard));
                     }
                     Purpose::Invite(key, attempt) => {
                         self.with(key, |shard, s| shard.on_attempt_unanswered(s, attempt));
@@ -314,7 +320,9 @@ impl Shard {
                         session,
                         side,
                         cseq,
-                    } => self.with(session, |shard, s| shard.on_own_unanswered(s, side, cseq)),
+                    } => self.with(session, |shard, s| {
+                        shard.on_own_unanswered(s, side, cseq, failed);
+                    }),
                     Purpose::Probe(question) => self.on_probe_answered(question, None),
                     Purpose::AdoptedBye(key) => {
                         self.farewells -= 1;
@@ -366,7 +374,8 @@ impl Shard {
                 if status < 200 => {}
             Purpose::Probe(question) => self.on_probe_answered(question, Some(status)),
             Purpose::StillThere(key, side) => {
-                self.with(key, |shard, s| shard.on_probed(s, side, Some(status)));
+                let heard = Heard::Status(status);
+                self.with(key, |shard, s| shard.on_probed(s, side, heard));
             }
             Purpose::Register(at) => self.on_register_response(at, response),
             Purpose::Aside if status < 300 => {}

@@ -412,6 +412,10 @@ impl Shard {
             Intent::Align => self.count("align_refused"),
             Intent::Abandoned => {}
         }
+        if s.stage == Stage::Connected {
+            // The version of what was refused is not used again, in a later run neither.
+            self.save(s);
+        }
         // What the other side waited with may go now.
         self.advance(s, side.other());
     }
@@ -439,13 +443,26 @@ impl Shard {
         self.hang_up(s, None, Some(error));
     }
 
-    pub(super) fn on_own_unanswered(&mut self, s: &mut Session, side: Side, cseq: u32) {
+    /// `failed`: the transport, so that nothing is known of the peer. A refresh is tried again then
+    /// as after a 503 (RFC 3261 §8.1.3.1), until the session's time is over.
+    pub(super) fn on_own_unanswered(
+        &mut self,
+        s: &mut Session,
+        side: Side,
+        cseq: u32,
+        failed: bool,
+    ) {
         let sent = |own: &mut OwnRequest| matches!(own.state, OwnState::Sent { cseq: sent, .. } if sent == cseq);
         let Some(own) = s.party_mut(side).own.take_if(sent) else {
             return;
         };
         self.clear_timer(s, SessionTimer::Modify(side));
-        if s.stage == Stage::Connected {
+        if s.stage != Stage::Connected {
+            return;
+        }
+        if failed && matches!(own.intent, Intent::Refresh) {
+            self.give_up(s, side, own, 500);
+        } else {
             self.lose(s, side, own);
         }
     }

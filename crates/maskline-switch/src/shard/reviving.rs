@@ -17,10 +17,13 @@ use crate::io::Action;
 use crate::living::Living;
 use crate::session::{CalleeInvite, CallerInvite, Media, Probe, Session, SessionTimer, Stage};
 use crate::sip::extensions::{Expiry, TimerAnswer};
-use crate::sip::{HeaderName, Message, Method, Request, Response, view};
+use crate::sip::{HeaderName, Message, Method, Request, Response, TxId, view};
 
 /// How long until a refresh of ours after a restart.
 const REFRESH: Duration = Duration::from_secs(10);
+/// Versions of our SDP that a party may know of beside the one in the snapshot, and the next: one
+/// request of ours at most is under way.
+const UNSAVED_VERSIONS: u64 = 2;
 
 /// What a living call needs of the configuration is there.
 #[derive(Debug)]
@@ -29,6 +32,17 @@ pub(super) struct Placed {
     caller: (TrunkId, u16),
     /// Trunk and socket of B.
     callee: (TrunkId, u16),
+}
+
+/// What came of a question whether a party is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// A final answer.
+    Status(u16),
+    /// Nothing, in 64·T1.
+    Nothing,
+    /// It could not be asked.
+    Nowhere,
 }
 
 impl Shard {
@@ -119,7 +133,9 @@ impl Shard {
         }
         for side in [Side::Caller, Side::Callee] {
             let party = s.party_mut(side);
-            party.sdp_version += u64::from(party.last_sdp.is_none());
+            if party.last_sdp.is_none() {
+                party.sdp_version += UNSAVED_VERSIONS;
+            }
             self.ask_if_there(s, side);
         }
         // The numbers that this run uses are above those of the next one's snapshot.
@@ -192,20 +208,20 @@ impl Shard {
         }
     }
 
-    /// The answer to [`Self::ask_if_there`], or that there was none. RFC 3261 §12.2.1.2: 481, 408 and no
-    /// answer end the dialog; with any other answer the party is there.
-    pub(super) fn on_probed(&mut self, s: &mut Session, side: Side, status: Option<u16>) {
+    /// What [`Self::ask_if_there`] brought. RFC 3261 §12.2.1.2: 481, 408 and no answer end the dialog;
+    /// with any other answer the party is there.
+    pub(super) fn on_probed(&mut self, s: &mut Session, side: Side, heard: Heard) {
         if s.stage != Stage::Connected {
             return;
         }
-        match status {
-            Some(481) => {
+        match heard {
+            Heard::Status(481) => {
                 self.count("hung_up_unheard");
                 // A party that still waits for its 200 is to be told of the end once it has it.
                 let by = s.party(side).pending_2xx.is_none().then_some(side);
                 self.hang_up(s, by, None);
             }
-            Some(408) | None => {
+            Heard::Status(408) | Heard::Nothing => {
                 self.count("party_gone");
                 let reason = match side {
                     Side::Caller => "the caller can't be reached any more",
@@ -214,7 +230,26 @@ impl Shard {
                 let error = ErrorDetails::with_reason(ErrorCode::Connectivity, reason);
                 self.hang_up(s, None, Some(error));
             }
-            Some(_) => s.party_mut(side).probe = Probe::Answered,
+            Heard::Status(_) => s.party_mut(side).probe = Probe::Answered,
+            // Its stream died with the process, and it listens nowhere: it opens another when it has
+            // something to say. If it is gone, its silence or its session timer tells.
+            Heard::Nowhere => self.count("party_unreachable"),
+        }
+    }
+
+    /// A request of a party came in its dialog: over a stream the party is reached by the one that
+    /// the request came by.
+    pub(super) fn heard_from(&self, s: &mut Session, side: Side, tx: TxId) {
+        let dialog = s.party_mut(side).dialog.as_mut();
+        let Some((peer, dialog)) = self.transactions.peer(tx).zip(dialog) else {
+            return;
+        };
+        let known = &mut dialog.peer;
+        if peer.transport.is_stream()
+            && peer.transport == known.transport
+            && peer.addr.ip() == known.addr.ip()
+        {
+            *known = peer;
         }
     }
 
@@ -227,7 +262,8 @@ impl Shard {
         self.hang_up(s, None, Some(error));
     }
 
-    /// A party repeats a 2xx to an INVITE of an earlier run.
+    /// A party repeats a 2xx to an INVITE of an earlier run. To a re-INVITE it says that the party took
+    /// what is not in use: it is told again what is.
     pub(super) fn acknowledge_again(&mut self, s: &mut Session, side: Side, response: &Response) {
         let headers = &response.headers;
         let dialog = s.party(side).dialog.clone().filter(|dialog| {
@@ -242,11 +278,18 @@ impl Shard {
         if let Some(ack) = dialog.ack(cseq, &sent_by, &branch, None) {
             self.transactions.send_bare(peer, Message::Request(ack));
         }
+        let first = match side {
+            Side::Caller => None,
+            Side::Callee => s.outbound.as_ref().map(|callee| callee.parts.cseq),
+        };
+        if first != Some(cseq) {
+            self.align(s, side);
+        }
     }
 }
 
 /// A's INVITE, as far as its transaction and its answers need it.
-fn rebuilt(invite: &CallerInvite, routes: &[String]) -> Option<Request> {
+pub(super) fn rebuilt(invite: &CallerInvite, routes: &[String]) -> Option<Request> {
     let uri = Uri::parse(bytes::Bytes::from_static(b"sip:invalid.invalid")).ok()?;
     let mut builder = RequestBuilder::new(Method::Invite, uri);
     for via in &invite.vias {

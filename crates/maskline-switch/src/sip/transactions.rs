@@ -128,6 +128,8 @@ pub enum Upcall<O> {
     Unanswered {
         /// What the request was for.
         owner: O,
+        /// Whether it was the transport.
+        failed: bool,
     },
 }
 
@@ -454,13 +456,19 @@ impl<O: Clone> Transactions<O> {
     }
 
     /// Sends the requests of every client transaction towards a peer by their second way, and tells
-    /// those that have none that their transport failed, unless a 1xx came already. A response takes its second way when it
-    /// is sent again.
+    /// those that have none that their transport failed, unless a 1xx came already. One that has its
+    /// final answer only waits for repetitions of it. A response takes its second way when it is
+    /// sent again.
     pub fn on_transport_failed(&mut self, now: Tick, peer: Peer) {
         let mut hit: Vec<(TxId, TransactionKey)> = Vec::new();
         let mut again = Vec::new();
         for (id, entry) in &mut self.entries {
-            if entry.peer != peer {
+            let answered = entry.role == Role::Client
+                && matches!(
+                    self.uac.client_state(&entry.key),
+                    Some(ClientState::Completed | ClientState::Accepted)
+                );
+            if entry.peer != peer || answered {
                 continue;
             }
             match (entry.role, entry.second_way.take()) {
@@ -616,8 +624,9 @@ impl<O: Clone> Transactions<O> {
                     None => Upcall::Response { owner, response },
                 });
             }
-            (TuEvent::Timeout | TuEvent::TransportError, Some(owner)) => {
-                self.upcalls.push_back(Upcall::Unanswered { owner });
+            (event @ (TuEvent::Timeout | TuEvent::TransportError), Some(owner)) => {
+                let failed = matches!(event, TuEvent::TransportError);
+                self.upcalls.push_back(Upcall::Unanswered { owner, failed });
             }
             // A server transaction that hears no ACK to its refusal needs no more of the switch.
             _ => {}
@@ -635,129 +644,4 @@ fn reliability(peer: Peer) -> Reliability {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::dialog::Dialog;
-    use crate::sip::Transport;
-    use crate::sip::compose::SentBy;
-
-    fn stream(port: u16) -> Peer {
-        Peer {
-            listener: 0,
-            transport: Transport::Tcp,
-            addr: ([192, 0, 2, 9], port).into(),
-        }
-    }
-
-    #[test]
-    fn a_bye_takes_the_way_to_where_the_peer_listens_once_its_stream_is_gone() {
-        let mut dialog = Dialog {
-            call_id: "call".to_owned(),
-            local_tag: "ours".to_owned(),
-            remote_tag: "theirs".to_owned(),
-            local: "<sip:us@example.org>;tag=ours".to_owned(),
-            remote: "<sip:them@example.net>;tag=theirs".to_owned(),
-            local_cseq: 0,
-            remote_cseq: 1,
-            routes: Vec::new(),
-            target: "sip:them@192.0.2.9:5062;transport=tcp".to_owned(),
-            peer: stream(40_000),
-        };
-        assert_eq!(dialog.next_hop(), stream(40_000));
-        assert_eq!(dialog.second_way(), Some(stream(5_062)));
-        dialog.target = "sip:them@sbc.example.net".to_owned();
-        assert_eq!(dialog.second_way(), Some(stream(5_060)));
-
-        let sent_by = SentBy {
-            host_port: "192.0.2.1:5060".to_owned(),
-            transport: Transport::Tcp,
-        };
-        let bye = dialog
-            .request(Method::Bye, &sent_by, "z9hG4bKm0.1")
-            .unwrap();
-        let mut transactions = Transactions::new(SipTimers::default(), 10);
-        let tx = transactions
-            .send_request(Tick::ZERO, stream(40_000), bye, ())
-            .unwrap();
-        transactions.set_second_way(tx, stream(5_060));
-        let first = transactions.poll_outgoing().unwrap();
-        assert_eq!(first.0, stream(40_000));
-        transactions.on_transport_failed(Tick::ZERO, stream(40_000));
-        assert_eq!(
-            transactions.poll_outgoing().unwrap(),
-            (stream(5_060), first.1)
-        );
-        assert!(transactions.poll_upcall().is_none());
-
-        transactions.on_transport_failed(Tick::ZERO, stream(5_060));
-        assert!(matches!(
-            transactions.poll_upcall(),
-            Some(Upcall::Unanswered { .. })
-        ));
-        assert!(transactions.is_empty());
-    }
-
-    #[test]
-    fn a_request_too_large_for_a_datagram_goes_by_tcp_and_by_udp_if_nobody_listens_there() {
-        let listener = |transport| crate::config::Listener {
-            sent_by: SentBy {
-                host_port: "192.0.2.1:5060".to_owned(),
-                transport,
-            },
-            bound: ([192, 0, 2, 1], 5_060).into(),
-        };
-        let listeners = [Transport::Udp, Transport::Tcp].map(listener);
-        let datagrams = Peer {
-            transport: Transport::Udp,
-            ..stream(5_060)
-        };
-        let streams = Peer {
-            listener: 1,
-            ..stream(5_060)
-        };
-        let request = |bytes: usize| {
-            crate::sip::compose::request(&crate::sip::compose::RequestParts {
-                method: Method::Info,
-                uri: "sip:them@192.0.2.9",
-                routes: &[],
-                sent_by: &listeners[0].sent_by,
-                branch: "z9hG4bKm0.1",
-                from: "<sip:us@example.org>;tag=ours",
-                to: "<sip:them@example.net>;tag=theirs",
-                call_id: "call",
-                cseq: 1,
-                sdp: Some(&"x".repeat(bytes)),
-                extra: &[],
-            })
-            .unwrap()
-        };
-        let mut transactions = Transactions::new(SipTimers::default(), 10);
-        transactions.set_large(Large::new(&listeners));
-        transactions.send_request(Tick::ZERO, datagrams, request(500), ());
-        assert_eq!(transactions.poll_outgoing().unwrap().0, datagrams);
-
-        let tx = transactions
-            .send_request(Tick::ZERO, datagrams, request(1_300), ())
-            .unwrap();
-        let (peer, bytes) = transactions.poll_outgoing().unwrap();
-        assert_eq!(peer, streams);
-        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        assert!(text(&bytes).contains("Via: SIP/2.0/TCP 192.0.2.1:5060;branch=z9hG4bKm0.1"));
-        assert_eq!(transactions.peer(tx), Some(streams));
-        transactions.on_transport_failed(Tick::ZERO, streams);
-        let (peer, bytes) = transactions.poll_outgoing().unwrap();
-        assert_eq!(peer, datagrams);
-        assert!(text(&bytes).contains("Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKm0.1"));
-        assert!(transactions.poll_upcall().is_none());
-        // It is a transaction over UDP from now on: repeated, and given up at last.
-        let due = transactions.deadline().unwrap();
-        transactions.on_deadline(due);
-        assert_eq!(transactions.poll_outgoing().unwrap().0, datagrams);
-        transactions.on_deadline(Tick::from_start(Duration::from_secs(60)));
-        while transactions.poll_outgoing().is_some() {}
-        assert!(matches!(
-            transactions.poll_upcall(),
-            Some(Upcall::Unanswered { .. })
-        ));
-    }
-}
+mod tests;
