@@ -8,7 +8,8 @@
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
-//! [`in_dialog`] changes calls that are up; [`tls`] has Kamailio as a neighbour;
+//! [`in_dialog`] changes calls that are up; [`tls`] has Kamailio as a neighbour; [`neighbour`] has it
+//! as a proxy on the way;
 //! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
 #![allow(
     clippy::unwrap_used,
@@ -31,6 +32,7 @@ mod crash;
 mod identity;
 mod in_dialog;
 mod masking;
+mod neighbour;
 mod registration;
 mod reliable;
 mod routing;

@@ -13,8 +13,9 @@ use std::time::Duration;
 use crate::support::certificates::Authority;
 use crate::support::eventually;
 use crate::support::expect::{check_rules, fits, summed_up, told};
+use crate::support::kamailio::Kamailio;
 use crate::support::ports::Ports;
-use crate::support::proxy::{ADDRESS, Proxy};
+use crate::support::proxy::{self, ADDRESS};
 use crate::support::sipp::Transport;
 use crate::support::site::{CALLEE, FROM, Options, Site};
 
@@ -52,18 +53,22 @@ fn behind_kamailio(ports: &Ports, folder: &Path, configuration: String) -> Strin
            certificate = \"switch.pem\"\nkey = \"switch.key\"\nclient_names = [\"proxy.example\"]\n"
 }
 
-async fn open(name: &str) -> (Site, Proxy) {
+async fn open_alone(name: &str) -> Site {
     let mut options = Options::new(Transport::Udp);
     options.edit = behind_kamailio;
-    let site = Site::open(name, options).await;
+    Site::open(name, options).await
+}
+
+async fn open(name: &str) -> (Site, Kamailio) {
+    let site = open_alone(name).await;
     let switch = format!("127.0.0.1:{}", site.ports.tls());
     let phone = site.callee_sip().to_string();
-    let kamailio = Proxy::start(&site.folder, &site.ports, &switch, &phone).await;
+    let kamailio = proxy::start(&site.folder, &site.ports, &switch, &phone).await;
     (site, kamailio)
 }
 
 /// A calls `towards` or the switch itself; B is behind Kamailio.
-async fn call(mut site: Site, kamailio: Proxy, towards: Option<String>) {
+async fn call(mut site: Site, kamailio: Kamailio, towards: Option<String>) {
     let callee = site.phone(site.callee_run("callee_answers")).await;
     let mut run = site.caller_run("caller_hangs_up", FROM);
     run.towards = towards.or(run.towards);
@@ -107,7 +112,7 @@ async fn a_call_from_udp_goes_out_to_kamailio_over_tls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sighup_puts_a_renewed_certificate_to_use_and_keeps_the_earlier_for_a_broken_one() {
-    let (site, _kamailio) = open("tls-renewed").await;
+    let site = open_alone("tls-renewed").await;
     let log = site.folder.join("switch.log");
     let switch = site.switch.as_ref().unwrap();
     let reload = || {

@@ -1,8 +1,9 @@
-//! Kamailio as a process: a carrier that registers users, asks for passwords and routes calls.
+//! Kamailio as a process: a carrier that registers users, asks for passwords and routes calls; or
+//! what another file of the scenarios makes of it.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,27 +13,42 @@ use super::eventually;
 #[derive(Debug)]
 pub struct Kamailio {
     process: Child,
+    folder: PathBuf,
 }
 
 impl Kamailio {
     /// Starts it at an address; calls of the switch go on to `callee`. Its port is open on return.
     pub async fn start(folder: &Path, address: SocketAddr, callee: SocketAddr) -> Self {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/end_to_end/scenarios/kamailio.cfg"
-        );
-        let text = fs::read_to_string(path)
-            .unwrap()
-            .replace("@ADDRESS@", &address.to_string())
-            .replace("@CALLEE@", &callee.to_string())
-            .replace("@SWITCH@", "127.0.0.1");
+        let fill = [
+            ("ADDRESS", address.to_string()),
+            ("CALLEE", callee.to_string()),
+            ("SWITCH", "127.0.0.1".to_owned()),
+        ];
+        Self::start_with(folder, "kamailio.cfg", &fill, address).await
+    }
+
+    /// Starts it by a file of the scenarios, with values for its placeholders. Its UDP port at
+    /// `address` is open on return.
+    pub async fn start_with(
+        folder: &Path,
+        file: &str,
+        fill: &[(&str, String)],
+        address: SocketAddr,
+    ) -> Self {
+        let scenarios = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/scenarios");
+        let mut text = fs::read_to_string(format!("{scenarios}/{file}")).unwrap();
+        for (name, value) in fill {
+            text = text.replace(&format!("@{name}@"), value);
+        }
         let config = folder.join("kamailio.cfg");
         fs::write(&config, text).unwrap();
         let log = File::create(folder.join("kamailio.log")).unwrap();
         let mut process = Command::new("/usr/sbin/kamailio")
             .arg("-f")
             .arg(&config)
-            .args(["-DD", "-E", "-m", "32", "-M", "4", "-Y"])
+            .args(["-DD", "-E", "-m", "32", "-M", "8", "-Y"])
+            .arg(folder)
+            .arg("-w")
             .arg(folder)
             .current_dir(folder)
             .stdin(Stdio::null())
@@ -56,16 +72,25 @@ impl Kamailio {
                 .then_some(())
         })
         .await;
-        Self { process }
+        Self {
+            process,
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("kamailio.log")).unwrap_or_default()
     }
 }
 
 impl Drop for Kamailio {
-    /// A failing test leaves no process behind. Its children end with it on SIGTERM only.
+    /// A failing test leaves no process behind. Its children end with it on SIGTERM only; one that
+    /// comes while they begin costs its `exit_timeout`.
     fn drop(&mut self) {
         let id = self.process.id().to_string();
         let _told = Command::new("kill").args(["-TERM", &id]).status();
-        for _ in 0..200 {
+        for _ in 0..400 {
             if !matches!(self.process.try_wait(), Ok(None)) {
                 return;
             }

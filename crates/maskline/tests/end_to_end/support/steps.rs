@@ -146,7 +146,7 @@ impl Steps {
         let head = format!(
             "{method} [next_url] SIP/2.0\n\
              Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-[pid]-{cseq}-a;rport\n\
-             Max-Forwards: 70\nFrom: [from];tag=a-[pid]-[call_number]\n\
+             [routes]\nMax-Forwards: 70\nFrom: [from];tag=a-[pid]-[call_number]\n\
              To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]\nCall-ID: [call_id]\n\
              CSeq: {cseq} {method}\nContact: <sip:caller@{CONTACT}"
         );
@@ -159,7 +159,7 @@ impl Steps {
         let head = format!(
             "ACK [next_url] SIP/2.0\n\
              Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-[pid]-{cseq}-ack;rport\n\
-             Max-Forwards: 70\nFrom: [from];tag=a-[pid]-[call_number]\n\
+             [routes]\nMax-Forwards: 70\nFrom: [from];tag=a-[pid]-[call_number]\n\
              To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]\nCall-ID: [call_id]\n\
              CSeq: {cseq} ACK\n"
         );
