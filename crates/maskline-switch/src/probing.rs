@@ -77,6 +77,13 @@ impl Prober {
         }
     }
 
+    /// The node leaves: nobody is asked any more. The questions that are not waited for any longer.
+    pub fn stop(&mut self) -> Vec<TxId> {
+        let probes = std::mem::take(&mut self.probes);
+        let open = probes.into_values().filter_map(|probe| probe.open);
+        open.filter_map(|(_, tx, _)| tx).collect()
+    }
+
     /// When [`Self::on_deadline`] is to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
@@ -249,5 +256,16 @@ mod tests {
         );
         prober.supervise(at(12), []);
         assert_eq!(prober.deadline(), None);
+    }
+
+    #[test]
+    fn a_node_that_leaves_asks_nobody_and_waits_for_no_answer() {
+        let mut prober = Prober::default();
+        prober.supervise(at(0), [supervised(1)]);
+        let first = question(&prober.on_deadline(at(0), PATIENCE));
+        assert_eq!(prober.stop(), [], "it did not leave yet");
+        assert_eq!((prober.deadline(), prober.down()), (None, BTreeSet::new()));
+        prober.answered(first, None);
+        assert_eq!(prober.on_deadline(at(20), PATIENCE), []);
     }
 }

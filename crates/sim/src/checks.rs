@@ -67,6 +67,16 @@ pub fn outcome(
     Ok(())
 }
 
+/// What refuses a request for overload says when to try again, and nothing that tells a session.
+pub(crate) fn overload_refusal(text: &str) -> Result<(), String> {
+    let glance = Glance::at(text);
+    let says_when = text.contains("\r\nRetry-After: ");
+    if glance.kind == Kind::Response(503) && says_when && glance.switch_tag().is_none() {
+        return Ok(());
+    }
+    Err(format!("an answer to a request that is too much:\n{text}"))
+}
+
 /// What the watcher at the switch's door remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {

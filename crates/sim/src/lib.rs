@@ -15,10 +15,12 @@ mod ladder;
 mod ledger;
 mod network;
 mod numbering;
+mod queue;
 mod registrar;
 pub mod scenario;
 mod site;
 mod store;
+mod supervision;
 mod traces;
 mod wire;
 mod world;
@@ -28,7 +30,7 @@ pub use ledger::{EventLine, SessionLog};
 pub use numbering::Numbering;
 pub use registrar::RegistrarLog;
 pub use scenario::{
-    CallPlan, CalleeAsks, CrashAt, CrashPlan, OtherWay, RegistrarFault, RegistrarPlan, Sabotage,
-    Scenario, VcaAnswer,
+    CallPlan, CalleeAsks, CrashAt, CrashPlan, OtherWay, Outage, QueuePlan, RegistrarFault,
+    RegistrarPlan, Sabotage, Scenario, SupervisionPlan, VcaAnswer,
 };
 pub use world::{Outcome, run};

@@ -37,6 +37,11 @@ pub struct Scenario {
     pub numbering: Numbering,
     /// Whether the callers' trunk asks for credentials.
     pub callers_asked: bool,
+    /// How much waits for a shard, and how long it takes for each; `None`: it takes no time.
+    pub queue: Option<QueuePlan>,
+    /// Whether the ways to callees are asked by OPTIONS, and when they do not answer. Needs a drain,
+    /// or the run never rests.
+    pub supervision: Option<SupervisionPlan>,
     /// What the carrier is like with which a trunk registers. Needs a drain, or the run never rests.
     pub registrar: Option<RegistrarPlan>,
     /// From when on new calls are refused, and after how much longer live ones are ended.
@@ -56,6 +61,39 @@ pub struct NetworkPlan {
     pub loss_per_mille: u32,
     /// Doubled datagrams per thousand.
     pub duplicates_per_mille: u32,
+}
+
+/// The queue between the wires and each shard.
+#[derive(Clone, Copy, Debug)]
+pub struct QueuePlan {
+    /// Messages that may wait.
+    pub capacity: usize,
+    /// What a shard takes for one.
+    pub service: Duration,
+}
+
+/// How the ways to callees are supervised.
+#[derive(Clone, Debug)]
+pub struct SupervisionPlan {
+    /// How often each address is asked.
+    pub every: Duration,
+    /// When some do not answer as they should.
+    pub outages: Vec<Outage>,
+}
+
+/// A time in which ways to callees answer OPTIONS with 503 or not at all.
+#[derive(Clone, Copy, Debug)]
+pub struct Outage {
+    /// Whose callee's; `None`: all.
+    pub call: Option<usize>,
+    /// By which way, 0 being the first; `None`: all.
+    pub line: Option<usize>,
+    /// From then on.
+    pub from: Duration,
+    /// Until then.
+    pub to: Duration,
+    /// Whether they say nothing, instead of 503.
+    pub silent: bool,
 }
 
 /// A carrier's registrars.
@@ -310,6 +348,8 @@ impl Scenario {
             max_calls: 100,
             numbering: Numbering::E164,
             callers_asked: false,
+            queue: None,
+            supervision: None,
             registrar: None,
             drain: None,
             sabotage: Sabotage::None,
@@ -401,7 +441,49 @@ impl Scenario {
             call.caller_manners.merges = scenario.crashes.is_empty() && dice.chance(20);
             call.caller_manners.echoes = dice.chance(10);
         }
+        scenario.load(&mut dice);
         scenario
+    }
+}
+
+impl Scenario {
+    /// Shards that are slow, floods, and addresses that seem to be down.
+    fn load(&mut self, dice: &mut Dice) {
+        if dice.chance(15) {
+            self.queue = Some(QueuePlan {
+                capacity: dice.pick(&[4, 8, 32]),
+                service: dice.pick(&[1, 5, 20].map(Duration::from_millis)),
+            });
+            let at = dice.millis(0, 4_000);
+            for _ in 0..dice.pick(&[0, 0, 8, 16]) {
+                let mut call = random_call(dice);
+                call.starts = at + dice.millis(0, 30);
+                self.calls.push(call);
+            }
+            for call in &mut self.calls {
+                // A copy of a call that is refused for overload may be taken.
+                call.caller_manners.merges = false;
+                call.caller_manners.echoes = false;
+            }
+        }
+        if dice.chance(12) {
+            let outages = (0..dice.pick(&[0, 1, 3])).map(|_| {
+                let from = dice.millis(0, 6_000);
+                Outage {
+                    call: None,
+                    line: dice.pick(&[None, Some(0), Some(1)]),
+                    from,
+                    to: from + dice.millis(0, 20_000),
+                    silent: dice.chance(50),
+                }
+            });
+            self.supervision = Some(SupervisionPlan {
+                outages: outages.collect(),
+                every: dice.pick(&[1, 3, 10].map(Duration::from_secs)),
+            });
+            self.drain
+                .get_or_insert((dice.millis(10_000, 30_000), dice.millis(0, 9_000)));
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use maskline_phone::{Asks, Identity, Part, PhoneConfig};
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::sip::{Peer, SipTimers, Transport};
 use maskline_switch::{
-    Directory, IdentityRules, InboundAuth, Listener, NumberEntry, OutboundAuth, Password,
-    SwitchConfig, Target, TraceLimits, Trunk, TrunkAuth, TrunkId, TrunkRegistration, TrunkTargets,
+    Directory, IdentityRules, InboundAuth, Keepalive, Listener, NumberEntry, OutboundAuth,
+    Password, SwitchConfig, Target, TraceLimits, Trunk, TrunkAuth, TrunkId, TrunkRegistration,
+    TrunkTargets,
 };
 
 use crate::network::Wire;
@@ -276,6 +277,10 @@ pub(crate) fn targets(scenario: &Scenario, trunks: &[Trunk]) -> Arc<TrunkTargets
 
 /// The trunks: one for all callers, one for each callee, then those that their calls may overflow to.
 pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
+    let keepalive = Keepalive {
+        crlf: None,
+        options: scenario.supervision.as_ref().map(|plan| plan.every),
+    };
     let trunk = |name: String, address, transport, allow: &str, max_calls| Trunk {
         transport,
         allow: allow.parse().into_iter().collect(),
@@ -310,6 +315,7 @@ pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
                 outbound: Some(our_credentials(right)),
             },
             overflow,
+            keepalive: keepalive.clone(),
             ..trunk(
                 format!("callee{call}"),
                 addr,
@@ -343,6 +349,7 @@ pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
                 inbound: None,
                 outbound: Some(our_credentials(true)),
             },
+            keepalive: keepalive.clone(),
             ..trunk(name, wire_address(wire), other.transport, "", 100)
         }
     });

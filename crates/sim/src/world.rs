@@ -3,7 +3,7 @@
 mod process;
 mod rest;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,12 +21,13 @@ use crate::engine::Engine;
 use crate::ladder::{Failure, Trace};
 use crate::ledger::SessionLog;
 use crate::network::{Network, Way, Wire};
+use crate::queue::Queues;
 use crate::registrar::{RegistrarLog, Registrars};
 use crate::scenario::{CallPlan, CrashAt, Scenario};
-use crate::site;
 use crate::store::Store;
 use crate::traces::Traces;
 use crate::wire::Glance;
+use crate::{site, supervision};
 
 /// The wall clock at the start of every run: 2026-01-06T00:00:00Z.
 const EPOCH_MS: i64 = 1_767_657_600_000;
@@ -89,6 +90,8 @@ struct Switch {
     dispatcher: Dispatcher,
     admission: Admission,
     engine: Engine,
+    /// Unless shards take no time.
+    queues: Option<Queues>,
 }
 
 enum Event {
@@ -105,6 +108,8 @@ enum Event {
         generation: u32,
         bytes: Bytes,
     },
+    /// A shard is done with waiting for its next message.
+    Serve(u16),
     StoreAttempt,
     Tell(u16, Box<Input>),
     Media(MediaEvent),
@@ -134,6 +139,8 @@ struct World<'a> {
     traces: Traces,
     trace: Trace,
     counts: BTreeMap<&'static str, u64>,
+    /// Calls whose INVITE was refused for overload.
+    refused: BTreeSet<usize>,
 }
 
 impl<'a> World<'a> {
@@ -159,6 +166,7 @@ impl<'a> World<'a> {
             traces: Traces::default(),
             trace: Trace::new(),
             counts: BTreeMap::new(),
+            refused: BTreeSet::new(),
         };
         for registrar in 0..scenario.registrar.as_ref().map_or(0, |plan| plan.count) {
             let call = site::REGISTRARS + registrar;
@@ -324,12 +332,16 @@ impl<'a> World<'a> {
                 match way {
                     Way::ToSwitch => self.arrive_at_switch(wire, transport, &bytes),
                     Way::ToPhone if wire.call >= site::REGISTRARS => self.registrar(wire, &bytes),
+                    Way::ToPhone if bytes.starts_with(b"OPTIONS ") => {
+                        self.supervised(wire, transport, &bytes)
+                    }
                     Way::ToPhone => {
                         let peer = site::switch_as_peer(transport);
                         self.phone(wire, PhoneInput::MessageArrived { peer, bytes })
                     }
                 }
             }
+            Event::Serve(shard) => self.serve(shard),
             Event::StoreAttempt => self.store_attempt(),
             Event::Tell(shard, input) => self.shard(shard, *input),
             Event::Media(event) => {
@@ -412,6 +424,19 @@ impl<'a> World<'a> {
             let label = Glance::at(&text).label();
             self.note(None, arrow(wire, Way::ToSwitch, &label), &answer);
             self.carry(Way::ToSwitch, wire, Transport::Udp, &answer);
+        }
+        Ok(())
+    }
+
+    fn supervised(&mut self, wire: Wire, transport: Transport, bytes: &Bytes) -> Checked {
+        let peer = site::switch_as_peer(transport);
+        let plan = self.scenario.supervision.as_ref();
+        let answer = supervision::answer(plan, self.now, wire, peer, bytes);
+        if let Some(answer) = answer.map_err(|what| (what, Some(wire.call)))? {
+            let text = String::from_utf8_lossy(&answer);
+            let label = Glance::at(&text).label();
+            self.note(Some(wire.call), arrow(wire, Way::ToSwitch, &label), &answer);
+            self.carry(Way::ToSwitch, wire, transport, &answer);
         }
         Ok(())
     }

@@ -204,12 +204,15 @@ impl Shard {
                 self.targets = targets;
                 self.supervise_targets();
             }
+            // The first shard is where it comes from.
+            Input::TargetsDown(_) if self.config.shard == 0 => {}
             Input::TargetsDown(down) => self.down = down,
             Input::SessionFound { snapshot, away } => self.adopt(&snapshot, away),
             Input::DrainStarted => self.draining = true,
             Input::DrainEnded => {
                 self.end_all();
                 self.leave_registrars();
+                self.stop_probing();
             }
             Input::DeadlineReached => {}
         }

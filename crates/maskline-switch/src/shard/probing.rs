@@ -48,13 +48,23 @@ impl Shard {
         self.tell_down();
     }
 
+    /// The drain is over.
+    pub(super) fn stop_probing(&mut self) {
+        for tx in self.prober.stop() {
+            self.transactions.forget(tx);
+        }
+    }
+
     pub(super) fn on_probe_answered(&mut self, question: u64, status: Option<u16>) {
         self.prober.answered(question, status);
         self.tell_down();
     }
 
-    /// Tells the other shards what changed.
+    /// Tells the other shards what changed. They ask nobody, and know nothing better.
     fn tell_down(&mut self) {
+        if self.config.shard != 0 {
+            return;
+        }
         let down = self.prober.down();
         if *self.down != down {
             self.down = std::sync::Arc::new(down);

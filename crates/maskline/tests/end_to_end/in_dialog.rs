@@ -30,11 +30,11 @@ fn is_left(steps: Steps) -> Steps {
     steps.gets("BYE").answers("200 OK", None)
 }
 
-/// Plays a call over UDP and TCP. `updates` are told between the answer and the end. Returns what
+/// Plays a call over UDP, TCP and TLS. `updates` are told between the answer and the end. Returns what
 /// A and B heard and said, by transport.
 async fn play(name: &str, caller: &Steps, callee: &Steps, updates: &[&str]) -> Vec<(Ended, Ended)> {
     let mut played = Vec::new();
-    for transport in [Transport::Udp, Transport::Tcp] {
+    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
         let name = format!("{name}-{}", transport.name());
         let mut site = Site::open(&name, Options::new(transport)).await;
         let callee_run = Run {

@@ -89,8 +89,8 @@ const PRACKED: Call = Call {
     summary: COMPLETED,
 };
 
-async fn over_both(name: &str, call: &Call) {
-    for transport in [Transport::Udp, Transport::Tcp] {
+async fn over_all(name: &str, call: &Call) {
+    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
         let name = format!("{name}-{}", transport.name());
         play(&name, call, Options::new(transport)).await;
     }
@@ -98,7 +98,7 @@ async fn over_both(name: &str, call: &Call) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_supports_100rel_is_rung_reliably_and_a_second_prack_is_stray() {
-    over_both("rung-reliably", &PRACKED).await;
+    over_all("rung-reliably", &PRACKED).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,7 +107,7 @@ async fn a_caller_may_require_100rel() {
         fill: &[("EXTENSION", "Require: 100rel")],
         ..PRACKED
     };
-    over_both("requires-100rel", &call).await;
+    over_all("requires-100rel", &call).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,7 +137,7 @@ async fn a_callee_that_rings_reliably_gets_a_prack_for_each_provisional() {
         fill: &[],
         ..PRACKED
     };
-    for transport in [Transport::Udp, Transport::Tcp] {
+    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
         let name = format!("rings-reliably-{}", transport.name());
         let played = play(&name, &call, Options::new(transport)).await;
         assert_eq!(played.caller.heard(), Some(200));
@@ -160,7 +160,7 @@ async fn a_callee_may_describe_its_media_in_a_reliable_provisional_alone() {
         fill: &[],
         ..PRACKED
     };
-    over_both("answers-early", &call).await;
+    over_all("answers-early", &call).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,5 +184,5 @@ async fn keys_by_info_are_told_and_passed_on_and_a_transfer_is_declined() {
         ],
         summary: COMPLETED,
     };
-    over_both("keys-by-info", &call).await;
+    over_all("keys-by-info", &call).await;
 }

@@ -1,5 +1,5 @@
 //! How calls leave: which trunk, which of its addresses, and what follows when one does not take
-//! the call. Each row runs over UDP and TCP, except where it is about one of them.
+//! the call. Each row runs over UDP and TCP, some over TLS, except where it is about one of them.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,6 +16,7 @@ use crate::support::sipp::{Sipp, Transport};
 use crate::support::site::{
     CALLEE, CALLEE_ADDRESS, CALLER_ADDRESS, FROM, OTHER_ADDRESS, Options, Site,
 };
+use crate::support::tunnel::Tunnel;
 
 /// What the first way to B does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +63,23 @@ const ANSWERED: Row = Row {
 };
 
 fn trunk(name: &str, address: &str, transport: Transport, more: &str) -> String {
+    let tls = match transport {
+        Transport::Udp | Transport::Tcp => "",
+        Transport::Tls => "tls.server_name = \"phone.example\"\ntls.ca = \"ca.pem\"",
+    };
     let transport = transport.name();
     format!(
         "[[trunk]]\nname = \"{name}\"\naddress = \"{address}\"\ntransport = \"{transport}\"\n\
-         allow = [\"{CALLER_ADDRESS}\", \"{CALLEE_ADDRESS}\", \"{OTHER_ADDRESS}\"]\n{more}\n"
+         allow = [\"{CALLER_ADDRESS}\", \"{CALLEE_ADDRESS}\", \"{OTHER_ADDRESS}\"]\n{tls}\n{more}\n"
     )
 }
 
-fn first_address(ports: &Ports) -> String {
-    format!("{OTHER_ADDRESS}:{}", ports.callee_sip())
+fn first_address(ports: &Ports, transport: Transport) -> String {
+    let port = match transport {
+        Transport::Udp | Transport::Tcp => ports.callee_sip(),
+        Transport::Tls => ports.callee_tunnel(),
+    };
+    format!("{OTHER_ADDRESS}:{port}")
 }
 
 fn second_address(ports: &Ports) -> String {
@@ -80,8 +89,12 @@ fn second_address(ports: &Ports) -> String {
 /// The first trunk's calls may overflow to the second.
 fn two_trunks(ports: &Ports, transport: Transport) -> String {
     let overflow = "overflow = [\"second\"]";
-    trunk("first", &first_address(ports), transport, overflow)
-        + &trunk("second", &second_address(ports), transport, "")
+    trunk(
+        "first",
+        &first_address(ports, transport),
+        transport,
+        overflow,
+    ) + &trunk("second", &second_address(ports), transport, "")
 }
 
 fn route(prefix: &str, trunk: &str, priority: u16) -> String {
@@ -90,7 +103,7 @@ fn route(prefix: &str, trunk: &str, priority: u16) -> String {
 
 /// Routes by prefix and priority: the callee's is that of the second trunk.
 fn by_prefix(ports: &Ports, transport: Transport) -> String {
-    trunk("first", &first_address(ports), transport, "")
+    trunk("first", &first_address(ports, transport), transport, "")
         + &trunk("second", &second_address(ports), transport, "")
         + &route("+", "first", 1)
         + &route("+6598", "second", 9)
@@ -99,7 +112,7 @@ fn by_prefix(ports: &Ports, transport: Transport) -> String {
 
 /// Both trunks by the same prefix, one after the other.
 fn by_priority(ports: &Ports, transport: Transport) -> String {
-    trunk("first", &first_address(ports), transport, "")
+    trunk("first", &first_address(ports, transport), transport, "")
         + &trunk("second", &second_address(ports), transport, "")
         + &route("+65", "second", 2)
         + &route("+65", "first", 1)
@@ -131,9 +144,15 @@ macro_rules! row {
             run(module_path!(), $row, Transport::Tcp).await;
         }
     };
+    (@one tls, $row:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn over_tls() {
+            run(module_path!(), $row, Transport::Tls).await;
+        }
+    };
 }
 
-row!(a_503_leads_to_the_next_trunk: Row {
+row!(a_503_leads_to_the_next_trunk on udp, tcp, tls: Row {
     first: First::Refuses("503 Service Unavailable", "callee_refuses"),
     ..ANSWERED
 });
@@ -143,9 +162,9 @@ row!(a_408_leads_to_the_next_trunk: Row {
     ..ANSWERED
 });
 
-row!(silence_leads_to_the_next_trunk: Row { first: First::Silent, ..ANSWERED });
+row!(silence_leads_to_the_next_trunk on udp, tcp, tls: Row { first: First::Silent, ..ANSWERED });
 
-row!(a_trunk_that_is_not_there_leads_to_the_next: ANSWERED);
+row!(a_trunk_that_is_not_there_leads_to_the_next on udp, tcp, tls: ANSWERED);
 
 row!(a_callee_that_rang_is_not_called_again: Row {
     first: First::Refuses("503 Service Unavailable", "callee_rings_and_refuses"),
@@ -201,13 +220,19 @@ async fn run(module: &str, row: Row, transport: Transport) {
     options.trunk_silence = Duration::from_millis(1_000);
     let name = module.rsplit("::").next().unwrap_or(module);
     let site = Site::open(&format!("{name}-{}", transport.name()), options).await;
-    let first_at: SocketAddr = first_address(&site.ports).parse().unwrap();
+    let first_at: SocketAddr = first_address(&site.ports, transport).parse().unwrap();
     let silent = match row.first {
         First::Silent => Some(be_silent(first_at, transport).await),
         First::Nobody | First::Refuses(..) => None,
     };
+    let mut tunnel = None;
     let first = match row.first {
         First::Refuses(status, scenario) => {
+            if transport == Transport::Tls {
+                let phone = SocketAddr::new(first_at.ip(), site.ports.callee_sip());
+                let pair = site.folder.join("phone");
+                tunnel = Some(Tunnel::out_of_tls(first_at, phone, &pair).await);
+            }
             let fill = [("STATUS", status), ("HEADER", "Allow: INVITE")];
             let mut run = site.callee_run(scenario);
             run.address = OTHER_ADDRESS;
@@ -222,6 +247,7 @@ async fn run(module: &str, row: Row, transport: Transport) {
         None
     };
     call(site, row.told, row.summary, row.hears, [first, second]).await;
+    drop(tunnel);
     if let Some(silent) = silent {
         silent.abort();
     }
@@ -411,8 +437,12 @@ async fn a_call_passes_over_a_dead_srv_target_that_naptr_names_by_tcp() {
 
 fn supervised(ports: &Ports, transport: Transport) -> String {
     let keepalive = "overflow = [\"second\"]\nkeepalive.options_seconds = 1";
-    trunk("first", &first_address(ports), transport, keepalive)
-        + &trunk("second", &second_address(ports), transport, "")
+    trunk(
+        "first",
+        &first_address(ports, transport),
+        transport,
+        keepalive,
+    ) + &trunk("second", &second_address(ports), transport, "")
 }
 
 /// Answers every OPTIONS with 200.
@@ -448,7 +478,7 @@ async fn an_address_that_answers_no_options_is_down_and_tried_last_until_it_answ
     // Longer than the test: a call that went to the dead address first would not be answered.
     options.trunk_silence = Duration::from_secs(30);
     let site = Site::open("supervised-udp", options).await;
-    let first_at: SocketAddr = first_address(&site.ports).parse().unwrap();
+    let first_at: SocketAddr = first_address(&site.ports, Transport::Udp).parse().unwrap();
     let state = |up: u8| {
         let first = format!("target=\"udp:{first_at}\"}} {up}");
         move |found: &[String]| found.iter().any(|line| line.contains(&first))

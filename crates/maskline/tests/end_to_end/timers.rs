@@ -45,6 +45,17 @@ async fn a_caller_agrees_on_a_timer_and_refreshes_it() {
                 ("AGREED", "1800;refresher=uas"),
             ],
         ),
+        (
+            "timer-tls",
+            Transport::Tls,
+            &[
+                (
+                    "EXTENSION",
+                    "Supported: timer\n    Session-Expires: 600;refresher=uac",
+                ),
+                ("AGREED", "600;refresher=uac"),
+            ],
+        ),
     ] {
         let call = Call {
             caller: "caller_refreshes",
@@ -61,7 +72,7 @@ async fn a_callee_that_wants_a_longer_session_is_called_again_in_the_same_call()
         callee: "callee_wants_a_longer_session",
         ..CALL
     };
-    for transport in [Transport::Udp, Transport::Tcp] {
+    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
         let name = format!("longer-session-{}", transport.name());
         let played = play(&name, &call, Options::new(transport)).await;
         let invites: Vec<(&str, &str)> = played

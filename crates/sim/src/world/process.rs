@@ -10,8 +10,8 @@ use maskline_phone::PhoneInput;
 use maskline_switch::sip::{Peer, Transport};
 use maskline_switch::trace::{Direction, TraceEvent};
 use maskline_switch::{
-    Action, Admission, CallflowAnswer, CommitId, Dispatcher, Input, Now, SessionKey, Shard,
-    TrunkId, Verdict,
+    Action, Admission, Arrival, CallflowAnswer, CommitId, Dispatcher, Input, Now, SessionKey,
+    Shard, TrunkId, Verdict,
 };
 use rand::RngCore;
 
@@ -19,6 +19,7 @@ use super::{Checked, EPOCH_MS, Event, Switch, WITHIN, World, arrow, who};
 use crate::engine::Engine;
 use crate::ledger::{Content, Entry, side_of};
 use crate::network::{Way, Wire};
+use crate::queue::{Offered, Queues};
 use crate::scenario::{Sabotage, VcaAnswer};
 use crate::store::Attempt;
 use crate::wire::{Glance, Kind};
@@ -44,6 +45,10 @@ impl World<'_> {
             dispatcher,
             admission: Admission::new(&trunks),
             engine: Engine::default(),
+            queues: self
+                .scenario
+                .queue
+                .map(|plan| Queues::new(plan, self.scenario.shards)),
         });
         self.note(None, "=== the switch starts".to_owned(), &[]);
         for shard in 0..self.scenario.shards {
@@ -109,8 +114,6 @@ impl World<'_> {
             }
             return Ok(());
         }
-        let text = String::from_utf8_lossy(bytes);
-        self.watch.on_arrival(&Glance::at(&text));
         let Some(switch) = self.switch.as_ref() else {
             return Ok(());
         };
@@ -120,11 +123,7 @@ impl World<'_> {
             Transport::Tcp | Transport::Tls => switch.dispatcher.frame(peer, None, bytes.clone()),
         };
         match verdict {
-            Verdict::Deliver { shard, arrival } => {
-                self.traces
-                    .on_wire(self.now, wire.call, Direction::In, wire.side, bytes);
-                self.shard(shard, Input::MessageArrived(arrival))
-            }
+            Verdict::Deliver { shard, arrival } => self.deliver(wire, shard, arrival),
             Verdict::Refuse { response, reason } => {
                 self.count(reason);
                 self.send(peer, response)
@@ -134,6 +133,57 @@ impl World<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn deliver(&mut self, wire: Wire, shard: u16, arrival: Box<Arrival>) -> Checked {
+        let peer = arrival.peer;
+        let Some(queues) = self.switch.as_mut().and_then(|it| it.queues.as_mut()) else {
+            return self.hand_over(wire, shard, arrival);
+        };
+        match queues.offer(shard, wire, arrival) {
+            Offered::Waits { begins } => {
+                let service = queues.service();
+                if begins {
+                    self.later_in_process(service, Event::Serve(shard));
+                }
+                Ok(())
+            }
+            Offered::Refused { response, reason } => {
+                self.count(reason);
+                checks::overload_refusal(&String::from_utf8_lossy(&response))
+                    .map_err(|what| (what, Some(wire.call)))?;
+                self.refused.insert(wire.call);
+                self.send(peer, response)
+            }
+            Offered::Lost => {
+                self.count("queue_overflow");
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn serve(&mut self, shard: u16) -> Checked {
+        let Some(queues) = self.switch.as_mut().and_then(|it| it.queues.as_mut()) else {
+            return Ok(());
+        };
+        let service = queues.service();
+        match queues.serve(shard) {
+            Some(((wire, arrival), goes_on)) => {
+                if goes_on {
+                    self.later_in_process(service, Event::Serve(shard));
+                }
+                self.hand_over(wire, shard, arrival)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn hand_over(&mut self, wire: Wire, shard: u16, arrival: Box<Arrival>) -> Checked {
+        let text = String::from_utf8_lossy(&arrival.raw);
+        self.watch.on_arrival(&Glance::at(&text));
+        self.traces
+            .on_wire(self.now, wire.call, Direction::In, wire.side, &arrival.raw);
+        self.shard(shard, Input::MessageArrived(arrival))
     }
 
     pub(super) fn shard(&mut self, at: u16, input: Input) -> Checked {

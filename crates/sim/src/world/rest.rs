@@ -30,6 +30,10 @@ impl World<'_> {
                     left.push(format!("{places} places of trunk {trunk}"));
                 }
             }
+            let waiting = switch.queues.as_ref().map_or(0, |queues| queues.len());
+            if waiting > 0 {
+                left.push(format!("{waiting} messages in queues"));
+            }
             if switch.engine.len() > 0 {
                 left.push(format!("ports of {} sessions", switch.engine.len()));
             }
@@ -48,6 +52,14 @@ impl World<'_> {
         let unrest = self.unrest();
         if !unrest.is_empty() {
             return Err((format!("left at the end: {unrest}"), None));
+        }
+        for call in &self.refused {
+            let number = site::virtual_number(*call);
+            let mut sessions = self.store.ledger.sessions.values();
+            if sessions.any(|log| log.called == number) {
+                let what = "a call that was refused for overload is in the journal".to_owned();
+                return Err((what, Some(*call)));
+            }
         }
         for (session, log) in &self.store.ledger.sessions {
             let call = self.calls.get(session).copied();

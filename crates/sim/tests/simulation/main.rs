@@ -14,11 +14,13 @@ mod crashes;
 mod credentials;
 mod failover;
 mod identity;
+mod overload;
 mod registration;
 mod reliable;
 mod repeated;
 mod sabotage;
 mod seeds;
+mod supervision;
 mod table;
 mod timers;
 
