@@ -149,6 +149,17 @@ fn files(root: &Path) -> Result<Vec<String>, String> {
 fn check_any(path: &str, text: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (number, line) in numbered(text) {
+        // `=======` alone underlines a heading.
+        for mark in ["<", ">", "|"] {
+            let mark = mark.repeat(7);
+            if line
+                .strip_prefix(&mark)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            {
+                let message = format!("{mark}: a merge that is not finished");
+                faults.push(fault(path, number, "conflict", message));
+            }
+        }
         // Put together here, so that this file does not break its own rule.
         for home in [
             ["/home", "/"],
@@ -424,6 +435,24 @@ mod tests {
                 .collect::<Vec<_>>(),
             [(3, "layers")]
         );
+    }
+
+    #[test]
+    fn what_a_merge_left_behind_is_a_fault_in_any_text() {
+        for mark in ["<", ">", "|"] {
+            let mark = mark.repeat(7);
+            for text in [format!("a\n{mark} HEAD\n"), format!("{mark}\n")] {
+                let faults = check_any("docs/x.md", &text);
+                assert_eq!(faults.len(), 1, "{text}");
+                assert_eq!(faults[0].rule, "conflict");
+            }
+            for text in [
+                format!("{mark}{}", mark.get(..1).unwrap()),
+                format!(" {mark} x"),
+            ] {
+                assert_eq!(check_any("docs/x.md", &text), [], "{text}");
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::sip::{HeaderName, Method, Peer, view};
 const ADOPTION_CSEQ_JUMP: u32 = 100;
 
 /// A dialog's state, as it is also kept in the journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dialog {
     /// `Call-ID`.
     pub call_id: String,

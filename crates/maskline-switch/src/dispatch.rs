@@ -15,7 +15,7 @@ use crate::sip::{LocalTag, Message, Method, Peer, Unreadable, tag, view};
 use crate::targets::TrunkTargets;
 
 /// A message on its way to a shard.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Arrival {
     /// Where it came from.
     pub peer: Peer,

@@ -180,7 +180,7 @@ pub enum Action {
 }
 
 /// One session's part of the journal.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct JournalRecord {
     /// The session.
     pub session_id: Uuid,
@@ -193,7 +193,7 @@ pub struct JournalRecord {
 }
 
 /// One event, as it will be sent.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct RecordedEvent {
     /// The idempotency key.
     pub event_id: Uuid,

@@ -8,6 +8,7 @@ pub mod attempts;
 pub mod config;
 pub mod country;
 pub mod credentials;
+mod debug;
 pub mod dialog;
 pub mod directory;
 pub mod dispatch;

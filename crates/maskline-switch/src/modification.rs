@@ -113,7 +113,7 @@ pub enum Cancel {
 }
 
 /// The ACK to a 2xx of this side's to a re-INVITE of ours, sent again for each repetition.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Acknowledged {
     /// The INVITE's `CSeq` number.
     pub cseq: u32,

@@ -225,7 +225,7 @@ pub enum OwedBye {
 }
 
 /// A 2xx of ours to an INVITE, sent again until it is acknowledged (RFC 3261 §13.3.1.4).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Pending2xx {
     /// Its transaction.
     pub tx: TxId,
@@ -244,7 +244,7 @@ pub struct Pending2xx {
 }
 
 /// B's INVITE.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum CalleeInvite {
     /// It waits for the journal.
     Gated,
@@ -274,7 +274,7 @@ pub enum CalleeInvite {
 }
 
 /// What is needed to build B's INVITE again: for its CANCEL, its ACK and a restarted node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InviteParts {
     /// Request-URI.
     pub uri: String,
@@ -311,7 +311,7 @@ const fn first_cseq() -> u32 {
 }
 
 /// The B side's SIP.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Callee {
     /// Its INVITE.
     pub parts: InviteParts,
@@ -326,7 +326,7 @@ pub struct Callee {
 }
 
 /// What is needed to refuse A's INVITE after a restart, when its transaction is gone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallerInvite {
     /// Its `Via` values in order.
     pub vias: Vec<String>,
@@ -379,7 +379,6 @@ pub enum SessionTimer {
 }
 
 /// One masked call.
-#[derive(Debug)]
 pub struct Session {
     /// Its key within the shard.
     pub key: SessionKey,

@@ -147,11 +147,16 @@ pub(crate) fn told_of_caller(
     Ok(())
 }
 
-/// Whether the number that a caller withholds is kept.
+/// Whether the number that a caller withholds is kept, and no number shows in a log of it.
 pub(crate) fn kept(call: usize, plan: &CallPlan, snapshot: &[u8]) -> Result<(), String> {
     let number = site::phone_number(call, Side::Caller);
     match maskline_switch::snapshot::Snapshot::from_bytes(snapshot) {
         Ok(read) => {
+            let shown = format!("{read:?}");
+            let numbers = [Side::Caller, Side::Callee].map(|side| site::phone_number(call, side));
+            if numbers.iter().any(|it| contains(shown.as_bytes(), it)) {
+                return Err(format!("what shows a snapshot shows a number: {shown}"));
+            }
             let withheld = read.withheld.as_ref().map(Msisdn::as_str);
             let expected = plan.withholds.then_some(number.as_str());
             if withheld == expected {

@@ -6,6 +6,14 @@ use maskline_switch::sip::{Message, Peer, compose, wire};
 
 use crate::network::Wire;
 use crate::scenario::SupervisionPlan;
+use crate::wire::{Glance, Kind};
+
+/// Whether a message is OPTIONS to an address; one within a dialog is its phone's.
+pub(crate) fn is_question(bytes: &Bytes) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let glance = Glance::at(&text);
+    glance.kind == Kind::Request("OPTIONS") && glance.to_tag.is_none()
+}
 
 /// The answer of a way to a callee to OPTIONS; `Ok(None)`: it says nothing.
 ///

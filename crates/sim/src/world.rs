@@ -332,7 +332,7 @@ impl<'a> World<'a> {
                 match way {
                     Way::ToSwitch => self.arrive_at_switch(wire, transport, &bytes),
                     Way::ToPhone if wire.call >= site::REGISTRARS => self.registrar(wire, &bytes),
-                    Way::ToPhone if bytes.starts_with(b"OPTIONS ") => {
+                    Way::ToPhone if supervision::is_question(&bytes) => {
                         self.supervised(wire, transport, &bytes)
                     }
                     Way::ToPhone => {

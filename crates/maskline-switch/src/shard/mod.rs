@@ -96,7 +96,6 @@ enum Gated {
 }
 
 /// One shard of the switch.
-#[derive(Debug)]
 pub struct Shard {
     config: SwitchConfig,
     rng: ChaCha12Rng,
