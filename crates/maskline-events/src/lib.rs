@@ -8,6 +8,7 @@
 
 pub mod call_status;
 pub mod callflow;
+pub mod early_media;
 pub mod envelope;
 pub mod error_code;
 pub mod msisdn;
@@ -20,6 +21,7 @@ pub use call_status::{
     CallActionPayload, CallDirection, CallStatus, CallStatusPayload, CallType, EventData, Update,
 };
 pub use callflow::{Action, Callflow, CallflowFault};
+pub use early_media::EarlyMedia;
 pub use envelope::{Envelope, EventType, WebhookType};
 pub use error_code::{ErrorCode, ErrorDetails};
 pub use msisdn::{Msisdn, MsisdnError, Party, PartyFormat};

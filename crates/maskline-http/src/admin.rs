@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use maskline_events::{Msisdn, Timestamp};
+use maskline_events::{EarlyMedia, Msisdn, Timestamp};
 use maskline_store::{NewNumber, NewSubAccount, SubAccount, VirtualNumber};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -95,6 +95,10 @@ pub(crate) struct AssignNumber {
     reference_id: String,
     /// The trunk by which its calls go out; absent: the first configured one.
     trunk: Option<String>,
+    /// What its callers hear before the answer: `ringback` (their own carrier's ringing tone; absent
+    /// or null mean the same), or `passThrough` (what the callee's side sends).
+    #[schema(value_type = Option<String>, pattern = "^(ringback|passThrough)$", example = "ringback")]
+    early_media: Option<EarlyMedia>,
 }
 
 /// A number that was assigned.
@@ -110,6 +114,9 @@ pub(crate) struct AssignedNumber {
     reference_id: String,
     /// The trunk by which its calls go out; null: the first configured one.
     trunk: Option<String>,
+    /// What its callers hear before the answer: `ringback` or `passThrough`.
+    #[schema(value_type = String, pattern = "^(ringback|passThrough)$", example = "ringback")]
+    early_media: EarlyMedia,
     /// ISO 3166-1 alpha-2; absent for codes of no country.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "SG")]
@@ -126,6 +133,7 @@ impl From<VirtualNumber> for AssignedNumber {
             msisdn: number.msisdn,
             reference_id: number.reference_id,
             trunk: number.trunk,
+            early_media: number.early_media,
             country_code: number.country_code,
             date_created: number.created,
         }
@@ -295,6 +303,7 @@ fn checked_number(
         reference_id: body.reference_id,
         trunk: body.trunk,
         country_code,
+        early_media: body.early_media.unwrap_or_default(),
     })
 }
 

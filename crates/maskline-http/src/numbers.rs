@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use maskline_events::{Msisdn, Timestamp};
+use maskline_events::{EarlyMedia, Msisdn, Timestamp};
 use maskline_store::VirtualNumber;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -65,6 +65,9 @@ pub(crate) struct NumberEntry {
     number_health_check_enabled: bool,
     /// That of a number that is not probed.
     number_health: NumberHealth,
+    /// What its callers hear before the answer: `ringback` or `passThrough`.
+    #[schema(value_type = String, pattern = "^(ringback|passThrough)$", example = "ringback")]
+    early_media: EarlyMedia,
 }
 
 /// A number's health.
@@ -107,6 +110,7 @@ impl From<VirtualNumber> for NumberEntry {
                 status: "UNKNOWN",
                 last_checked_time: None,
             },
+            early_media: number.early_media,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the store holds, as plain types.
 
-use maskline_events::{Msisdn, Timestamp, WebhookType};
+use maskline_events::{EarlyMedia, Msisdn, Timestamp, WebhookType};
 use uuid::Uuid;
 
 /// What one group of decisions writes, all or nothing.
@@ -132,6 +132,8 @@ pub struct NewNumber {
     pub trunk: Option<String>,
     /// ISO 3166-1 alpha-2 of the number itself.
     pub country_code: Option<String>,
+    /// What its callers hear before the answer.
+    pub early_media: EarlyMedia,
 }
 
 /// A virtual number.
@@ -147,6 +149,8 @@ pub struct VirtualNumber {
     pub trunk: Option<String>,
     /// ISO 3166-1 alpha-2.
     pub country_code: Option<String>,
+    /// What its callers hear before the answer.
+    pub early_media: EarlyMedia,
     /// When it was assigned.
     pub created: Timestamp,
     /// When it was last changed.

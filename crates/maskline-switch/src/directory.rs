@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use maskline_events::Msisdn;
+use maskline_events::{EarlyMedia, Msisdn};
 use serde::{Deserialize, Serialize};
 
 /// A virtual number and what its calls need to know of it.
@@ -17,6 +17,9 @@ pub struct NumberEntry {
     pub reference_id: String,
     /// The trunk by which its calls go out; `None`: the first.
     pub trunk: Option<String>,
+    /// What its callers hear before the answer.
+    #[serde(default)]
+    pub early_media: EarlyMedia,
 }
 
 /// A snapshot of the configured numbers. Replaced whole when something changes; calls in progress

@@ -26,6 +26,7 @@ pub(crate) async fn directory(store: &dyn Store) -> Result<Arc<Directory>, Store
             sub_account_id: number.sub_account_id,
             reference_id: number.reference_id,
             trunk: number.trunk,
+            early_media: number.early_media,
         }),
         sub_accounts.into_iter().map(|sub_account| {
             let countries: BTreeSet<_> = sub_account.countries.into_iter().collect();

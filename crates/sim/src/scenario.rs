@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use maskline_events::EarlyMedia;
 use maskline_media::Side;
 use maskline_phone::{Callee, Caller, Change, Manners, Outcome, TimerPlan, What};
 use maskline_switch::sip::Transport;
@@ -200,6 +201,8 @@ pub struct CallPlan {
     pub changes: Vec<(Side, Duration, Change)>,
     /// When the streams of both phones break, after the dialling.
     pub stream_breaks: Option<Duration>,
+    /// What the dialled number's callers hear before the answer.
+    pub early_media: EarlyMedia,
     /// Whether the caller dials a number that nobody has.
     pub unassigned: bool,
     /// Whether the caller's carrier tells the number and asks not to show it.
@@ -312,6 +315,7 @@ impl Default for CallPlan {
             hold: None,
             changes: Vec::new(),
             stream_breaks: None,
+            early_media: EarlyMedia::Ringback,
             unassigned: false,
             withholds: false,
             forwarded: false,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use maskline_events::{Action, Callflow, Msisdn};
+use maskline_events::{Action, Callflow, EarlyMedia, Msisdn};
 use maskline_media::Side;
 use maskline_phone::{Asks, Identity, Part, PhoneConfig};
 use maskline_switch::sip::compose::SentBy;
@@ -396,14 +396,19 @@ pub(crate) fn switch_config(
 
 /// The numbers.
 pub(crate) fn directory(scenario: &Scenario) -> Arc<Directory> {
-    let entries = (0..scenario.calls.len()).filter_map(|call| {
-        Some(NumberEntry {
-            msisdn: number(&virtual_number(call))?,
-            sub_account_id: SUB_ACCOUNT.to_owned(),
-            reference_id: format!("ref-{call}"),
-            trunk: Some(format!("callee{call}")),
-        })
-    });
+    let entries = scenario
+        .calls
+        .iter()
+        .enumerate()
+        .filter_map(|(call, plan)| {
+            Some(NumberEntry {
+                msisdn: number(&virtual_number(call))?,
+                sub_account_id: SUB_ACCOUNT.to_owned(),
+                reference_id: format!("ref-{call}"),
+                trunk: Some(format!("callee{call}")),
+                early_media: plan.early_media,
+            })
+        });
     let countries = [(SUB_ACCOUNT.to_owned(), BTreeSet::from(["SG".to_owned()]))];
     Arc::new(Directory::new(entries, countries))
 }
@@ -416,6 +421,7 @@ pub(crate) fn directory_by_first_trunk(numbers: usize) -> Arc<Directory> {
             sub_account_id: SUB_ACCOUNT.to_owned(),
             reference_id: format!("ref-{call}"),
             trunk: None,
+            early_media: EarlyMedia::default(),
         })
     });
     let countries = [(SUB_ACCOUNT.to_owned(), BTreeSet::from(["SG".to_owned()]))];

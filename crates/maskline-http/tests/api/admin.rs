@@ -106,7 +106,7 @@ async fn a_number_is_assigned_once() {
     assert_eq!(
         made.json,
         json!({"subAccountId": "market", "msisdn": "+6560000001", "referenceId": "ref",
-            "trunk": "backup", "countryCode": "SG", "dateCreated": null})
+            "trunk": "backup", "earlyMedia": "ringback", "countryCode": "SG", "dateCreated": null})
     );
     assert_eq!(api.changes.take(), ["numbers"]);
     for sub_account in ["market", "other"] {
@@ -165,6 +165,11 @@ async fn a_bad_number_is_refused_by_field() {
             json!("nowhere"),
             "trunk: is not configured; configured are: carrier, backup",
         ),
+        (
+            "earlyMedia",
+            json!("passthrough"),
+            "earlyMedia: unknown variant `passthrough`, expected `ringback` or `passThrough`",
+        ),
     ] {
         let mut body = good.clone();
         body[field] = value;
@@ -174,7 +179,29 @@ async fn a_bad_number_is_refused_by_field() {
     let mut body = good;
     body["referenceId"] = json!("é".repeat(100));
     body["trunk"] = Value::Null;
+    body["earlyMedia"] = Value::Null;
     api.post(&path, ADMIN_KEY, body).await.expect(201);
+}
+
+#[tokio::test]
+async fn what_a_numbers_callers_hear_before_the_answer_is_said_when_it_is_assigned() {
+    let api = start().await;
+    let key = api.sub_account("market").await;
+    let path = format!("{PATH}/market/numbers");
+    let policies = [Some("ringback"), Some("passThrough"), None];
+    for (number, policy) in (6_560_000_001_u64..).zip(policies) {
+        let mut body = json!({"msisdn": number.to_string(), "referenceId": "ref"});
+        if let Some(policy) = policy {
+            body["earlyMedia"] = json!(policy);
+        }
+        let made = api.post(&path, ADMIN_KEY, body).await.expect(201);
+        assert_eq!(made.json["earlyMedia"], policy.unwrap_or("ringback"));
+    }
+    let list = api.get("/api/v1/subaccounts/market/numbers", &key).await;
+    let listed: Vec<_> = (0..3)
+        .map(|at| &list.json["numbers"][at]["earlyMedia"])
+        .collect();
+    assert_eq!(listed, ["ringback", "passThrough", "ringback"]);
 }
 
 #[tokio::test]

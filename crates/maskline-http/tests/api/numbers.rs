@@ -34,7 +34,8 @@ async fn numbers_are_listed_with_the_contracts_fields() {
             "billingUnit": 1, "billingCurrency": "USD",
             "uri": "/api/v1/subaccounts/market/numbers/6560000001", "numberType": "VIRTUAL",
             "numberHealthCheckEnabled": false,
-            "numberHealth": {"isHealthy": true, "status": "UNKNOWN", "lastCheckedTime": null}
+            "numberHealth": {"isHealthy": true, "status": "UNKNOWN", "lastCheckedTime": null},
+            "earlyMedia": "ringback"
         })
     );
     let uri = numbers[0]["uri"].as_str().unwrap();

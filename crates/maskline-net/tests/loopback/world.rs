@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use maskline_events::{Callflow, Msisdn};
+use maskline_events::{Callflow, EarlyMedia, Msisdn};
 use maskline_media::{EngineConfig, MediaEngine};
 use maskline_net::{CallflowSource, ListenSpec, NetLimits, NodeConfig, SipNode, TlsConfig};
 use maskline_store::{
@@ -192,6 +192,7 @@ impl World {
             sub_account_id: "acme".to_owned(),
             reference_id: "one".to_owned(),
             trunk: None,
+            early_media: EarlyMedia::default(),
         };
         let journal_down = Arc::new(AtomicBool::new(false));
         let config = NodeConfig {

@@ -3,7 +3,9 @@
 //! What lives elsewhere: the journal (`sqlite::events`), sealing itself (`secrets`), checking what a
 //! caller of the API sent (`maskline-http`).
 
-use maskline_events::{Msisdn, Timestamp, WebhookType};
+use std::str::FromStr as _;
+
+use maskline_events::{EarlyMedia, Msisdn, Timestamp, WebhookType};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::events::webhook_type as read_webhook_type;
@@ -144,13 +146,14 @@ pub(crate) fn assign_number(
     connection
         .execute(
             "INSERT INTO numbers (msisdn, sub_account_id, reference_id, trunk, country_code, \
-             created, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+             early_media, created, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
             params![
                 new.msisdn.as_str(),
                 new.sub_account_id,
                 new.reference_id,
                 new.trunk,
                 new.country_code,
+                new.early_media.as_str(),
                 now.unix_ms()
             ],
         )
@@ -161,12 +164,14 @@ pub(crate) fn assign_number(
         reference_id: new.reference_id.clone(),
         trunk: new.trunk.clone(),
         country_code: new.country_code.clone(),
+        early_media: new.early_media,
         created: now,
         updated: now,
     })
 }
 
-const NUMBER: &str = "msisdn, sub_account_id, reference_id, trunk, country_code, created, updated";
+const NUMBER: &str = "msisdn, sub_account_id, reference_id, trunk, country_code, early_media, \
+                      created, updated";
 
 pub(crate) fn numbers(
     connection: &Connection,
@@ -200,15 +205,17 @@ pub(crate) fn number(
 }
 
 fn read_number(row: &Row<'_>) -> Result<VirtualNumber, Fault> {
-    let msisdn: String = row.get(0)?;
+    let (msisdn, early_media): (String, String) = (row.get(0)?, row.get(5)?);
+    let broken_text = |error: &dyn std::fmt::Display| broken("numbers", error.to_string());
     Ok(VirtualNumber {
-        msisdn: Msisdn::parse(&msisdn).map_err(|error| broken("numbers", error.to_string()))?,
+        msisdn: Msisdn::parse(&msisdn).map_err(|error| broken_text(&error))?,
         sub_account_id: row.get(1)?,
         reference_id: row.get(2)?,
         trunk: row.get(3)?,
         country_code: row.get(4)?,
-        created: Timestamp::from_unix_ms(row.get(5)?),
-        updated: Timestamp::from_unix_ms(row.get(6)?),
+        early_media: EarlyMedia::from_str(&early_media).map_err(|error| broken_text(&error))?,
+        created: Timestamp::from_unix_ms(row.get(6)?),
+        updated: Timestamp::from_unix_ms(row.get(7)?),
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A released migration is never edited; a change is a new file with the next number. Each runs in a
 //! transaction of its own together with the row that says so, so that a crash in between leaves
-//! the version before it. `tests/fixtures` holds a database of each released version.
+//! the version before it. `tests/fixtures` holds a database of each earlier version.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -10,7 +10,10 @@ use super::fault::Fault;
 use crate::store::StoreError;
 
 /// Migration `n` (counted from 1) brings a database of version `n - 1` to version `n`.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_early_media.sql"),
+];
 
 /// The version that this program writes.
 pub(crate) const fn known() -> u32 {

@@ -14,6 +14,7 @@ mod full;
 mod journal;
 mod opening;
 mod traces;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use maskline_events::{Msisdn, WebhookType};
+use maskline_events::{EarlyMedia, Msisdn, WebhookType};
 use maskline_store::{
     NewNumber, NewSubAccount, NewWebhook, SqliteLocation, SqliteOptions, SqliteStore, Store,
 };
@@ -195,6 +195,7 @@ async fn provision(database: &Path, receiver: SocketAddr) -> anyhow::Result<()> 
         .assign_number(
             NewNumber {
                 country_code: country_of(&number).map(str::to_owned),
+                early_media: EarlyMedia::default(),
                 msisdn: number,
                 sub_account_id: SUB_ACCOUNT.to_owned(),
                 reference_id: "bench".to_owned(),

@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use maskline_events::{Msisdn, WebhookType};
+use maskline_events::{EarlyMedia, Msisdn, WebhookType};
 use maskline_phone::{Callee, Caller, Outcome, Part, PhoneEvent, PhoneInput, Report};
 use maskline_store::{NewNumber, NewSubAccount, NewWebhook, Store};
 use maskline_switch::sip::{Peer, Transport};
@@ -221,6 +221,7 @@ async fn provision(node: &Node, receiver: SocketAddr) -> anyhow::Result<()> {
         .assign_number(
             NewNumber {
                 country_code: country_of(&number).map(str::to_owned),
+                early_media: EarlyMedia::default(),
                 msisdn: number,
                 sub_account_id: SUB_ACCOUNT.to_owned(),
                 reference_id: "booking-line".to_owned(),

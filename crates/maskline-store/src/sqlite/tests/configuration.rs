@@ -4,7 +4,7 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use maskline_events::{Msisdn, WebhookType};
+use maskline_events::{EarlyMedia, Msisdn, WebhookType};
 
 use super::{at, directory, ephemeral, open};
 use crate::model::{ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, SubAccount, Webhook};
@@ -44,6 +44,7 @@ fn number(msisdn: &str) -> NewNumber {
         reference_id: "desk".to_owned(),
         trunk: Some("carrier".to_owned()),
         country_code: Some("SG".to_owned()),
+        early_media: EarlyMedia::PassThrough,
     }
 }
 
