@@ -5,6 +5,7 @@ use std::time::Duration;
 use maskline_switch::sdp;
 use maskline_switch::sip::{HeaderName, Peer, Request, TxId, compose, view};
 
+use crate::announcing::WAITS;
 use crate::dialog::{Dialog, Standing, Unacknowledged};
 use crate::io::PhoneEvent;
 use crate::phone::{Alarm, Call, Phone};
@@ -33,6 +34,9 @@ impl Phone {
         if let Some(after) = callee.ring_after {
             self.set_alarm(Alarm::Ring, after);
         }
+        if let Some(plan) = self.config.manners.announces {
+            self.set_alarm(Alarm::Announce, plan.after);
+        }
         match callee.outcome {
             Outcome::Answer(after) | Outcome::Refuse { after, .. } => {
                 self.set_alarm(Alarm::Decide, after);
@@ -52,6 +56,10 @@ impl Phone {
         let Call::Called(tx) = self.call else {
             return;
         };
+        if self.unpracked.is_some() {
+            self.set_alarm(Alarm::Ring, WAITS);
+            return;
+        }
         self.report.rang = true;
         self.notice(PhoneEvent::Ringing);
         self.send_ringing(tx);
@@ -85,17 +93,24 @@ impl Phone {
 
     pub(crate) fn pick_up(&mut self, tx: TxId) {
         // RFC 3262 §3: no 2xx before the PRACK to a provisional with SDP.
-        self.picks_up_when_pracked = self.answered_early && self.unpracked.is_some();
+        self.picks_up_when_pracked = self.waits_for_prack();
         if self.picks_up_when_pracked {
             return;
         }
         self.clear_alarm(Alarm::Ring);
         self.clear_alarm(Alarm::Decide);
+        self.clear_alarm(Alarm::Announce);
+        let mut other = self.leave_announcement();
+        self.answered_early &= !other;
         self.call = Call::Talking;
         self.report.final_status.get_or_insert(200);
         let branches = if self.config.manners.forks { 2 } else { 1 };
         for _ in 0..branches {
-            let early = self.early.pop().map(|early| early.dialog);
+            let early = if std::mem::take(&mut other) {
+                None
+            } else {
+                self.early.pop().map(|early| early.dialog)
+            };
             let tag = match &early {
                 Some(early) => early.local_tag.clone(),
                 None => self.new_word("t"),

@@ -12,6 +12,10 @@ use crate::phone::{Alarm, Call, Calling, Phone, Purpose};
 use crate::plan::Part;
 use crate::speech::Named;
 
+fn text_of(response: &Response) -> String {
+    String::from_utf8_lossy(response.body()).into_owned()
+}
+
 impl Phone {
     pub(crate) fn dial(&mut self, peer: Peer, uri: &str) {
         let Part::Caller(caller) = self.config.part.clone() else {
@@ -132,7 +136,12 @@ impl Phone {
 
     fn on_progress(&mut self, response: &Response) {
         let status = response.status.code();
+        let pracks = self.report.pracks;
         let says_something = self.take_progress(response);
+        if self.report.early.is_none() && !response.body().is_empty() {
+            self.report.early = Some(text_of(response));
+            self.report.early_is_answer = self.report.pracks > pracks;
+        }
         if matches!(self.call, Call::Calling(calling) if !calling.provisional) {
             self.send_copies();
         }
@@ -184,6 +193,7 @@ impl Phone {
         let cseq = dialog.local_cseq;
         self.confirm(&mut dialog);
         let branch = self.new_branch();
+        self.report.answer.get_or_insert_with(|| text_of(response));
         self.remember(sdp::parse(response.body()).ok());
         let manners = self.config.manners;
         let answers = manners.dials_without_offer && !manners.answers_no_offer;

@@ -8,6 +8,9 @@ use maskline_switch::sip::{HeaderName, Headers, Method, Request, Response, TxId,
 use crate::dialog::Dialog;
 use crate::phone::{Alarm, Call, Phone, Purpose};
 
+/// The `RSeq` of a callee's first provisional answer.
+const FIRST_RSEQ: u32 = 4_711;
+
 /// A dialog that no 2xx has made yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Early {
@@ -104,37 +107,54 @@ impl Phone {
 
     /// A callee rings, reliably where both sides can.
     pub(crate) fn send_ringing(&mut self, tx: TxId) {
+        let reliable = self.is_reliable(tx);
+        self.answered_early |= reliable && self.config.manners.answers_early;
+        let sdp = (reliable && self.config.manners.answers_early)
+            .then(|| self.answer_to_remote())
+            .flatten();
+        self.send_progress(tx, 180, sdp.as_deref());
+    }
+
+    fn is_reliable(&self, tx: TxId) -> bool {
+        let invite = self.transactions.request(tx);
+        self.config.manners.reliable
+            && invite.is_some_and(|it| lists(&it.headers, &HeaderName::Supported, "100rel"))
+    }
+
+    /// Sends a provisional answer, reliably where both sides can. What is reliable or describes media
+    /// makes an early dialog, which all that follows belong to.
+    pub(crate) fn send_progress(&mut self, tx: TxId, status: u16, sdp: Option<&str>) {
         let Some(invite) = self.transactions.request(tx).cloned() else {
             return;
         };
-        let reliable = self.config.manners.reliable
-            && lists(&invite.headers, &HeaderName::Supported, "100rel");
+        let reliable = self.is_reliable(tx);
+        let before = self.early.first();
+        let rseq = before.map_or(FIRST_RSEQ, |early| early.rseq + 1);
+        let tag = match before.map(|early| early.dialog.local_tag.clone()) {
+            Some(tag) => tag,
+            None if reliable || sdp.is_some() => self.new_word("t"),
+            None => format!("{}tring", self.config.identity.mark),
+        };
         let mut extra = self.device_headers(b"Server");
         extra.push((HeaderName::Contact, self.config.sent_by.contact()));
-        let rseq = 4_711;
-        let tag = if reliable {
+        if reliable {
             extra.push((HeaderName::Require, "100rel".to_owned()));
             extra.push((HeaderName::RSeq, rseq.to_string()));
-            self.new_word("t")
-        } else {
-            format!("{}tring", self.config.identity.mark)
-        };
-        self.answered_early = reliable && self.config.manners.answers_early;
-        let sdp = self
-            .answered_early
-            .then(|| self.answer_to_remote())
-            .flatten();
-        let ringing = compose::response(&invite, 180, Some(&tag), &extra, sdp.as_deref());
-        let Some(response) = ringing else {
+        }
+        let Some(response) = compose::response(&invite, status, Some(&tag), &extra, sdp) else {
             return;
         };
         self.transactions.respond(self.now, tx, response.clone());
-        let made = self
-            .transactions
-            .peer(tx)
-            .and_then(|peer| Dialog::called(&invite, &tag, peer));
-        if let (true, Some(dialog)) = (reliable, made) {
-            self.early.push(Early { dialog, rseq });
+        let peer = self.transactions.peer(tx);
+        match self.early.first_mut() {
+            Some(early) => early.rseq = rseq,
+            None if reliable || sdp.is_some() => {
+                let made = peer.and_then(|peer| Dialog::called(&invite, &tag, peer));
+                self.early.extend(made.map(|dialog| Early { dialog, rseq }));
+            }
+            None => {}
+        }
+        if reliable {
             let timers = self.config.timers;
             self.unpracked = Some(Unpracked {
                 tx,

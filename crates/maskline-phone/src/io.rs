@@ -125,6 +125,12 @@ pub struct Report {
     pub refreshes_taken: u32,
     /// It ended the call because nobody refreshed the session.
     pub expired: bool,
+    /// What a caller was told of media before the answer, the first time.
+    pub early: Option<String>,
+    /// Whether that came reliably, and was acknowledged by a PRACK.
+    pub early_is_answer: bool,
+    /// What the 2xx to a caller's INVITE said of media.
+    pub answer: Option<String>,
     /// PRACKs sent by a caller, taken by a callee.
     pub pracks: u32,
     /// The other party's keys that came by INFO.

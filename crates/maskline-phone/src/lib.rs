@@ -7,6 +7,7 @@
 //! One call in a phone's life: make a new one for the next.
 
 pub mod alaw;
+mod announcing;
 pub mod audio;
 mod called;
 mod calling;
@@ -22,6 +23,7 @@ pub mod plan;
 mod speech;
 mod timer;
 
+pub use announcing::{Announcement, Then};
 pub use audio::Audio;
 pub use changing::{Change, What};
 pub use digest::Asks;

@@ -79,6 +79,8 @@ pub(crate) enum Alarm {
     Decide,
     /// A 2xx of this dialog is sent again.
     Resend(usize),
+    /// Media is described before the answer.
+    Announce,
     /// A reliable provisional is sent again.
     Provisional,
     /// The session is to be refreshed.
@@ -117,6 +119,8 @@ pub struct Phone {
     pub(crate) timer: Option<Running>,
     /// Whether our reliable 180 carried our description.
     pub(crate) answered_early: bool,
+    /// Whether a 183 carried our description, and no 2xx came after it.
+    pub(crate) announced: bool,
     pub(crate) picks_up_when_pracked: bool,
     /// The user hung up before the ACK came.
     pub(crate) leaves_when_acknowledged: bool,
@@ -159,6 +163,7 @@ impl Phone {
             unpracked: None,
             timer: None,
             answered_early: false,
+            announced: false,
             picks_up_when_pracked: false,
             leaves_when_acknowledged: false,
             said: String::new(),
@@ -490,6 +495,7 @@ impl Phone {
                 Alarm::Ring => self.ring(),
                 Alarm::Decide => self.decide(),
                 Alarm::Resend(at) => self.resend(at),
+                Alarm::Announce => self.announce(),
                 Alarm::Provisional => self.resend_provisional(),
                 Alarm::Refresh => self.refresh_session(),
                 Alarm::Expire => self.expire(),

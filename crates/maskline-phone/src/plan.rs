@@ -7,6 +7,7 @@ use maskline_switch::OutboundAuth;
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
 
+use crate::announcing::Announcement;
 use crate::audio::Audio;
 use crate::digest::Asks;
 
@@ -118,6 +119,8 @@ pub struct Manners {
     pub reliable: bool,
     /// A callee that describes its media in its reliable 180, and not again in its 200.
     pub answers_early: bool,
+    /// A callee that describes its media in a 183.
+    pub announces: Option<Announcement>,
     /// A callee that asks by UPDATE in its early dialog whether the caller is there.
     pub updates_early: bool,
     /// A caller that requires 100rel.

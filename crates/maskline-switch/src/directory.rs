@@ -87,3 +87,20 @@ impl Directory {
         self.numbers.is_empty()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_in_a_snapshot_of_before_has_the_policy_of_before() {
+        let before = r#"{"msisdn":"+6531580001","sub_account_id":"acme","reference_id":"desk",
+            "trunk":"carrier"}"#;
+        let mut number: NumberEntry = serde_json::from_str(before).unwrap();
+        assert_eq!(number.early_media, EarlyMedia::Ringback);
+        number.early_media = EarlyMedia::PassThrough;
+        let kept = serde_json::to_string(&number).unwrap();
+        assert_eq!(serde_json::from_str::<NumberEntry>(&kept).unwrap(), number);
+    }
+}

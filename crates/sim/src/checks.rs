@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use maskline_events::{CallStatus, LegStatus, SessionStatus};
-use maskline_media::{Side, Tick};
+use maskline_events::{CallStatus, EarlyMedia, LegStatus, SessionStatus};
+use maskline_media::{CalleeMedia, MediaCommand, Side, Tick};
 use maskline_phone::Report;
 use uuid::Uuid;
 
@@ -171,6 +171,27 @@ impl Watch {
         }
     }
 
+    /// The switch orders something of the relay: A's voice reaches B once both are connected.
+    pub(crate) fn on_media(
+        &self,
+        ledger: &Ledger,
+        shard: u16,
+        command: &MediaCommand,
+    ) -> Result<(), String> {
+        let MediaCommand::ProgramCallee { key, media } = command else {
+            return Ok(());
+        };
+        let CalleeMedia(media) = media;
+        match self.session(shard, key.id) {
+            Some(session)
+                if media.receives && !ledger.has(session, Side::Caller, "CALL_CONNECTED") =>
+            {
+                Err("A is heard by B before A's CALL_CONNECTED is durable".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The switch sends a message: whether it may, now.
     pub(crate) fn on_send(
         &mut self,
@@ -244,6 +265,8 @@ impl Watch {
 pub(crate) struct Seen {
     pub(crate) caller: Report,
     pub(crate) callee: Report,
+    /// What the number's policy lets A hear before the answer.
+    pub(crate) early_media: EarlyMedia,
     /// Whether the switch or a stream died in between: then a phone may know what nobody else
     /// does.
     pub(crate) cut_off: bool,
@@ -265,11 +288,25 @@ pub(crate) fn agreement(log: &SessionLog, seen: &Seen, shows: &str) -> Result<()
             .find(|event| event.side == side && event.status == status)
     };
     let connected = told(Side::Caller, CallStatus::CallConnected).is_some();
+    if seen.early_media == EarlyMedia::Ringback && seen.caller.early.is_some() {
+        return Err("A was told of media before the answer, against the policy".to_owned());
+    }
     if seen.caller.talked && !connected {
         return Err("A talked and nobody was told that it connected".to_owned());
     }
     if seen.cut_off {
         return Ok(());
+    }
+    let answer = seen.caller.answer.as_ref();
+    let answered_before = seen
+        .caller
+        .early
+        .as_ref()
+        .filter(|_| seen.caller.early_is_answer);
+    if let Some((before, answer)) = answered_before.zip(answer)
+        && before != answer
+    {
+        return Err("A's 200 is another answer than its reliable provisional".to_owned());
     }
     if seen.caller.left_unanswered || seen.callee.left_unanswered {
         return Err("a re-INVITE got no final answer".to_owned());

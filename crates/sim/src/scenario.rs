@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use maskline_events::EarlyMedia;
 use maskline_media::Side;
-use maskline_phone::{Callee, Caller, Change, Manners, Outcome, TimerPlan, What};
+use maskline_phone::{
+    Announcement, Callee, Caller, Change, Manners, Outcome, Then, TimerPlan, What,
+};
 use maskline_switch::sip::Transport;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -444,6 +446,13 @@ impl Scenario {
             // A restarted process does not know which INVITEs the one before it took.
             call.caller_manners.merges = scenario.crashes.is_empty() && dice.chance(20);
             call.caller_manners.echoes = dice.chance(10);
+            if dice.chance(40) {
+                call.early_media = EarlyMedia::PassThrough;
+            }
+            call.callee_manners.announces = dice.chance(35).then(|| Announcement {
+                after: dice.millis(0, 2_500),
+                then: dice.pick(&[Then::Same, Then::Moves, Then::OnlyPcmu, Then::OtherDialog]),
+            });
         }
         scenario.load(&mut dice);
         scenario

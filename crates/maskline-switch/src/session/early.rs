@@ -30,6 +30,8 @@ pub struct Provisionals {
     pub waiting: VecDeque<Provisional>,
     /// Whether A's 200 waits for a PRACK.
     pub holds_answer: bool,
+    /// What A was told of B's media before the answer.
+    pub heard: Option<HeardEarly>,
 }
 
 impl Provisionals {
@@ -43,8 +45,21 @@ impl Provisionals {
             unacknowledged: None,
             waiting: VecDeque::new(),
             holds_answer: false,
+            heard: None,
         }
     }
+}
+
+/// Media of B that A hears before the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeardEarly {
+    /// The To tag of the early dialog of B that it belongs to: the first that described any.
+    pub remote_tag: String,
+    /// Our description of it to A.
+    pub sdp: String,
+    /// Whether that left in a reliable provisional: then it is the answer to A's offer, and no 2xx
+    /// can bring another one (RFC 3261 §13.2.1, RFC 3262 §5).
+    pub is_answer: bool,
 }
 
 /// A provisional answer.
@@ -86,9 +101,43 @@ pub struct EarlyDialog {
     pub sequence: Sequence,
     /// How many were acknowledged.
     pub acknowledged: u32,
-    /// The answer to our offer that one of them brought: then the 2xx need not repeat it
+    /// What they said of B's media.
+    pub described: Option<EarlyDescription>,
+}
+
+/// B's description of its media before the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EarlyDescription {
+    /// In an unreliable provisional: what the 2xx is going to say, most often (RFC 3261 §13.2.1).
+    Preview(MediaDescription),
+    /// In a reliable one: the answer to our offer. The 2xx need not repeat it, and can't change it
     /// (RFC 3262 §5).
-    pub described: Option<MediaDescription>,
+    Answer(MediaDescription),
+}
+
+impl EarlyDescription {
+    /// The description.
+    #[must_use]
+    pub const fn media(&self) -> &MediaDescription {
+        match self {
+            Self::Preview(media) | Self::Answer(media) => media,
+        }
+    }
+}
+
+impl EarlyDialog {
+    /// Takes what a provisional answer says of B's media. Behind an answer nothing counts.
+    pub fn describe(&mut self, media: MediaDescription, reliable: bool) {
+        match (&self.described, reliable) {
+            (Some(EarlyDescription::Answer(_)), _) => {}
+            (Some(EarlyDescription::Preview(_)) | None, true) => {
+                self.described = Some(EarlyDescription::Answer(media));
+            }
+            (Some(EarlyDescription::Preview(_)) | None, false) => {
+                self.described = Some(EarlyDescription::Preview(media));
+            }
+        }
+    }
 }
 
 impl EarlyDialogs {

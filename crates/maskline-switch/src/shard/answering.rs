@@ -5,9 +5,8 @@ use maskline_media::{CalleeMedia, CallerMedia, MediaCommand, RemoteMedia, Side, 
 
 use super::record::Detail;
 use super::{Gated, Purpose, Shard};
-use crate::config::TrunkId;
 use crate::dialog::Dialog;
-use crate::sdp::{self, MediaDescription};
+use crate::sdp::{self, Local, MediaDescription, Negotiated};
 use crate::session::{
     Callee, CalleeInvite, Media, OwedBye, Pending2xx, Probe, Session, SessionTimer, Stage,
 };
@@ -60,6 +59,7 @@ impl Shard {
         s.callee.described = described;
         s.negotiated = Some(negotiated);
         s.stage = Stage::Answering;
+        self.settle_early_media(s);
         for side in [Side::Callee, Side::Caller] {
             let now = self.now;
             if let Some(leg) = s.leg_mut(side) {
@@ -217,7 +217,13 @@ impl Shard {
         };
         let local_tag = dialog.local_tag.clone();
         let offers = s.caller.described.is_none();
-        self.accept(s, Side::Caller, tx, &local_tag, &sdp, offers);
+        match self.answered_early(s, &sdp) {
+            Some(before) => {
+                self.accept(s, Side::Caller, tx, &local_tag, &before, offers);
+                self.align(s, Side::Caller);
+            }
+            None => self.accept(s, Side::Caller, tx, &local_tag, &sdp, offers),
+        }
     }
 
     pub(super) fn answer_sdp(&self, s: &mut Session) -> Option<String> {
@@ -228,16 +234,15 @@ impl Shard {
             Media::None | Media::Opening | Media::Closing => 9,
         };
         let offer = s.caller.described.clone();
-        let answer = s.callee.described.as_ref()?;
-        let (ptime_ms, direction) = (answer.ptime_ms, answer.direction);
-        let codecs = s.negotiated.as_ref()?.caller.clone();
+        let answer = s.callee.described.clone()?;
+        let negotiated = s.negotiated.clone()?;
         Some(
             self.describe(s, Side::Caller, caller_port, |local| match &offer {
-                Some(offer) => {
-                    let direction = direction.within(offer.direction.answered());
-                    sdp::write_answer(local, offer, &codecs, ptime_ms, direction)
+                Some(offer) => answer_to(local, offer, &answer, &negotiated),
+                None => {
+                    let codecs = &negotiated.caller;
+                    sdp::write_offer(local, codecs, answer.ptime_ms, answer.direction)
                 }
-                None => sdp::write_offer(local, &codecs, ptime_ms, direction),
             }),
         )
     }
@@ -367,14 +372,8 @@ impl Shard {
             return;
         };
         let (caller_payloads, callee_payloads) = sdp::media_payloads(negotiated);
-        let trunk_of = |side| {
-            s.places
-                .iter()
-                .find(|(held, _)| *held == side)
-                .map(|(_, trunk)| *trunk)
-        };
         if let Some(described) = &s.callee.described {
-            let remote = self.remote(described, callee_payloads, trunk_of(Side::Callee));
+            let remote = self.remote(s, Side::Callee, described, callee_payloads);
             self.actions
                 .push_back(crate::io::Action::Media(MediaCommand::ProgramCallee {
                     key,
@@ -382,7 +381,7 @@ impl Shard {
                 }));
         }
         if let Some(described) = &s.caller.described {
-            let remote = self.remote(described, caller_payloads, trunk_of(Side::Caller));
+            let remote = self.remote(s, Side::Caller, described, caller_payloads);
             self.actions
                 .push_back(crate::io::Action::Media(MediaCommand::ProgramCaller {
                     key,
@@ -391,14 +390,17 @@ impl Shard {
         }
     }
 
-    fn remote(
+    /// A side's media for the engine.
+    pub(super) fn remote(
         &self,
+        s: &Session,
+        side: Side,
         described: &MediaDescription,
         payloads: Vec<maskline_media::PayloadMap>,
-        trunk: Option<TrunkId>,
     ) -> RemoteMedia {
         let mut sources = vec![described.rtp.ip()];
-        if let Some(trunk) = trunk.and_then(|trunk| self.config.trunk(trunk)) {
+        let place = s.places.iter().find(|(held, _)| *held == side);
+        if let Some(trunk) = place.and_then(|(_, trunk)| self.config.trunk(*trunk)) {
             sources.extend(trunk.media_sources.iter().copied());
         }
         RemoteMedia {
@@ -410,6 +412,23 @@ impl Shard {
             receives: described.direction.receives(),
         }
     }
+}
+
+/// Our answer to A's offer, as B's description has it: the same before the answer and in it.
+pub(super) fn answer_to(
+    local: &Local,
+    offer: &MediaDescription,
+    described: &MediaDescription,
+    negotiated: &Negotiated,
+) -> String {
+    let direction = described.direction.within(offer.direction.answered());
+    sdp::write_answer(
+        local,
+        offer,
+        &negotiated.caller,
+        described.ptime_ms,
+        direction,
+    )
 }
 
 /// The `CSeq` number of B's INVITE.

@@ -17,7 +17,7 @@ use crate::identity::LeavingParts;
 use crate::io::{Action, CallflowAnswer};
 use crate::numbers;
 use crate::sdp::{self, Local};
-use crate::session::early::{EarlyDialogs, Provisional};
+use crate::session::early::EarlyDialogs;
 use crate::session::{
     Callee, CalleeInvite, InviteParts, Leg, Media, Session, SessionTimer, Stage, Target,
 };
@@ -383,8 +383,8 @@ impl Shard {
         match (&mut callee.invite, status) {
             (CalleeInvite::Calling { provisional, .. }, 100..=199) => {
                 *provisional = true;
-                if status == 180 && says_something {
-                    self.on_ringing(s);
+                if says_something {
+                    self.on_progress(s, response);
                 }
             }
             (CalleeInvite::Calling { .. }, 200..=299) => self.on_callee_answered(s, response),
@@ -414,28 +414,23 @@ impl Shard {
         }
     }
 
-    fn on_ringing(&mut self, s: &mut Session) {
+    /// B rings. `false`: that is known already.
+    pub(super) fn on_ringing(&mut self, s: &mut Session) -> bool {
         let first = s.b.as_mut().is_some_and(|leg| {
             let first = !leg.ringing;
             leg.ringing = true;
             first
         });
-        if !first {
-            return;
+        if first {
+            self.record(
+                s,
+                Side::Callee,
+                CallStatus::CallUpdated,
+                Detail::update(Update::Ringing),
+            );
+            self.save(s);
         }
-        self.record(
-            s,
-            Side::Callee,
-            CallStatus::CallUpdated,
-            Detail::update(Update::Ringing),
-        );
-        self.save(s);
-        // A local ringback: nothing of B's announcement is passed on.
-        let ringing = Provisional {
-            status: 180,
-            sdp: None,
-        };
-        self.send_provisional(s, ringing);
+        first
     }
 
     /// B refused: what A hears, and how the session ends (contract §3).

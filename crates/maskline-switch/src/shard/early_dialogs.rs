@@ -4,7 +4,7 @@
 use super::{Purpose, Shard};
 use crate::sdp::{self, MediaDescription};
 use crate::session::Session;
-use crate::session::early::EarlyDialog;
+use crate::session::early::{EarlyDescription, EarlyDialog};
 use crate::sip::extensions::{self, Received};
 use crate::sip::{HeaderName, LocalTag, Method, Request, Response, Side, TxId, compose, view};
 
@@ -38,7 +38,13 @@ impl Shard {
                 return true;
             }
         }
+        let said = sdp::parse(response.body()).ok();
         let Some(rseq) = extensions::reliable_number(response) else {
+            let callee = s.outbound.as_mut();
+            let early = callee.and_then(|callee| callee.early.with_tag_mut(&tag));
+            if let Some((early, media)) = early.zip(said) {
+                early.describe(media, false);
+            }
             return true;
         };
         let Some(callee) = s.outbound.as_mut() else {
@@ -60,8 +66,8 @@ impl Shard {
             return false;
         }
         early.acknowledged += 1;
-        if early.described.is_none() {
-            early.described = sdp::parse(response.body()).ok();
+        if let Some(media) = said {
+            early.describe(media, true);
         }
         let rack = extensions::rack(rseq, callee.parts.cseq);
         let peer = early.dialog.next_hop();
@@ -82,18 +88,20 @@ impl Shard {
         true
     }
 
-    /// What B's 2xx describes, or what a reliable provisional of the same dialog did before it.
+    /// B's answer to our offer: what a reliable provisional of the dialog described, else what its
+    /// 2xx does. One without a description means that of an unreliable provisional.
     pub(super) fn answer_of_callee(
         &self,
         s: &Session,
         response: &Response,
     ) -> Option<MediaDescription> {
-        if !response.body().is_empty() {
-            return sdp::parse(response.body()).ok();
+        let early = view::to_tag(&response.headers)
+            .and_then(|tag| s.outbound.as_ref()?.early.with_tag(&tag)?.described.clone());
+        match early {
+            Some(EarlyDescription::Answer(media)) => Some(media),
+            Some(EarlyDescription::Preview(media)) if response.body().is_empty() => Some(media),
+            Some(EarlyDescription::Preview(_)) | None => sdp::parse(response.body()).ok(),
         }
-        let tag = view::to_tag(&response.headers)?;
-        let early = s.outbound.as_ref()?.early.with_tag(&tag)?;
-        early.described.clone()
     }
 
     /// Answers what B asks in an early dialog. `false`: it is in none.
@@ -131,7 +139,7 @@ impl Shard {
             self.count("cseq_out_of_order");
             self.respond(tx, request, 500, None, &[]);
         } else if request.method == Method::Update && !request.body().is_empty() {
-            // Nothing is agreed with A yet that could change: it may ask again after its 200.
+            // What A hears by now is settled by the answer: it may ask again after its 200.
             self.refuse_for_now(tx, request);
         } else {
             if request.method == Method::Update {

@@ -11,6 +11,7 @@ mod calling;
 mod challenged;
 mod challenging;
 mod early_dialogs;
+mod early_media;
 mod ended;
 mod ending;
 mod in_dialog;

@@ -35,6 +35,10 @@ impl Shard {
         if !s.is_live(side) {
             return;
         }
+        if s.stage != Stage::Connected {
+            self.count("press_too_early");
+            return;
+        }
         if s.party_mut(side).presses.take(now, digit, Signal::Rtp) {
             self.tell_press(s, side, digit);
         }

@@ -19,7 +19,7 @@ impl Shard {
     /// Sends A a provisional answer. One at a time is unacknowledged (RFC 3262 §3); the next one
     /// waits for it.
     pub(super) fn send_provisional(&mut self, s: &mut Session, provisional: Provisional) {
-        if s.final_sent {
+        if s.final_sent || s.stage != Stage::Calling {
             return;
         }
         if s.provisionals.unacknowledged.is_some() {
@@ -65,6 +65,9 @@ impl Shard {
         self.transactions
             .respond(self.now.tick, tx, response.clone());
         if s.provisionals.reliable {
+            if let (Some(heard), Some(_)) = (s.provisionals.heard.as_mut(), &provisional.sdp) {
+                heard.is_answer = true;
+            }
             let timers = self.config.timers;
             s.provisionals.unacknowledged = Some(PendingProvisional {
                 response,
@@ -150,7 +153,7 @@ impl Shard {
                 shard.respond(tx, prack, 481, None, &[]);
                 return;
             }
-            // Our provisional answers hold no description, so that an offer is out of place here
+            // What B sends before its answer is not A's to change: an offer is out of place here
             // (RFC 3262 §5).
             let status = if prack.body().is_empty() { 200 } else { 488 };
             shard.respond(tx, prack, status, None, &[]);

@@ -4,7 +4,7 @@
 //!
 //! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
-//! other's wire; [`audio`] sends RTP through it; [`bad_input`] sends what no phone should;
+//! other's wire; [`audio`] sends RTP through it, [`early_media`] before the answer; [`bad_input`] sends what no phone should;
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
@@ -29,6 +29,7 @@ mod bad_input;
 mod calls;
 mod commands;
 mod crash;
+mod early_media;
 mod identity;
 mod in_dialog;
 mod masking;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use maskline_events::{CallStatus, Timestamp};
-use maskline_media::Side;
+use maskline_media::{CalleeMedia, CallerMedia, MediaCommand, Side};
 use maskline_phone::PhoneInput;
 use maskline_switch::sip::{Peer, Transport};
 use maskline_switch::trace::{Direction, TraceEvent};
@@ -249,6 +249,12 @@ impl World<'_> {
             Action::Media(command) => {
                 let call = self.call_of(shard, command.key().id);
                 let plan = call.and_then(|call| self.scenario.calls.get(call));
+                if let Some(order) = media_order(&command) {
+                    self.note(call, order, &[]);
+                }
+                self.watch
+                    .on_media(&self.store.ledger, shard, &command)
+                    .map_err(|what| (what, call))?;
                 let Some(switch) = self.switch.as_mut() else {
                     return Ok(());
                 };
@@ -451,4 +457,27 @@ impl World<'_> {
         });
         self.later_in_process(WITHIN, Event::Tell(shard, input));
     }
+}
+
+/// What the relay is told of a party.
+fn media_order(command: &MediaCommand) -> Option<String> {
+    let (who, media) = match command {
+        MediaCommand::ProgramCaller {
+            media: CallerMedia(media),
+            ..
+        } => ('A', media),
+        MediaCommand::ProgramCallee {
+            media: CalleeMedia(media),
+            ..
+        } => ('B', media),
+        MediaCommand::Open { .. } | MediaCommand::Resume { .. } | MediaCommand::Close { .. } => {
+            return None;
+        }
+    };
+    let hears = if media.receives {
+        "hears"
+    } else {
+        "does not hear"
+    };
+    Some(format!("   relay: {who} at {} {hears}", media.rtp))
 }

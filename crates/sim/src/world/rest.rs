@@ -1,5 +1,6 @@
 //! The end of a run: nothing may be left, and every session is told to its end.
 
+use maskline_events::EarlyMedia;
 use maskline_media::Side;
 use maskline_phone::Report;
 use maskline_switch::TrunkId;
@@ -75,6 +76,7 @@ impl World<'_> {
             let seen = checks::Seen {
                 caller: report(Side::Caller),
                 callee: report(Side::Callee),
+                early_media: plan.map_or_else(EarlyMedia::default, |plan| plan.early_media),
                 cut_off: self.crashes > 0 || streams_break,
             };
             let number = call.map(site::virtual_number).unwrap_or_default();

@@ -12,6 +12,7 @@ mod adoption;
 mod changes;
 mod crashes;
 mod credentials;
+mod early_media;
 mod failover;
 mod identity;
 mod overload;

@@ -59,6 +59,8 @@ pub struct Options {
     pub ways: Option<fn(&Ports, Transport) -> String>,
     /// The virtual number's trunk.
     pub number_trunk: Option<&'static str>,
+    /// The virtual number's policy for early media.
+    pub early_media: Option<&'static str>,
     /// After how long a silent trunk is given up.
     pub trunk_silence: Duration,
     /// How long the switch may be gone for calls to go on.
@@ -77,6 +79,7 @@ impl Options {
             edit: |_, _, configuration| configuration,
             ways: None,
             number_trunk: Some("carrier"),
+            early_media: None,
             trunk_silence: Duration::from_secs(4),
             // Long enough for the slowest start.
             adopt_within: Duration::from_secs(60),
@@ -107,6 +110,7 @@ pub struct Site {
     /// Of SIPp over TLS.
     _tunnels: Vec<Tunnel>,
     number_trunk: Option<&'static str>,
+    early_media: Option<&'static str>,
 }
 
 impl Site {
@@ -137,6 +141,7 @@ impl Site {
             transport,
             _tunnels: tunnels,
             number_trunk: options.number_trunk,
+            early_media: options.early_media,
         };
         site.provision().await;
         site
@@ -168,7 +173,10 @@ impl Site {
             .json();
         let of_account = format!("admin/subaccounts/{SUB_ACCOUNT}");
         let trunk = self.number_trunk;
-        let body = json!({ "msisdn": VIRTUAL, "referenceId": REFERENCE, "trunk": trunk });
+        let mut body = json!({ "msisdn": VIRTUAL, "referenceId": REFERENCE, "trunk": trunk });
+        if let Some(policy) = self.early_media {
+            body["earlyMedia"] = json!(policy);
+        }
         self.call_api(
             "POST",
             &format!("{of_account}/numbers"),

@@ -122,22 +122,75 @@ impl Steps {
 
     // A's steps.
 
-    /// A calls; `extra` are more header lines.
+    /// A calls, and is answered; `extra` are more header lines.
     #[must_use]
     pub fn calls(self, says: Option<Says>, extra: &str) -> Self {
+        let mut called = self.dials(says, extra);
+        called
+            .text
+            .push_str("  <recv response=\"100\" optional=\"true\"/>\n");
+        called.gets_answer()
+    }
+
+    /// A calls.
+    #[must_use]
+    pub fn dials(self, says: Option<Says>, extra: &str) -> Self {
         let head = format!(
             "INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0\n\
-             Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport\n\
+             Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-invite-[pid]-[call_number];rport\n\
              Max-Forwards: 70\nFrom: [from];tag=a-[pid]-[call_number]\n\
              To: <sip:[service]@[remote_ip]:[remote_port]>\nCall-ID: [call_id]\nCSeq: 1 INVITE\n\
              Contact: <sip:caller@{CONTACT}{extra}"
         );
-        let mut called = self.sends(true, &head, says);
-        called.text.push_str(
-            "  <recv response=\"100\" optional=\"true\"/>\n  <recv response=\"180\" optional=\"true\"/>\n  \
-             <recv response=\"200\" rrs=\"true\"/>\n",
+        self.sends(true, &head, says)
+    }
+
+    /// A gets the answer to its call; it may ring before.
+    #[must_use]
+    pub fn gets_answer(mut self) -> Self {
+        self.text.push_str(
+            "  <recv response=\"180\" optional=\"true\"/>\n  <recv response=\"200\" rrs=\"true\"/>\n",
         );
-        called
+        self
+    }
+
+    /// A is told of media before the answer.
+    #[must_use]
+    pub fn hears_early(mut self) -> Self {
+        self.text.push_str(
+            "  <recv response=\"100\" optional=\"true\"/>\n  <recv response=\"183\" rrs=\"true\"/>\n",
+        );
+        self
+    }
+
+    /// The same, reliably: A acknowledges it by PRACK.
+    #[must_use]
+    pub fn hears_early_reliably(mut self) -> Self {
+        self.text.push_str(
+            "  <recv response=\"100\" optional=\"true\"/>\n  <recv response=\"183\" rrs=\"true\"><action>\n    \
+             <ereg regexp=\"100rel\" search_in=\"hdr\" header=\"Require:\" check_it=\"true\" assign_to=\"rel\"/>\n    \
+             <ereg regexp=\"[0-9]+\" search_in=\"hdr\" header=\"RSeq:\" check_it=\"true\" assign_to=\"rseq\"/>\n  \
+             </action></recv>\n  <Reference variables=\"rel\"/>\n",
+        );
+        let head = format!(
+            "PRACK [next_url] SIP/2.0\n\
+             Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-[pid]-2-a;rport\n\
+             Max-Forwards: 70\nFrom: [from];tag=a-[pid]-[call_number]\n\
+             To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]\nCall-ID: [call_id]\n\
+             CSeq: 2 PRACK\nRAck: [$rseq] 1 INVITE\nContact: <sip:caller@{CONTACT}"
+        );
+        self.sends(true, &head, None).hears(200)
+    }
+
+    /// A's ACK to the refusal of its call, in the INVITE's transaction.
+    #[must_use]
+    pub fn acks_refused_call(self) -> Self {
+        let head = "ACK sip:[service]@[remote_ip]:[remote_port] SIP/2.0\n\
+             Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-invite-[pid]-[call_number];rport\n\
+             Max-Forwards: 70\nFrom: [from];tag=a-[pid]-[call_number]\n\
+             To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]\nCall-ID: [call_id]\n\
+             CSeq: 1 ACK\n";
+        self.sends(false, head, None)
     }
 
     /// A's request in the dialog.
@@ -236,6 +289,17 @@ impl Steps {
              </action></recv>\n"
         );
         self
+    }
+
+    /// B answers the call that it kept; a final answer again until it is acknowledged.
+    #[must_use]
+    pub fn answers_kept(self, status: &str, extra: &str, says: Option<Says>) -> Self {
+        let head = format!(
+            "SIP/2.0 {status}\nVia: [$via]\nFrom: [$keptfrom]\n\
+             To: [$keptto];tag=b-[pid]-[call_number]\nCall-ID: [call_id]\nCSeq: [$keptcseq]\n\
+             {extra}Contact: <sip:callee@{CONTACT}"
+        );
+        self.sends(!status.starts_with('1'), &head, says)
     }
 
     /// B refuses what it kept.
