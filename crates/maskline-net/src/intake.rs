@@ -45,6 +45,11 @@ impl Intake {
             .set_targets(targets);
     }
 
+    /// The addresses of trunks, as they are now.
+    pub(crate) fn targets(&self) -> Arc<TrunkTargets> {
+        Arc::clone(self.dispatcher().targets())
+    }
+
     fn dispatcher(&self) -> RwLockReadGuard<'_, Dispatcher> {
         self.dispatcher
             .read()

@@ -11,7 +11,7 @@ use maskline_switch::sip::Transport;
 use maskline_switch::snapshot::Snapshot;
 use maskline_switch::{
     Admission, Directory, Dispatcher, Shard, SwitchConfig, Target, TargetKey, TraceLimits, Trunk,
-    TrunkTargets,
+    TrunkId, TrunkTargets,
 };
 use rand::TryRngCore;
 use rand::rngs::OsRng;
@@ -212,7 +212,7 @@ impl SipNode {
                 all_adopted: Arc::clone(&all_adopted),
             }));
         }
-        keep_alive(&mut tasks, &sockets, &config.switch, &stop);
+        keep_alive(&mut tasks, &sockets, &config.switch, &intake, &stop);
         receive(&mut tasks, sockets, &intake, &connections, &stop);
         tasks.spawn(Arc::clone(&tls).follow(stop.clone()));
         let tell: dns::Tell = {
@@ -401,22 +401,22 @@ fn keep_alive(
     tasks: &mut JoinSet<()>,
     sockets: &Sockets,
     config: &SwitchConfig,
+    intake: &Arc<Intake>,
     stop: &CancellationToken,
 ) {
-    for trunk in config.trunks.iter() {
-        let Some((every, peer)) = trunk.keepalive.crlf.zip(config.peer_of(trunk)) else {
-            continue;
-        };
-        if let Some(Listening::Udp { sockets, .. }) =
-            sockets.listeners.get(usize::from(peer.listener))
-            && let Some(socket) = sockets.first().cloned()
-        {
-            tasks.spawn(keepalive::keep_alive(
-                socket,
-                peer.addr,
-                every,
-                stop.clone(),
-            ));
+    let first = |listening: &Listening| match listening {
+        Listening::Stream { .. } => None,
+        Listening::Udp { sockets, .. } => sockets.first().cloned(),
+    };
+    for (trunk, of) in (0..=u16::MAX).map(TrunkId).zip(config.trunks.iter()) {
+        if let Some(every) = of.keepalive.crlf {
+            let ways = keepalive::Ways {
+                sockets: sockets.listeners.iter().map(first).collect(),
+                config: config.clone(),
+                trunk,
+                intake: Arc::clone(intake),
+            };
+            tasks.spawn(keepalive::keep_alive(ways, every, stop.clone()));
         }
     }
 }

@@ -194,6 +194,7 @@ impl Phone {
         let Some(at) = self.dialogs.iter().position(|dialog| dialog.owns(ack)) else {
             return;
         };
+        self.look_at_ack(ack);
         let Some(dialog) = self.dialogs.get_mut(at) else {
             return;
         };

@@ -2,7 +2,7 @@
 
 use maskline_switch::OutboundAuth;
 use maskline_switch::credentials::Answers;
-use maskline_switch::sip::digest::{Algorithm, Given, Ha1, Protected};
+use maskline_switch::sip::digest::{self, Algorithm, Given, Ha1, Protected};
 use maskline_switch::sip::{
     Challenged, HeaderName, Method, Request, Response, TxId, compose, view,
 };
@@ -24,6 +24,8 @@ pub struct Asks {
     pub stale_once: bool,
     /// A BYE is asked as well.
     pub asks_bye: bool,
+    /// Changes of the call are asked as well, each with a nonce of its own.
+    pub asks_changes: bool,
     /// Whose password.
     pub username: String,
     /// The password.
@@ -36,6 +38,8 @@ pub(crate) struct Asked {
     nonce: Option<String>,
     highest: u32,
     was_stale: bool,
+    /// The `CSeq` number and the credentials of the INVITE that was let in last.
+    let_in: Option<(u32, Vec<(HeaderName, String)>)>,
 }
 
 impl Phone {
@@ -49,9 +53,15 @@ impl Phone {
             "INVITE"
         } else if request.method == Method::Bye && asks.asks_bye {
             "BYE"
+        } else if request.method == Method::Invite && asks.asks_changes {
+            "INVITE"
+        } else if request.method == Method::Update && asks.asks_changes {
+            "UPDATE"
         } else {
             return false;
         };
+        let is_change = in_dialog && request.method != Method::Bye;
+        let cseq = view::cseq(&request.headers).map_or(0, |(cseq, _)| cseq);
         let ha1 = |algorithm| Ha1::new(algorithm, &asks.username, REALM, &asks.password);
         let right = Given::read_all(&request.headers, asks.proxy)
             .into_iter()
@@ -63,14 +73,23 @@ impl Phone {
             });
         let mut stale = "";
         if let Some(given) = right {
-            if self.asked.was_stale || !asks.stale_once {
+            // Each change needs a nonce that was given for it.
+            let is_fresh = !is_change || self.asked.highest == 0;
+            if !is_fresh {
+                stale = ", stale=true";
+            } else if self.asked.was_stale || !asks.stale_once {
                 self.asked.highest = given.count;
+                if method == "INVITE" {
+                    self.asked.let_in = Some((cseq, digest::credentials(&request.headers)));
+                }
                 return false;
+            } else {
+                self.asked.was_stale = true;
+                stale = ", stale=true";
             }
-            self.asked.was_stale = true;
-            stale = ", stale=true";
         }
         self.report.asked += 1;
+        self.report.asked_changes += usize::from(is_change);
         let nonce = self.new_word("n");
         self.asked.highest = 0;
         self.asked.nonce = Some(nonce.clone());
@@ -97,6 +116,17 @@ impl Phone {
             .collect();
         self.answer(tx, request, status, &challenges, None);
         true
+    }
+
+    /// An ACK to a 2xx carries what its INVITE carried.
+    pub(crate) fn look_at_ack(&mut self, ack: &Request) {
+        let cseq = view::cseq(&ack.headers).map(|(cseq, _)| cseq);
+        if let Some((number, credentials)) = &self.asked.let_in
+            && cseq == Some(*number)
+            && *credentials != digest::credentials(&ack.headers)
+        {
+            self.report.bare_ack = true;
+        }
     }
 
     /// Sends a refused INVITE again with credentials. `false`: it is not sent again.

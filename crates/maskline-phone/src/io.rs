@@ -109,6 +109,10 @@ pub struct Report {
     pub final_status: Option<u16>,
     /// Requests of the other party that were refused for their credentials.
     pub asked: usize,
+    /// Changes among them.
+    pub asked_changes: usize,
+    /// An ACK came without the credentials of its INVITE (RFC 3261 §13.2.2.4).
+    pub bare_ack: bool,
     /// Dialogs that a 2xx made: more than one after a fork.
     pub dialogs: usize,
     /// The user's patience ran out: something that should have come never came.

@@ -75,6 +75,12 @@ impl Dispatcher {
         self.targets = targets;
     }
 
+    /// The addresses of trunks, as they were told last.
+    #[must_use]
+    pub const fn targets(&self) -> &Arc<TrunkTargets> {
+        &self.targets
+    }
+
     /// Whether an address belongs to any trunk; a stream from elsewhere is closed at once.
     #[must_use]
     pub fn knows(&self, source: IpAddr) -> bool {

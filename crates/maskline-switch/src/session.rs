@@ -183,6 +183,8 @@ pub struct PartyDialog {
     pub changes: ChangeRate,
     /// The ACK of our last re-INVITE on this side.
     pub acknowledged: Option<Acknowledged>,
+    /// The credentials of our last re-INVITE on this side, which its ACK carries too.
+    pub reinvite_credentials: Vec<(HeaderName, String)>,
     /// What its `Allow` named of what we might send.
     pub allows: Allows,
     /// Its key presses.

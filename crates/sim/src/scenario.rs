@@ -228,6 +228,8 @@ pub struct CalleeAsks {
     pub stale_once: bool,
     /// A BYE is asked as well.
     pub asks_bye: bool,
+    /// Re-INVITEs and UPDATEs are asked as well, each again.
+    pub asks_changes: bool,
     /// Whether the switch has another password.
     pub wrong_password: bool,
 }
@@ -629,6 +631,7 @@ fn random_call(dice: &mut Dice) -> CallPlan {
             stale_once: dice.chance(30),
             asks_bye: dice.chance(50),
             wrong_password: dice.chance(10),
+            asks_changes: dice.chance(40),
         }),
         ..CallPlan::default()
     };

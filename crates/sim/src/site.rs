@@ -198,6 +198,7 @@ pub(crate) fn phone_config(wire: Wire, plan: &CallPlan, numbering: Numbering) ->
                 only_md5: asks.only_md5,
                 stale_once: asks.stale_once,
                 asks_bye: asks.asks_bye,
+                asks_changes: asks.asks_changes,
                 username: USERNAME.to_owned(),
                 password: PASSWORD.to_owned(),
             }),

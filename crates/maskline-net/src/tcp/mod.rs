@@ -226,10 +226,11 @@ impl Connections {
 
     /// How often a connection of ours is pinged.
     fn pinged(&self, peer: Peer) -> Option<Duration> {
-        let mut trunks = self.trunks.iter();
+        let targets = self.intake.targets();
+        let mut trunks = (0..=u16::MAX).map(TrunkId).zip(&self.trunks);
         trunks
-            .find(|(towards, _)| towards.is_some_and(|towards| towards.addr == peer.addr))
-            .and_then(|(_, every)| *every)
+            .find(|(trunk, _)| targets.of(*trunk).iter().any(|it| it.addr == peer.addr))
+            .and_then(|(_, (_, every))| *every)
     }
 
     /// Tells the shards that a peer can't be written to.

@@ -212,6 +212,9 @@ impl Shard {
                 cseq = cseq.max(dialog.local_cseq);
                 dialog.local_cseq = cseq.saturating_add(1);
                 party.answers = answers;
+                if request.method == Method::Invite {
+                    party.reinvite_credentials.clone_from(&credentials);
+                }
             }
         }
         let sent_by = self.sent_by(*peer);

@@ -21,7 +21,9 @@ use crate::modification::{
 };
 use crate::sdp::{self, Local};
 use crate::session::{Allows, Session, SessionTimer, Stage};
-use crate::sip::{HeaderName, Headers, Message, Method, Request, Response, TxId, compose, view};
+use crate::sip::{
+    HeaderName, Headers, Message, Method, Request, Response, TxId, compose, digest, view,
+};
 
 /// Most times that a request of ours leaves when it meets one of the peer.
 const MOST_TRIES: u8 = 4;
@@ -145,6 +147,9 @@ impl Shard {
         let mut request = dialog.request_with(method, &sent_by, &branch, &extra, sdp)?;
         let cseq = dialog.local_cseq;
         self.give_credentials(s, side, &mut request);
+        if request.method == Method::Invite {
+            s.party_mut(side).reinvite_credentials = digest::credentials(&request.headers);
+        }
         let purpose = Purpose::Modify {
             session,
             side,
@@ -328,7 +333,8 @@ impl Shard {
         }
     }
 
-    /// Acknowledges a 2xx of a side to a re-INVITE of ours.
+    /// Acknowledges a 2xx of a side to a re-INVITE of ours, with its credentials (RFC 3261
+    /// §13.2.2.4).
     pub(super) fn acknowledge(
         &mut self,
         s: &mut Session,
@@ -341,9 +347,10 @@ impl Shard {
             return;
         };
         let peer = dialog.next_hop();
-        let Some(ack) = dialog.ack(cseq, &self.sent_by(peer), &branch, sdp) else {
+        let Some(mut ack) = dialog.ack(cseq, &self.sent_by(peer), &branch, sdp) else {
             return;
         };
+        compose::push_all(&mut ack, s.party(side).reinvite_credentials.iter().cloned());
         let ack = Message::Request(ack);
         s.party_mut(side).acknowledged = Some(Acknowledged {
             cseq,

@@ -282,6 +282,15 @@ pub fn strongest(challenges: Vec<Challenge>) -> Vec<Challenge> {
     chosen
 }
 
+/// The credentials that a request carries, as they stand in it.
+#[must_use]
+pub fn credentials(headers: &Headers) -> Vec<(HeaderName, String)> {
+    [HeaderName::Authorization, HeaderName::ProxyAuthorization]
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), super::view::text(headers, &name)?)))
+        .collect()
+}
+
 /// The user name that a request of ours gave.
 #[must_use]
 pub fn username(headers: &Headers) -> Option<String> {

@@ -170,6 +170,28 @@ mod tests {
     }
 
     #[test]
+    fn a_trunk_by_name_says_where_its_registrar_is() {
+        let load_with = |registrar: &str| {
+            load(&format!(
+                "[[trunk]]\nname = \"a\"\naddress = \"sip.carrier.example\"\nallow = []\n\
+                 {AUTH}[trunk.registration]\n{registrar}"
+            ))
+        };
+        let error = load_with("registrar = \"sip:carrier.example\"").unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("registration.targets"), "{error}");
+        assert!(error.contains("must be set"), "{error}");
+        for registrar in [
+            "registrar = \"sip:192.0.2.9\"",
+            "registrar = \"sip:carrier.example\"\ntargets = [\"192.0.2.9:5060\"]",
+        ] {
+            let config = load_with(registrar).unwrap();
+            let registration = config.trunks[0].registration.as_ref().unwrap();
+            assert_eq!(registration.targets, ["192.0.2.9:5060".parse().unwrap()]);
+        }
+    }
+
+    #[test]
     fn a_fault_names_its_key() {
         for (text, key, reason) in [
             ("registrar = \"carrier.example\"", "registrar", "sip:HOST"),

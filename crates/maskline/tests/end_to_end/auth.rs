@@ -9,6 +9,7 @@ use crate::support::expect::{check_rules, fits, summed_up, told};
 use crate::support::raw::Raw;
 use crate::support::sipp::{Message, Transport};
 use crate::support::site::{CALLEE, CALLER_ADDRESS, FROM, Options, Site};
+use crate::support::steps::{Says, Steps};
 
 /// Callers must know "secret". SIPp answers MD5 only, and only where nothing else stands beside it.
 const ASKS: &str = "[trunk.auth]\ninbound_username = \"carrier\"\n\
@@ -251,6 +252,73 @@ async fn a_callee_that_asks_by_407_is_answered_over_tcp() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_callee_that_asks_again_at_the_bye_is_answered_again() {
     is_asked(Transport::Udp, 407, Algorithm::Md5, true).await;
+}
+
+async fn is_asked_at_a_change(transport: Transport) {
+    let site = Site::open(&name("change", transport), options(transport, KNOWS)).await;
+    let held = |direction| Some(Says::as_version(2, direction));
+    let a = Steps::default()
+        .calls(Some(Says::FIRST), "")
+        .acks(1, None)
+        .asks("INVITE", 2, held("sendonly"))
+        .hears(200)
+        .acks(2, None)
+        .asks("BYE", 3, None)
+        .hears(200);
+    let b = Steps::default()
+        .answers_call(Says::FIRST, "")
+        .gets("INVITE")
+        .refuses(
+            "407 Proxy Authentication Required",
+            &challenge(407, "SHA-256", "n1"),
+        )
+        .gets("ACK")
+        .gets("INVITE")
+        .answers("200 OK", held("recvonly"))
+        .gets("ACK")
+        .gets("BYE")
+        .answers("200 OK", None);
+    let fill = [("STEPS", b.text())];
+    let mut run = site.callee_run("callee_steps");
+    run.fill = &fill;
+    let callee = site.phone(run).await;
+    let fill = [("STEPS", a.text())];
+    let mut run = site.caller_run("caller_steps", FROM);
+    run.fill = &fill;
+    let caller = site.phone(run).await.finish().await;
+    assert_eq!(caller.complaint, "");
+    let callee = callee.finish().await;
+    assert_eq!(callee.complaint, "");
+    let summary = site.receiver.summary().await;
+    assert_eq!(summed_up(&summary), "COMPLETED A=COMPLETED B=COMPLETED");
+    let story = told(&site.receiver.received());
+    assert!(story.contains(&"A held".to_owned()), "{story:#?}");
+
+    let of = |method: &str, cseq: &str| {
+        let mut requests = callee.messages.iter().filter(|it| {
+            it.received && it.first_line().starts_with(method) && it.header("CSeq") == Some(cseq)
+        });
+        requests.next().expect("it came").clone()
+    };
+    let (asked, proven) = (of("INVITE", "2 INVITE"), of("INVITE", "3 INVITE"));
+    assert!(!asked.text.contains("uthorization"));
+    assert!(proves(&proven, "n1", 1), "{}", proven.text);
+    assert_ne!(asked.header("Via"), proven.header("Via"));
+    // The ACK of the refusal is its transaction's; that of the 200 proves what its INVITE proved.
+    assert_eq!(of("ACK", "2 ACK").header("Via"), asked.header("Via"));
+    let (ack, name) = (of("ACK", "3 ACK"), "Proxy-Authorization");
+    assert_eq!(ack.header(name), proven.header(name));
+    assert!(proves(&of("BYE", "4 BYE"), "n1", 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_the_callee_asks_for_is_proven_over_udp() {
+    is_asked_at_a_change(Transport::Udp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_the_callee_asks_for_is_proven_over_tcp() {
+    is_asked_at_a_change(Transport::Tcp).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -82,7 +82,7 @@ fn first_address(ports: &Ports, transport: Transport) -> String {
     format!("{OTHER_ADDRESS}:{port}")
 }
 
-fn second_address(ports: &Ports) -> String {
+fn second_address(ports: &Ports, _: Transport) -> String {
     format!("{CALLEE_ADDRESS}:{}", ports.callee_sip())
 }
 
@@ -94,7 +94,7 @@ fn two_trunks(ports: &Ports, transport: Transport) -> String {
         &first_address(ports, transport),
         transport,
         overflow,
-    ) + &trunk("second", &second_address(ports), transport, "")
+    ) + &trunk("second", &second_address(ports, transport), transport, "")
 }
 
 fn route(prefix: &str, trunk: &str, priority: u16) -> String {
@@ -104,7 +104,7 @@ fn route(prefix: &str, trunk: &str, priority: u16) -> String {
 /// Routes by prefix and priority: the callee's is that of the second trunk.
 fn by_prefix(ports: &Ports, transport: Transport) -> String {
     trunk("first", &first_address(ports, transport), transport, "")
-        + &trunk("second", &second_address(ports), transport, "")
+        + &trunk("second", &second_address(ports, transport), transport, "")
         + &route("+", "first", 1)
         + &route("+6598", "second", 9)
         + &route("+44", "first", 1)
@@ -113,7 +113,7 @@ fn by_prefix(ports: &Ports, transport: Transport) -> String {
 /// Both trunks by the same prefix, one after the other.
 fn by_priority(ports: &Ports, transport: Transport) -> String {
     trunk("first", &first_address(ports, transport), transport, "")
-        + &trunk("second", &second_address(ports), transport, "")
+        + &trunk("second", &second_address(ports, transport), transport, "")
         + &route("+65", "second", 2)
         + &route("+65", "first", 1)
 }
@@ -435,6 +435,57 @@ async fn a_call_passes_over_a_dead_srv_target_that_naptr_names_by_tcp() {
     srv(Transport::Tcp).await;
 }
 
+fn by_name_and_kept_alive(ports: &Ports, transport: Transport) -> String {
+    by_name(ports, transport) + "keepalive.crlf_seconds = 1\n"
+}
+
+async fn kept_alive(transport: Transport) -> (Site, NameServer) {
+    let mut options = Options::new(transport);
+    options.ways = Some(by_name_and_kept_alive);
+    options.number_trunk = Some("first");
+    let site = Site::open(&format!("kept-alive-{}", transport.name()), options).await;
+    let dns = NameServer::start(&site.folder, &site.ports, transport).await;
+    (site, dns)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_addresses_of_a_trunks_name_are_pinged_by_udp() {
+    let (site, _dns) = kept_alive(Transport::Udp).await;
+    for address in [first_address, second_address] {
+        let socket = UdpSocket::bind(address(&site.ports, Transport::Udp)).await;
+        let mut heard = [0; 100];
+        let heard_of = socket.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(20), heard_of.recv(&mut heard)).await;
+        let read = read.expect("a ping arrives").unwrap();
+        assert_eq!(heard[..read], *b"\r\n\r\n");
+    }
+    assert!(site.switch.unwrap().drain().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_connection_to_a_trunks_name_is_pinged() {
+    let (site, _dns) = kept_alive(Transport::Tcp).await;
+    wait_for_targets(&site, "both SRV targets are found", |found| {
+        found.len() == 2
+    })
+    .await;
+    let carrier = TcpListener::bind(second_address(&site.ports, Transport::Tcp)).await;
+    let _caller = site.phone(site.caller_run("caller_hangs_up", FROM)).await;
+    let pinged = async {
+        let (mut stream, _) = carrier.unwrap().accept().await.unwrap();
+        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        // The INVITE ends with the one line break of its description.
+        while !heard.ends_with(b"\r\n\r\n") || !heard.starts_with(b"INVITE ") {
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "it stays open");
+            heard.extend_from_slice(&buffer[..read]);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), pinged)
+        .await
+        .expect("a ping arrives");
+}
+
 fn supervised(ports: &Ports, transport: Transport) -> String {
     let keepalive = "overflow = [\"second\"]\nkeepalive.options_seconds = 1";
     trunk(
@@ -442,7 +493,7 @@ fn supervised(ports: &Ports, transport: Transport) -> String {
         &first_address(ports, transport),
         transport,
         keepalive,
-    ) + &trunk("second", &second_address(ports), transport, "")
+    ) + &trunk("second", &second_address(ports, transport), transport, "")
 }
 
 /// Answers every OPTIONS with 200.

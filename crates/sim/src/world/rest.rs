@@ -94,6 +94,11 @@ impl World<'_> {
                 let what = format!("an INVITE that is no new call was answered {status}");
                 return Err((what, Some(wire.call)));
             }
+            // A restarted node does not know what the one before it proved.
+            if phone.report().bare_ack && self.crashes == 0 {
+                let what = "an ACK lacks the credentials of its INVITE".to_owned();
+                return Err((what, Some(wire.call)));
+            }
             if phone.report().patience_ran_out && !excused {
                 let what = format!("{:?} had to give up a call that was over", wire.side);
                 return Err((what, Some(wire.call)));

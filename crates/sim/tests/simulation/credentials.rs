@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use maskline_phone::Caller;
+use maskline_media::Side;
+use maskline_phone::{Caller, Change, What};
 use maskline_switch::sip::Transport;
 use sim::{CallPlan, CalleeAsks, Outcome, Scenario};
 
@@ -45,6 +46,7 @@ fn all_ways_to_ask() -> Vec<CalleeAsks> {
                         stale_once,
                         asks_bye,
                         wrong_password: false,
+                        asks_changes: false,
                     });
                 }
             }
@@ -65,6 +67,42 @@ fn a_callee_that_asks_is_answered_and_nobody_is_told_twice() {
             // The BYE carries credentials before it is asked.
             assert_eq!(callee.asked, 1 + usize::from(asks.stale_once), "{asks:?}");
             assert_eq!(callee.final_status, Some(200), "{asks:?}");
+        }
+    }
+}
+
+#[test]
+fn a_change_that_the_callee_asks_for_is_sent_again_and_its_ack_proves_as_much() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        for by_update in [false, true] {
+            for proxy in [false, true] {
+                let mut scenario = asked(CalleeAsks {
+                    proxy,
+                    asks_changes: true,
+                    ..CalleeAsks::default()
+                });
+                let call = &mut scenario.calls[0];
+                call.callee_transport = transport;
+                call.changes = [(3_000, What::Hold), (4_000, What::Resume)]
+                    .map(|(at, what)| {
+                        let change = Change {
+                            what,
+                            by_update,
+                            cancel_after: None,
+                        };
+                        (Side::Caller, Duration::from_millis(at), change)
+                    })
+                    .to_vec();
+                let outcome = holds(&scenario);
+                let told = lines(&outcome);
+                for what in ["HELD", "RESUMED"] {
+                    let line = format!("A CALL_UPDATED {what}");
+                    assert!(told.contains(&line), "{told:#?}\n{}", outcome.ladder);
+                }
+                assert_eq!(told.last().unwrap(), COMPLETED[7]);
+                // The answer to an earlier question is given at once; it is stale.
+                assert_eq!(outcome.phones[0].1.asked_changes, 2, "{}", outcome.ladder);
+            }
         }
     }
 }

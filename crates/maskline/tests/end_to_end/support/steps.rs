@@ -268,6 +268,12 @@ impl Steps {
         self.says(status, "", "", says)
     }
 
+    /// B refuses what came last, with this header line.
+    #[must_use]
+    pub fn refuses(self, status: &str, line: &str) -> Self {
+        self.says(status, "", &format!("{line}\n"), None)
+    }
+
     fn says(self, status: &str, tag: &str, extra: &str, says: Option<Says>) -> Self {
         let head = format!(
             "SIP/2.0 {status}\n[last_Via:]\n[last_From:]\n[last_To:]{tag}\n[last_Call-ID:]\n\
