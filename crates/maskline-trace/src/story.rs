@@ -281,13 +281,15 @@ fn take_step(story: &mut Story, step: &Step, at_ms: f64, shown: Shown) {
             sub_account_id,
         } => {
             story.sub_account_id = Some(sub_account_id.clone());
-            story.legs.retain(|leg| leg.side != *side);
+            // A restarted node tells a leg again, and may not know its trunk any more.
+            let known = story.legs.iter().position(|leg| leg.side == *side);
+            let known = known.and_then(|at| story.legs.remove(at).trunk);
             story.legs.push(Leg {
                 side: *side,
                 call_id: *call_id,
                 source: party(source, shown),
                 destination: party(destination, shown),
-                trunk: trunk.as_deref().map(str::to_owned),
+                trunk: trunk.as_deref().map(str::to_owned).or(known),
                 sip_code: None,
             });
         }

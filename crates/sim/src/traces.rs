@@ -81,6 +81,17 @@ impl Traces {
                     String::from_utf8_lossy(&stranger.3)
                 ));
             }
+            // What was told before the process died may be lost.
+            let adopted = |step: &Step| matches!(step, Step::Adopted);
+            if let Some(at) = told.steps.iter().rposition(adopted)
+                && !told
+                    .steps
+                    .iter()
+                    .skip(at)
+                    .any(|it| matches!(it, Step::Leg { .. }))
+            {
+                return broken("the trace of an adopted call does not tell its legs");
+            }
             if !whole {
                 continue;
             }

@@ -50,7 +50,10 @@ impl Shard {
             });
             match going_on {
                 Some((living, placed)) => shard.revive(s, living, &placed, expiries),
-                None => shard.finish_adopted(s, cancelling),
+                None => {
+                    shard.trace_legs(s);
+                    shard.finish_adopted(s, cancelling);
+                }
             }
         });
     }

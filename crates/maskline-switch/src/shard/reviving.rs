@@ -105,6 +105,7 @@ impl Shard {
             s.places.push((side, trunk));
             self.actions.push_back(Action::Occupy { trunk });
         }
+        self.trace_legs(s);
         s.caller_invite.peer.listener = placed.caller.1;
         if let Some(callee) = s.outbound.as_mut() {
             callee.parts.peer.listener = placed.callee.1;

@@ -263,6 +263,14 @@ impl Shard {
         self.trace_step(s, step);
     }
 
+    /// Tells the legs of an adopted session again: what the earlier run told last may be lost, and
+    /// numbers that are not known can't be hidden.
+    pub(super) fn trace_legs(&mut self, s: &Session) {
+        for side in [Side::Caller, Side::Callee] {
+            self.trace_leg(s, side);
+        }
+    }
+
     /// The VCA endpoint answered.
     pub(super) fn trace_answer(&mut self, s: &Session, answer: &CallflowAnswer) {
         if !self.config.trace.enabled {

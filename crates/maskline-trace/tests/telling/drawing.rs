@@ -3,7 +3,7 @@
 use maskline_events::{ErrorCode, ErrorDetails, SessionStatus};
 use maskline_media::Side;
 use maskline_switch::sip::Transport;
-use maskline_switch::trace::{Direction, Step, TracedSide};
+use maskline_switch::trace::{Direction, Step, TraceEvent, TracedSide};
 use maskline_trace::{Shown, draw, tell};
 
 use crate::{Call, SESSION, answered, request, response};
@@ -157,6 +157,21 @@ fn after_a_restart_the_wall_clock_tells_how_much_time_went_by() {
     let story = tell(SESSION, &call.entries, Shown::Redacted).unwrap();
     let times: Vec<_> = story.ladder.iter().map(|rung| rung.at_ms).collect();
     assert_eq!(times, [4.0, 60_004.0, 60_005.5]);
+}
+
+#[test]
+fn a_leg_that_is_told_again_after_a_restart_is_one_leg_and_keeps_its_trunk() {
+    let mut call = Call::new(Transport::Udp);
+    call.leg(TracedSide::A, "+6591111111", "+6560000001");
+    let mut again = Call::new(Transport::Udp);
+    again.leg(TracedSide::A, "+6591111111", "+6560000001");
+    if let TraceEvent::Step(Step::Leg { trunk, .. }) = &mut again.entries[0].what {
+        *trunk = None;
+    }
+    call.step(Step::Adopted).entries.append(&mut again.entries);
+    let legs = tell(SESSION, &call.entries, Shown::Redacted).unwrap().legs;
+    let trunks: Vec<_> = legs.iter().map(|leg| leg.trunk.as_deref()).collect();
+    assert_eq!(trunks, [Some("carrier")]);
 }
 
 #[test]

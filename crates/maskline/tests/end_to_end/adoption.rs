@@ -1,14 +1,21 @@
 //! The switch is killed in the middle of a call and started again on the same store: the call goes
 //! on, and nobody is told that there was a break.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::audio::{A, B, PACKETS, assert_heard, press_of_five};
 use crate::support::expect::{check_rules, fits, summed_up, told};
+use crate::support::kamailio::Kamailio;
 use crate::support::media::{Media, Packet, announced};
+use crate::support::ports::Ports;
+use crate::support::proxy::{self, ADDRESS};
 use crate::support::receiver::Received;
 use crate::support::sipp::{Sipp, Transport};
-use crate::support::site::{CALLEE, CALLEE_ADDRESS, CALLER_ADDRESS, FROM, Options, Site};
+use crate::support::site::{
+    CALLEE, CALLEE_ADDRESS, CALLER_ADDRESS, FROM, Options, SWITCH_ADDRESS, Site,
+};
+use crate::tls::behind_kamailio;
 
 /// Both phones, connected, and the sockets of their media.
 struct Call {
@@ -18,7 +25,47 @@ struct Call {
     callee_media: Media,
 }
 
-async fn connect(site: &Site, caller: &str, callee: &str) -> Call {
+/// How the switch is reached. SIPp ends a call whose connection breaks, as no carrier does: over
+/// connections Kamailio stands between it and the switch.
+#[derive(Clone, Copy)]
+enum Way {
+    Direct,
+    Tcp,
+    Tls,
+}
+
+/// The trunk is Kamailio, over TCP.
+fn behind_kamailio_over_tcp(ports: &Ports, _folder: &Path, configuration: String) -> String {
+    let callee = format!("address = \"{CALLEE_ADDRESS}:{}\"", ports.callee_sip());
+    let proxy = format!("address = \"{ADDRESS}:{}\"", ports.neighbour_tls());
+    assert!(configuration.contains(&callee), "{configuration}");
+    configuration
+        .replace(&callee, &proxy)
+        .replace("transport = \"udp\"", "transport = \"tcp\"")
+        // Its connections to us come from the address that they go to.
+        .replace("allow = [", &format!("allow = [\"{SWITCH_ADDRESS}/32\", "))
+}
+
+async fn open(name: &str, way: Way) -> (Site, Option<Kamailio>) {
+    let mut options = Options::new(Transport::Udp);
+    match way {
+        Way::Direct => {}
+        Way::Tcp => options.edit = behind_kamailio_over_tcp,
+        Way::Tls => options.edit = behind_kamailio,
+    }
+    let site = Site::open(&format!("adoption-{name}"), options).await;
+    let (folder, ports) = (&site.folder, &site.ports);
+    let phone = site.callee_sip().to_string();
+    let switch = |port| format!("{SWITCH_ADDRESS}:{port}");
+    let proxy = match way {
+        Way::Direct => None,
+        Way::Tcp => Some(proxy::start_over_tcp(folder, ports, &switch(ports.sip()), &phone).await),
+        Way::Tls => Some(proxy::start(folder, ports, &switch(ports.tls()), &phone).await),
+    };
+    (site, proxy)
+}
+
+async fn connect(site: &Site, way: Way, caller: &str, callee: &str) -> Call {
     let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
     let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
     let mut run = site.callee_run(callee);
@@ -27,6 +74,12 @@ async fn connect(site: &Site, caller: &str, callee: &str) -> Call {
     let callee = site.phone(run).await;
     let mut run = site.caller_run(caller, FROM);
     run.pause = Duration::from_secs(2);
+    match way {
+        Way::Direct => {}
+        Way::Tcp | Way::Tls => {
+            run.towards = Some(format!("{ADDRESS}:{}", site.ports.neighbour_udp()));
+        }
+    }
     let caller = site.phone(run).await;
     caller.acknowledges().await;
     let connected = |it: &Received| {
@@ -93,10 +146,10 @@ const BEGIN: [&str; 5] = [
     "A connected",
 ];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_callee_hangs_up_after_the_restart() {
-    let mut site = Site::open("adoption-callee", Options::new(Transport::Udp)).await;
-    let call = connect(&site, "caller_goes_on", "callee_goes_on_and_hangs_up").await;
+async fn the_callee_hangs_up(name: &str, way: Way) {
+    let (mut site, _proxy) = open(name, way).await;
+    let callee = "callee_goes_on_and_hangs_up";
+    let call = connect(&site, way, "caller_goes_on", callee).await;
     kill_and_restart(&mut site).await;
     call.speak().await;
     call.finish().await;
@@ -105,15 +158,10 @@ async fn the_callee_hangs_up_after_the_restart() {
     assert!(fits(&story, &[&BEGIN[..], &end].concat()), "{story:#?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_caller_holds_takes_back_and_hangs_up_after_the_restart() {
-    let mut site = Site::open("adoption-caller", Options::new(Transport::Udp)).await;
-    let call = connect(
-        &site,
-        "caller_goes_on_and_holds",
-        "callee_goes_on_and_is_held",
-    )
-    .await;
+async fn the_caller_holds_takes_back_and_hangs_up(name: &str, way: Way) {
+    let (mut site, _proxy) = open(name, way).await;
+    let callee = "callee_goes_on_and_is_held";
+    let call = connect(&site, way, "caller_goes_on_and_holds", callee).await;
     kill_and_restart(&mut site).await;
     call.speak().await;
     call.finish().await;
@@ -124,5 +172,57 @@ async fn the_caller_holds_takes_back_and_hangs_up_after_the_restart() {
         "A resumed",
         "A disconnected 200 & B disconnected 200",
     ];
+    assert!(fits(&story, &[&BEGIN[..], &end].concat()), "{story:#?}");
+}
+
+macro_rules! after_the_restart {
+    ($name:ident) => {
+        mod $name {
+            use super::Way;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn over_udp() {
+                super::$name(concat!(stringify!($name), "-udp"), Way::Direct).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn over_tcp() {
+                super::$name(concat!(stringify!($name), "-tcp"), Way::Tcp).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn over_tls() {
+                super::$name(concat!(stringify!($name), "-tls"), Way::Tls).await;
+            }
+        }
+    };
+}
+
+after_the_restart!(the_callee_hangs_up);
+after_the_restart!(the_caller_holds_takes_back_and_hangs_up);
+
+/// The switch is away for longer than calls may wait: both parties are let go, in error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waited_for_too_long_is_ended() {
+    let mut options = Options::new(Transport::Udp);
+    options.adopt_within = Duration::from_secs(1);
+    let mut site = Site::open("adoption-late", options).await;
+    let callee = site.phone(site.callee_run("callee_answers")).await;
+    let mut run = site.caller_run("caller_waits_through_a_crash", FROM);
+    run.fill = &[("FINAL", "500")];
+    let caller = site.phone(run).await;
+    caller.acknowledges().await;
+    site.switch.take().unwrap().kill();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    site.restart().await;
+    assert_eq!(caller.finish().await.complaint, "", "A gets a BYE");
+    assert_eq!(callee.finish().await.complaint, "", "B gets a BYE");
+    let summary = site.receiver.summary().await;
+    assert_eq!(summed_up(&summary), "ERROR A=COMPLETED B=COMPLETED -2001");
+    assert!(site.switch.take().unwrap().drain().await.success());
+    let received = site.receiver.received();
+    check_rules(&received, CALLEE);
+    let story = told(&received);
+    let end = ["A disconnected 200 -2001 & B disconnected 200 -2001"];
     assert!(fits(&story, &[&BEGIN[..], &end].concat()), "{story:#?}");
 }

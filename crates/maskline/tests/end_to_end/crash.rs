@@ -1,5 +1,5 @@
-//! The switch is killed in the middle of a call and started again on the same store, where no call
-//! goes on: each party is let go, what was told before is not told otherwise, and what nobody saw is made up.
+//! The switch is killed in the middle of a call and started again on the same store, where a call
+//! that is answered may not go on, and one that is not can't: each party is let go, what was told before is not told otherwise, and what nobody saw is made up.
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ async fn killed_before_anything_was_delivered() {
 /// Killed while B rings: A is refused, B is cancelled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_it_rings() {
-    let mut site = Site::open("crash-ringing", never(Transport::Udp)).await;
+    let mut site = Site::open("crash-ringing", Options::new(Transport::Udp)).await;
     let (caller, callee) = phones(&site, "caller_refused", "callee_rings").await;
     site.receiver
         .wait_for("B rings", |it| {
@@ -147,7 +147,7 @@ async fn killed_while_it_rings() {
 /// Killed while B rings, and B answers before the CANCEL of the restarted switch reaches it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_it_rings_and_the_callee_answers() {
-    let mut site = Site::open("crash-answered", never(Transport::Udp)).await;
+    let mut site = Site::open("crash-answered", Options::new(Transport::Udp)).await;
     let (caller, callee) = phones(&site, "caller_refused", "callee_answers_the_cancel").await;
     site.receiver
         .wait_for("B rings", |it| {

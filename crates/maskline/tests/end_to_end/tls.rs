@@ -30,7 +30,7 @@ const COMPLETED: [&str; 7] = [
 ];
 
 /// The trunk is Kamailio: calls go to it by TLS, and what it sends is known by its certificate.
-fn behind_kamailio(ports: &Ports, folder: &Path, configuration: String) -> String {
+pub fn behind_kamailio(ports: &Ports, folder: &Path, configuration: String) -> String {
     let authority = Authority::new(folder, "ca");
     authority.sign(folder, "switch", "switch.example");
     authority.sign(folder, "proxy", "proxy.example");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::receiver::Vca;
+use crate::support::receiver::{Received, Vca};
 use crate::support::sipp::{Ended, Run, Transport};
 use crate::support::site::{CALLEE, CALLER, FROM, Options, Site, VIRTUAL};
 use crate::support::switch::ADMIN_KEY;
@@ -267,9 +267,32 @@ async fn a_trace_file_that_is_broken_hurts_no_call() {
     assert_eq!(answer.status, 404, "{answer:?}");
 }
 
+/// Waits until a call is connected and its trace written down; its session.
+async fn written(site: &Site) -> String {
+    let connected = |it: &Received| {
+        it.payload("callStatus") == "CALL_CONNECTED" && it.payload("callDirection") == "INBOUND"
+    };
+    let event = site.receiver.wait_for("A is connected", connected).await;
+    let session = event.payload("sessionId").as_str().unwrap().to_owned();
+    // Until the writer has had its turn.
+    let path = format!("sessions/{session}/trace");
+    let mut written = String::new();
+    for _ in 0..500 {
+        let answer = site.call_api("GET", &path, ADMIN_KEY, None).await;
+        written = answer.body;
+        if written.contains("\"label\":\"ACK\"") {
+            return session;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no ACK is told: {written}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_killed_node_had_seen_is_told_and_goes_on_after_its_restart() {
-    let mut site = Site::open("trace-crash", Options::new(Transport::Udp)).await;
+async fn what_a_killed_node_had_seen_is_told_and_how_its_restart_ended_the_call() {
+    let mut options = Options::new(Transport::Udp);
+    options.adopt_within = Duration::ZERO;
+    let mut site = Site::open("trace-crash", options).await;
     let callee = site.phone(site.callee_run("callee_answers")).await;
     let fill = [("FINAL", "500")];
     let run = Run {
@@ -278,28 +301,7 @@ async fn what_a_killed_node_had_seen_is_told_and_goes_on_after_its_restart() {
     };
     let caller = site.phone(run).await;
     caller.acknowledges().await;
-    let session = site
-        .receiver
-        .wait_for("A is connected", |it| {
-            it.payload("callStatus") == "CALL_CONNECTED" && it.payload("callDirection") == "INBOUND"
-        })
-        .await
-        .payload("sessionId")
-        .as_str()
-        .unwrap()
-        .to_owned();
-    // Until the writer has had its turn.
-    let path = format!("sessions/{session}/trace");
-    let mut written = String::new();
-    for _ in 0..500 {
-        let answer = site.call_api("GET", &path, ADMIN_KEY, None).await;
-        written = answer.body;
-        if written.contains("\"label\":\"ACK\"") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(written.contains("\"label\":\"ACK\""), "{written}");
+    let session = written(&site).await;
     site.switch.take().unwrap().kill();
 
     let told = text(&ask(&site, &[&session, "--store", "sqlite:maskline.db"]));
@@ -313,9 +315,43 @@ async fn what_a_killed_node_had_seen_is_told_and_goes_on_after_its_restart() {
     assert_eq!(traced(&site).await, session);
     let told = text(&ask(&site, &[&session, "--url", &url(&site)]));
     assert!(told.contains("taken up after a restart"), "{told}");
+    assert!(told.contains("the platform restarted"), "{told}");
     assert!(
         told.contains(" INVITE ") && told.contains(" BYE "),
         "{told}"
     );
+    assert_redacted(&told);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_trace_of_a_call_that_goes_on_after_a_restart_goes_on() {
+    let mut site = Site::open("trace-goes-on", Options::new(Transport::Udp)).await;
+    let mut run = site.callee_run("callee_goes_on_and_hangs_up");
+    run.pause = Duration::from_secs(1);
+    let callee = site.phone(run).await;
+    let caller = site.phone(site.caller_run("caller_goes_on", FROM)).await;
+    caller.acknowledges().await;
+    let session = written(&site).await;
+    site.switch.take().unwrap().kill();
+    site.restart().await;
+    assert_eq!(caller.finish().await.complaint, "");
+    assert_eq!(callee.finish().await.complaint, "");
+    assert_eq!(traced(&site).await, session);
+    let told = text(&ask(&site, &[&session, "--url", &url(&site)]));
+    let steps = [
+        " INVITE ",
+        " ACK ",
+        "taken up after a restart",
+        " OPTIONS ",
+        " BYE ",
+        "end: B hung up (BYE)",
+    ];
+    let mut rest = told.as_str();
+    for step in steps {
+        let (_, behind) = rest
+            .split_once(step)
+            .unwrap_or_else(|| panic!("{step}: {told}"));
+        rest = behind;
+    }
     assert_redacted(&told);
 }

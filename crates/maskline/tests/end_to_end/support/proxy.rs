@@ -1,5 +1,5 @@
 //! Kamailio as a proxy between phones on UDP and the switch on TLS, with certificates
-//! both ways.
+//! both ways, or on TCP.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,14 +23,32 @@ pub async fn start(folder: &Path, ports: &Ports, switch: &str, phone: &str) -> K
          ca_list = ca.pem\n",
     )
     .unwrap();
+    let modules = format!(
+        "enable_tls=yes\nloadmodule \"tls.so\"\nmodparam(\"tls\", \"config\", \"{}/kamailio-tls.cfg\")",
+        folder.display()
+    );
+    run(folder, ports, ("tls", modules), switch, phone).await
+}
+
+/// The same with TCP in place of TLS.
+pub async fn start_over_tcp(folder: &Path, ports: &Ports, switch: &str, phone: &str) -> Kamailio {
+    run(folder, ports, ("tcp", String::new()), switch, phone).await
+}
+
+async fn run(
+    folder: &Path,
+    ports: &Ports,
+    (stream, modules): (&str, String),
+    switch: &str,
+    phone: &str,
+) -> Kamailio {
     let address = SocketAddr::new(ADDRESS.parse().unwrap(), ports.neighbour_udp());
+    let stream_address = SocketAddr::new(address.ip(), ports.neighbour_tls());
     let fill = [
         ("ADDRESS", address.to_string()),
-        (
-            "TLS_ADDRESS",
-            format!("{ADDRESS}:{}", ports.neighbour_tls()),
-        ),
-        ("FOLDER", folder.display().to_string()),
+        ("STREAM_ADDRESS", stream_address.to_string()),
+        ("STREAM", stream.to_owned()),
+        ("TLS", modules),
         ("PHONE", phone.to_owned()),
         ("SWITCH", switch.to_owned()),
     ];

@@ -38,7 +38,7 @@ pub const CALLEE_ADDRESS: &str = "127.0.0.3";
 pub const OTHER_ADDRESS: &str = "127.0.0.5";
 /// Outside of every trunk's allow-list.
 pub const STRANGER_ADDRESS: &str = "127.0.0.4";
-const SWITCH_ADDRESS: &str = "127.0.0.1";
+pub const SWITCH_ADDRESS: &str = "127.0.0.1";
 
 /// What differs from test to test.
 #[derive(Clone, Debug)]
