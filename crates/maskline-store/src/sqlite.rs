@@ -202,6 +202,10 @@ fn prepare(path: &Path, vault: &Vault, place: &str) -> Result<Connection, Fault>
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // After a burst the log is cut back to this.
     connection.pragma_update(None, "journal_size_limit", 64_i64 << 20)?;
+    // 32 MiB: pages that are written again and again go from the log to the database once.
+    connection.pragma_update(None, "wal_autocheckpoint", 8_192)?;
+    // In KiB, negative: what is written is rarely read back from the file.
+    connection.pragma_update(None, "cache_size", -32_768)?;
     schema::migrate(&mut connection, place)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     config::check_key(&transaction, vault)?;

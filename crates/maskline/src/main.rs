@@ -25,6 +25,11 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, REFERENCE};
 
+/// What calls took while they lived goes back when they have ended, and threads hand messages to
+/// each other for less.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A self-hosted number-masking switch: two people talk over a virtual number, and your server is
 /// told every step.
 #[derive(Debug, Parser)]

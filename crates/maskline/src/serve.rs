@@ -7,7 +7,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::node::{Node, Secrets};
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the drain at once. SIGHUP reads TLS
@@ -24,12 +24,13 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     // Webhooks and the API have threads of their own: no endpoint keeps a call from being answered.
-    let web = runtime("web")?;
-    runtime("sip")?.block_on(serve(config, web.handle().clone()))
+    let web = runtime("web", config::web_threads())?;
+    runtime("sip", config::sip_threads())?.block_on(serve(config, web.handle().clone()))
 }
 
-fn runtime(name: &'static str) -> anyhow::Result<Runtime> {
+fn runtime(name: &'static str, threads: usize) -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .thread_name(name)
         .enable_all()
         .build()

@@ -2,9 +2,8 @@
 //! thread with a file of its own. Nothing waits for it; what does not fit is counted.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,25 +19,65 @@ use uuid::Uuid;
 use crate::config::TraceConfig;
 use crate::node::wall;
 
-/// Entries that wait to be written.
+/// Most entries that wait to be written.
 const QUEUE: usize = 8_192;
-/// How long entries are gathered.
+/// How long entries are gathered. Nobody wakes the thread for one: a call tells dozens.
 const GATHER: Duration = Duration::from_millis(500);
-/// Most entries of one write.
-const MOST: usize = 4_096;
+/// With so many waiting the thread is woken.
+const MANY: usize = 2_048;
 /// Between two looks at what is too old or too much.
 const CLEAN: Duration = Duration::from_secs(5);
 
-enum Order {
-    Write(Box<TraceEntry>),
-    Stop,
+/// What waits for the thread.
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: Vec<TraceEntry>,
+    stop: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    /// There are many, or it is time to stop.
+    urgent: Condvar,
+}
+
+impl Queue {
+    /// Adds an entry; `false`: there is no room.
+    fn put(&self, entry: TraceEntry) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.entries.len() >= QUEUE || waiting.stop {
+            return false;
+        }
+        waiting.entries.push(entry);
+        if waiting.entries.len() == MANY {
+            self.urgent.notify_one();
+        }
+        true
+    }
+
+    fn stop(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.stop = true;
+        self.urgent.notify_one();
+    }
+
+    /// What came within [`GATHER`], or [`MANY`] before, and whether to stop after it.
+    fn gather(&self) -> (Vec<TraceEntry>, bool) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut waiting, _timeout) = self
+            .urgent
+            .wait_timeout_while(waiting, GATHER, |it| it.entries.len() < MANY && !it.stop)
+            .unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut waiting.entries), waiting.stop)
+    }
 }
 
 /// The writer.
 #[derive(Debug)]
 pub(crate) struct Traces {
-    queue: SyncSender<Order>,
-    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    queue: Arc<Queue>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     file: Arc<TraceFile>,
 }
 
@@ -50,7 +89,8 @@ impl Traces {
             .map_err(|error| error.to_string())
             .and_then(|file| {
                 let file = Arc::new(file);
-                let (queue, orders) = sync_channel(QUEUE);
+                let queue = Arc::new(Queue::default());
+                let gathered = Arc::clone(&queue);
                 let writer = Writer {
                     file: Arc::clone(&file),
                     keep,
@@ -58,11 +98,11 @@ impl Traces {
                 };
                 let thread = std::thread::Builder::new()
                     .name("traces".to_owned())
-                    .spawn(move || writer.run(&orders))
+                    .spawn(move || writer.run(&gathered))
                     .map_err(|error| error.to_string())?;
                 Ok(Self {
                     queue,
-                    thread: std::sync::Mutex::new(Some(thread)),
+                    thread: Mutex::new(Some(thread)),
                     file,
                 })
             });
@@ -86,11 +126,11 @@ impl Traces {
         let thread = self
             .thread
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(thread) = thread {
-            // Both fail only when the thread has ended already.
-            let _ = self.queue.send(Order::Stop);
+            self.queue.stop();
+            // Fails only when the thread panicked.
             let _ = thread.join();
         }
     }
@@ -98,11 +138,8 @@ impl Traces {
 
 impl TraceSink for Traces {
     fn take(&self, entry: Box<TraceEntry>) {
-        match self.queue.try_send(Order::Write(entry)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                metrics::counter!("maskline_trace_entries_dropped_total").increment(1);
-            }
+        if !self.queue.put(*entry) {
+            metrics::counter!("maskline_trace_entries_dropped_total").increment(1);
         }
     }
 }
@@ -118,10 +155,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&self, orders: &Receiver<Order>) {
+    fn run(&self, queue: &Queue) {
         let mut cleaned = Instant::now();
         loop {
-            let (entries, stop) = gather(orders);
+            let (entries, stop) = queue.gather();
             if !entries.is_empty() {
                 let written = u64::try_from(entries.len()).unwrap_or(0);
                 if self.tried(self.file.append(&batches(entries))).is_some() {
@@ -163,21 +200,6 @@ impl Writer {
             }
         }
     }
-}
-
-/// What comes within [`GATHER`] of the first entry, and whether to stop after it.
-fn gather(orders: &Receiver<Order>) -> (Vec<TraceEntry>, bool) {
-    let mut entries = Vec::new();
-    let until = Instant::now() + GATHER;
-    while entries.len() < MOST {
-        let left = until.saturating_duration_since(Instant::now());
-        match orders.recv_timeout(left) {
-            Ok(Order::Write(entry)) => entries.push(*entry),
-            Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return (entries, true),
-            Err(RecvTimeoutError::Timeout) => break,
-        }
-    }
-    (entries, false)
 }
 
 fn batches(entries: Vec<TraceEntry>) -> Vec<TraceBatch> {

@@ -27,6 +27,8 @@ pub(crate) struct Reserve {
     /// 0: there is no reserve.
     bytes: u64,
     tried: Option<Instant>,
+    /// Whether it was said that there is no room for it.
+    told: bool,
     /// Whether the reserve is used up; shared with the store.
     low: Arc<AtomicBool>,
 }
@@ -40,6 +42,7 @@ impl Reserve {
             path: PathBuf::from(name),
             bytes,
             tried: None,
+            told: false,
             low,
         };
         if bytes == 0 {
@@ -81,13 +84,22 @@ impl Reserve {
             return;
         }
         self.tried = Some(Instant::now());
-        let free = free_bytes(directory_of(&self.path));
-        if free.is_some_and(|free| free < self.bytes.saturating_mul(2)) {
+        let wanted = self.bytes.saturating_mul(2);
+        if let Some(free) = free_bytes(directory_of(&self.path))
+            && free < wanted
+        {
+            if !std::mem::replace(&mut self.told, true) {
+                tracing::error!(
+                    reserve = %self.path.display(), free, wanted,
+                    "too little disk space: new calls are refused until so many bytes are free"
+                );
+            }
             return;
         }
         match self.write() {
             Ok(()) => {
                 self.low.store(false, Ordering::Release);
+                self.told = false;
                 tracing::info!(reserve = %self.path.display(), "disk space is reserved");
             }
             Err(error) => {

@@ -42,7 +42,7 @@ impl Shard {
         let session = restore(snapshot);
         self.trace_adopted(&session);
         self.remember_adopted(&session);
-        self.sessions.insert(key, session);
+        self.sessions.insert(key, Box::new(session));
         self.with(key, |shard, s| {
             let going_on = living.and_then(|living| {
                 let placed = shard.place_again(s, &living, away)?;

@@ -201,7 +201,7 @@ impl Shard {
         self.trace_begin(&session);
         self.respond(tx, invite, 100, None, &[]);
         self.invites.insert(tx, key);
-        self.sessions.insert(key, session);
+        self.sessions.insert(key, Box::new(session));
         self.actions.push_back(Action::Admit {
             session: key,
             side: Side::Caller,

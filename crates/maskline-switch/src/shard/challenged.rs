@@ -182,7 +182,7 @@ impl Shard {
         }
         let tag = view::from_tag(&request.headers).and_then(|tag| LocalTag::parse(&tag));
         let (side, session) = match tag {
-            Some(tag) => (tag.side, self.sessions.get(&tag.session)),
+            Some(tag) => (tag.side, self.sessions.get(&tag.session).map(Box::as_ref)),
             None => return false,
         };
         let outbound = self.outbound_auth(session, side, *peer, Some(request));

@@ -110,7 +110,8 @@ pub struct Shard {
     /// Who asks them; of the first shard only.
     prober: Prober,
     transactions: Transactions<Purpose>,
-    sessions: BTreeMap<SessionKey, Session>,
+    /// Boxed: one is taken out for each step and put back.
+    sessions: BTreeMap<SessionKey, Box<Session>>,
     /// A's unanswered INVITEs, for their CANCELs.
     invites: BTreeMap<TxId, SessionKey>,
     /// INVITEs of adopted callers that may still wait for an answer.
@@ -597,7 +598,7 @@ impl Shard {
     }
 
     /// Drops a session's last traces.
-    fn forget(&mut self, s: Session) {
+    fn forget(&mut self, s: Box<Session>) {
         for slot in s.timers.values() {
             self.timers.remove(slot);
         }

@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 /// Most outcomes of one group.
 const GROUP: usize = 512;
+/// Before the next group, if this one was not full: fewer commits, and what a crash forgets in
+/// that time is delivered once more.
+const GATHER: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -56,7 +59,7 @@ pub(super) async fn write(store: Arc<dyn Store>, outcomes: Vec<Outcome>) {
     let mut pause = FIRST_PAUSE;
     loop {
         match store.record(outcomes.clone()).await {
-            Ok(()) => return,
+            Ok(()) => break,
             Err(error) if error.is_passing() => {
                 tracing::warn!(%error, count = outcomes.len(), "outcomes of deliveries wait for the store");
             }
@@ -67,5 +70,8 @@ pub(super) async fn write(store: Arc<dyn Store>, outcomes: Vec<Outcome>) {
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    if outcomes.len() < GROUP {
+        tokio::time::sleep(GATHER).await;
     }
 }

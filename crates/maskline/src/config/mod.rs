@@ -271,6 +271,21 @@ impl Config {
     }
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Threads for signalling: half of the cores. More threads than there is work wake each other for
+/// nothing, and media, store and webhooks have theirs.
+pub(crate) fn sip_threads() -> usize {
+    cores().div_ceil(2)
+}
+
+/// Threads for webhooks and the API: a quarter of the cores.
+pub(crate) fn web_threads() -> usize {
+    cores().div_ceil(4)
+}
+
 /// The variable that sets `[section] key` instead of the file, if it is set.
 fn overriding(key: &str) -> Option<String> {
     let name = key.strip_prefix('[')?.replacen("] ", "_", 1);
@@ -394,14 +409,13 @@ impl Resolver {
                 ),
             ));
         }
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
             http_listen: self.parse("[http] listen", &file.http.listen, "ADDRESS:PORT")?,
             sip_listen,
             sip_public_address,
             t1: self.millis("[sip] t1_ms", file.sip.t1_ms)?,
             shards: match file.sip.shards {
-                0 => u16::try_from(cores).unwrap_or(u16::MAX),
+                0 => u16::try_from(sip_threads()).unwrap_or(u16::MAX),
                 shards => shards,
             },
             max_sessions: self.positive("[sip] max_sessions", file.sip.max_sessions)? as usize,

@@ -47,17 +47,22 @@ impl Switch {
     }
 
     async fn wait_until_healthy(&mut self) {
+        let mut last = None;
         for _ in 0..1_000 {
             if let Some(status) = self.process.try_wait().unwrap() {
                 panic!("the switch ended with {status}\n{}", self.log());
             }
             let answer = client::request(self.http, "GET", "/healthz", "", None).await;
-            if answer.is_some_and(|answer| answer.status == 200) {
+            if answer.as_ref().is_some_and(|answer| answer.status == 200) {
                 return;
             }
+            last = answer;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("the switch is not healthy after 20 s\n{}", self.log());
+        panic!(
+            "the switch is not healthy after 20 s: {last:?}\n{}",
+            self.log()
+        );
     }
 
     /// Its process.
