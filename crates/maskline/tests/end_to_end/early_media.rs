@@ -120,6 +120,40 @@ fn unheard(policy: Option<&'static str>) -> Call {
     }
 }
 
+const BOTH_LAWS: Says = Says {
+    formats: "0 8 101",
+    ..Says::FIRST
+};
+const OTHER_LAW: Says = Says {
+    version: 2,
+    formats: "0 101",
+    ..Says::FIRST
+};
+
+/// B announces with PCMA and answers with PCMU.
+fn answered_otherwise() -> Call {
+    let dials = Steps::default().dials(Some(BOTH_LAWS), "");
+    Call {
+        caller: talks(dials.hears_early().gets_answer()),
+        callee: answers(announces(), Some(OTHER_LAW)),
+        ..heard()
+    }
+}
+
+/// The same to a caller that had its answer before: it is offered the rest.
+fn offered_the_rest() -> Call {
+    let dials = Steps::default().dials(Some(BOTH_LAWS), "Supported: 100rel\n");
+    let answered = dials.hears_early_reliably().gets_answer().acks(1, None);
+    let offered = answered
+        .gets("INVITE")
+        .answers("200 OK", Some(OTHER_LAW))
+        .gets("ACK");
+    Call {
+        caller: offered.waits().asks("BYE", 3, None).hears(200),
+        ..answered_otherwise()
+    }
+}
+
 macro_rules! everywhere {
     ($($name:ident: $check:ident($call:expr);)+) => { $(
         mod $name {
@@ -147,6 +181,8 @@ everywhere! {
     an_announcement_is_heard_before_the_answer: listens(heard());
     a_reliable_announcement_is_heard_and_needs_no_answer_again: listens(heard_reliably());
     an_announcement_before_a_refusal_is_heard_and_the_refusal_told: listens(refused());
+    an_answer_that_differs_from_an_unreliable_announcement_is_in_the_200: changes(answered_otherwise());
+    an_answer_that_differs_from_a_reliable_announcement_is_offered_behind_the_200: changes(offered_the_rest());
     by_default_nothing_is_heard_before_the_answer: hears_nothing(unheard(None));
     with_ringback_nothing_is_heard_before_the_answer: hears_nothing(unheard(Some("ringback")));
 }
@@ -225,6 +261,26 @@ async fn listens(name: &str, call: Call, transport: Transport) {
     } else {
         assert_eq!(playing.callee_media.receive().await, None);
     }
+    finish(playing, &call).await;
+}
+
+/// A is told of PCMA before the answer and has PCMU in the end.
+async fn changes(name: &str, call: Call, transport: Transport) {
+    let reliable = call.caller.text().contains("PRACK");
+    let playing = begin(name, &call, transport).await;
+    let early = message(&playing.caller, "A gets a 183", |it| {
+        it.status() == Some(183)
+    })
+    .await;
+    let answer = message(&playing.caller, "A gets its 200", is_answer).await;
+    assert!(early.text.contains(" RTP/AVP 8 101"), "{}", early.text);
+    let last = if reliable {
+        assert_eq!(body(&answer), body(&early), "the 200 says the same");
+        message(&playing.caller, "A is offered the rest", is_invite).await
+    } else {
+        answer
+    };
+    assert!(last.text.contains(" RTP/AVP 0 101"), "{}", last.text);
     finish(playing, &call).await;
 }
 

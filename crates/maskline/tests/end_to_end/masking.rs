@@ -103,8 +103,10 @@ async fn assert_neither_learns_of_the_other(
     callee: &str,
     fill: &[(&str, &str)],
     transport: Transport,
-) {
-    let mut site = Site::open(name, Options::new(transport)).await;
+) -> Ended {
+    let mut options = Options::new(transport);
+    options.early_media = Some("passThrough");
+    let mut site = Site::open(name, options).await;
     let callee = site
         .phone(Run {
             fill,
@@ -122,18 +124,42 @@ async fn assert_neither_learns_of_the_other(
     assert_masked("the caller", &caller, &secrets(&site, false));
     site.receiver.summary().await;
     assert!(site.switch.take().unwrap().drain().await.success());
+    caller
 }
+
+const RINGS: [(&str, &str); 2] = [
+    ("RINGING", "180 Zq7Bringing"),
+    ("EARLY", "Content-Length: 0"),
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_call_over_udp() {
     let (caller, callee) = ("caller_tells_all", "callee_tells_all");
-    assert_neither_learns_of_the_other("mask-udp", caller, callee, &[], Transport::Udp).await;
+    assert_neither_learns_of_the_other("mask-udp", caller, callee, &RINGS, Transport::Udp).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_call_over_tcp() {
     let (caller, callee) = ("caller_tells_all", "callee_tells_all");
-    assert_neither_learns_of_the_other("mask-tcp", caller, callee, &[], Transport::Tcp).await;
+    assert_neither_learns_of_the_other("mask-tcp", caller, callee, &RINGS, Transport::Tcp).await;
+}
+
+/// B's 183 tells of itself whatever its 200 does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_with_early_media() {
+    let (caller, callee) = ("caller_tells_all", "callee_tells_all");
+    let scenario = include_str!("scenarios/callee_tells_all.xml");
+    let body = scenario.find("Content-Type: application/sdp").unwrap();
+    let (body, _) = scenario[body..].split_once("]]>").unwrap();
+    assert!(body.contains("v=0") && body.contains("Zq7Bsessionname"));
+    let fill = [("RINGING", "183 Zq7Bprogress"), ("EARLY", body)];
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let name = format!("mask-early-{}", transport.name());
+        let caller =
+            assert_neither_learns_of_the_other(&name, caller, callee, &fill, transport).await;
+        let early = caller.messages.iter().find(|it| it.status() == Some(183));
+        assert!(early.expect("A gets a 183").text.contains("m=audio "));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
