@@ -84,7 +84,8 @@ impl Phone {
             return false;
         }
         early.rseq = rseq;
-        let rack = [(HeaderName::RAck, format!("{rseq} 1 INVITE"))];
+        let cseq = self.invite_cseq;
+        let rack = [(HeaderName::RAck, format!("{rseq} {cseq} INVITE"))];
         let prack = early
             .dialog
             .request_with(Method::Prack, &self.config.sent_by, &branch, &rack);
@@ -190,10 +191,13 @@ impl Phone {
     /// The PRACK to our provisional; it may come behind our 2xx.
     pub(crate) fn on_prack(&mut self, tx: TxId, prack: &Request) {
         let rack = view::text(&prack.headers, &HeaderName::RAck).unwrap_or_default();
+        let invite = self.invite.and_then(|tx| self.transactions.request(tx));
+        let cseq = invite.and_then(|invite| view::cseq(&invite.headers));
+        let cseq = cseq.map_or(1, |(number, _)| number);
         let awaited = self
             .unpracked
             .as_ref()
-            .is_some_and(|waiting| rack == format!("{} 1 INVITE", waiting.rseq));
+            .is_some_and(|waiting| rack == format!("{} {cseq} INVITE", waiting.rseq));
         let early = self.early.iter_mut().map(|early| &mut early.dialog);
         let in_order = early
             .chain(self.dialogs.iter_mut())

@@ -265,6 +265,8 @@ impl Watch {
 pub(crate) struct Seen {
     pub(crate) caller: Report,
     pub(crate) callee: Report,
+    /// Whether A acknowledges no reliable provisional.
+    pub(crate) never_pracks: bool,
     /// What the number's policy lets A hear before the answer.
     pub(crate) early_media: EarlyMedia,
     /// Whether the switch or a stream died in between: then a phone may know what nobody else
@@ -310,6 +312,11 @@ pub(crate) fn agreement(log: &SessionLog, seen: &Seen, shows: &str) -> Result<()
     }
     if seen.caller.left_unanswered || seen.callee.left_unanswered {
         return Err("a re-INVITE got no final answer".to_owned());
+    }
+    // RFC 3262 §3: A's 200 waits for its PRACK to what it was told of media, and never leaves.
+    let gone = seen.never_pracks && seen.caller.early.is_some();
+    if gone && connected && seen.caller.final_status == Some(500) {
+        return Ok(());
     }
     if connected != (seen.caller.final_status == Some(200)) {
         let status = seen.caller.final_status;

@@ -76,6 +76,7 @@ impl World<'_> {
             let seen = checks::Seen {
                 caller: report(Side::Caller),
                 callee: report(Side::Callee),
+                never_pracks: plan.is_some_and(|plan| plan.caller_manners.never_pracks),
                 early_media: plan.map_or_else(EarlyMedia::default, |plan| plan.early_media),
                 cut_off: self.crashes > 0 || streams_break,
             };

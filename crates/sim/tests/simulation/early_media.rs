@@ -287,6 +287,42 @@ fn a_caller_that_sends_no_prack_to_early_media_is_refused() {
 }
 
 #[test]
+fn a_caller_that_sends_no_prack_although_b_answers_is_gone_like_one_that_sends_no_ack() {
+    let mut plan = with_reliable(call(Then::Same), true, false);
+    plan.caller_manners.never_pracks = true;
+    let outcome = holds(&Scenario::calm(plan));
+    let told = outcome.sessions[0].lines();
+    let ends = [
+        "B CALL_CONNECTED",
+        "A CALL_CONNECTED",
+        "A CALL_DISCONNECTED 408 -2002",
+        "B CALL_DISCONNECTED 200 -2002",
+        "SUMMARY COMPLETED COMPLETED ERROR -2002",
+    ];
+    assert_eq!(told[2..], ends);
+    assert_eq!(outcome.phones[0].0.final_status, Some(500));
+    assert!(outcome.phones[0].1.talked);
+}
+
+#[test]
+fn early_media_is_acknowledged_by_a_caller_and_a_callee_that_proved_who_they_are() {
+    let mut plan = with_reliable(call(Then::Same), true, true);
+    plan.callee_asks = Some(sim::CalleeAsks::default());
+    let mut scenario = Scenario::calm(plan);
+    scenario.callers_asked = true;
+    let outcome = holds(&scenario);
+    let (a, b) = &outcome.phones[0];
+    assert!(a.early_is_answer && a.early == a.answer);
+    assert_eq!((a.pracks, b.pracks), (1, 1));
+    assert!(
+        !outcome.ladder.contains("481 to PRACK"),
+        "{}",
+        outcome.ladder
+    );
+    ends(&outcome, COMPLETED);
+}
+
+#[test]
 fn an_answer_waits_for_the_prack_of_early_media() {
     let mut plan = with_reliable(call(Then::Same), true, false);
     plan.callee_manners.announces = Some(Announcement {
