@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use maskline_events::{ErrorCode, ErrorDetails};
+use maskline_events::{EarlyMedia, ErrorCode, ErrorDetails};
 use maskline_media::{MediaCommand, Side};
 use rand::RngCore;
 use sipx_sip::{RequestBuilder, Uri};
@@ -112,6 +112,8 @@ impl Shard {
             let peer = callee.parts.peer;
             callee.invite = CalleeInvite::Answered { ack: None, peer };
         }
+        // Other ways to B may still ring.
+        self.cancel_adopted_attempts(s);
         s.media = Media::Resuming {
             caller_port,
             callee_port,
@@ -184,6 +186,10 @@ impl Shard {
             .resume_request(self.now.tick, peer, invite);
         if let Some(tx) = resumed {
             self.accept(s, Side::Caller, tx, &local_tag, &sdp, false);
+            if s.number.early_media == EarlyMedia::PassThrough {
+                // A may have had another answer before, which counts.
+                self.align(s, Side::Caller);
+            }
         }
     }
 

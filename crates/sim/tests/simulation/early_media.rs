@@ -368,6 +368,34 @@ fn a_crash_during_early_media_ends_both_sides() {
     }
 }
 
+/// A's 200 and the re-INVITE behind it left, or not, when the process died: A is told of what is in
+/// use, and not only of what a reliable provisional answered.
+#[test]
+fn a_crash_right_behind_the_answer_leaves_a_with_what_is_in_use() {
+    let plan = || with_reliable(call(Then::OnlyPcmu), true, false);
+    let calm = holds(&Scenario::calm(plan()));
+    let names = |outcome: &Outcome| {
+        let remote = outcome.phones[0].0.remote.clone().unwrap();
+        let names: Vec<_> = remote.codecs.iter().map(|codec| codec.name).collect();
+        names
+    };
+    let mut went_on = 0;
+    for step in 1..=calm.steps {
+        let mut scenario = Scenario::calm(plan());
+        scenario.crashes = vec![CrashPlan {
+            at: CrashAt::Step(step),
+            down_for: ms(200),
+            last_commit_survives: true,
+        }];
+        let outcome = holds(&scenario);
+        if outcome.counts.contains_key("call_revived") && outcome.phones[0].0.talked {
+            went_on += 1;
+            assert_eq!(names(&outcome), names(&calm), "{}", outcome.ladder);
+        }
+    }
+    assert!(went_on > 5, "{went_on}");
+}
+
 #[test]
 fn early_media_gets_through_a_lossy_network() {
     let mut heard = [0; 4];

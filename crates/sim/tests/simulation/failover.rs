@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maskline_phone::{Callee, Caller, Manners, Outcome};
 use maskline_switch::sip::Transport;
-use sim::{CallPlan, OtherWay, Scenario};
+use sim::{CallPlan, CrashAt, CrashPlan, OtherWay, Scenario};
 
 use crate::crashes::crash_everywhere;
 use crate::holds;
@@ -283,4 +283,34 @@ fn a_crash_at_any_step_of_a_call_that_goes_on_elsewhere_ends_it_whole() {
         Transport::Udp,
         &[refuses(ms(100), 503), answers()],
     ));
+}
+
+/// The call that goes on after the restart is the newer way's: what came of the older one is not
+/// left ringing.
+#[test]
+fn a_crash_of_a_call_that_was_answered_elsewhere_leaves_no_phone_ringing() {
+    let mut plan = late(callee(Some(ms(200)), Outcome::Ignore), false);
+    plan.others[0].callee.outcome = Outcome::Answer(ms(500));
+    plan.caller.hang_up_after = Some(ms(10_000));
+    let calm = Scenario::calm(plan);
+    let steps = holds(&calm).steps;
+    let mut went_on = 0;
+    for step in 1..=steps {
+        let mut scenario = calm.clone();
+        scenario.crashes = vec![CrashPlan {
+            at: CrashAt::Step(step),
+            down_for: ms(300),
+            last_commit_survives: true,
+        }];
+        let outcome = holds(&scenario);
+        let connected = |line: &String| line == "B CALL_CONNECTED";
+        // One that was not durable is known to nobody.
+        let told = outcome.sessions.first().map(sim::SessionLog::lines);
+        if told.is_some_and(|told| told.iter().any(connected)) {
+            went_on += 1;
+            let left = outcome.lines[0].iter().any(|line| line.patience_ran_out);
+            assert!(!left, "step {step}\n{}", outcome.ladder);
+        }
+    }
+    assert!(went_on > 10, "{went_on}");
 }
