@@ -111,6 +111,8 @@ pub struct Report {
     pub asked: usize,
     /// Changes among them.
     pub asked_changes: usize,
+    /// Two requests of one dialog came with the same number (RFC 3261 §12.2.1.1).
+    pub repeated_number: bool,
     /// An ACK came without the credentials of its INVITE (RFC 3261 §13.2.2.4).
     pub bare_ack: bool,
     /// Dialogs that a 2xx made: more than one after a fork.

@@ -114,6 +114,8 @@ pub struct Phone {
     pub(crate) invite_cseq: u32,
     pub(crate) asked: Asked,
     pub(crate) dialogs: Vec<Dialog>,
+    /// The branch of each request within a dialog that is up, by both tags and its number.
+    numbers: BTreeMap<(String, String, u32), String>,
     pub(crate) early: Vec<Early>,
     pub(crate) unpracked: Option<Unpracked>,
     pub(crate) timer: Option<Running>,
@@ -159,6 +161,7 @@ impl Phone {
             invite_cseq: 1,
             asked: Asked::default(),
             dialogs: Vec::new(),
+            numbers: BTreeMap::new(),
             early: Vec::new(),
             unpracked: None,
             timer: None,
@@ -364,7 +367,28 @@ impl Phone {
         }
     }
 
+    /// Each new request of a dialog that is up has a number of its own.
+    fn look_at_number(&mut self, request: &Request) {
+        let headers = &request.headers;
+        let mut dialogs = self.dialogs.iter();
+        if !dialogs.any(|it| it.standing != Standing::Over && it.owns(request)) {
+            return;
+        }
+        let (Some(to), Some(branch)) = (view::to_tag(headers), view::top_branch(headers)) else {
+            return;
+        };
+        if let (Some((cseq, _)), false) = (view::cseq(headers), request.method == Method::Cancel) {
+            let from = view::from_tag(headers).unwrap_or_default();
+            let first = self
+                .numbers
+                .entry((from, to, cseq))
+                .or_insert_with(|| branch.clone());
+            self.report.repeated_number |= *first != branch;
+        }
+    }
+
     fn on_request(&mut self, tx: TxId, request: &Request, peer: Peer) {
+        self.look_at_number(request);
         if self.asks(tx, request) {
             return;
         }

@@ -90,6 +90,8 @@ pub(crate) struct Watch {
     chosen: BTreeMap<Uuid, String>,
     /// The tags of B's INVITEs in the order in which they first left.
     invites: BTreeMap<Uuid, Vec<String>>,
+    /// The branches of B's INVITEs that left.
+    branches: BTreeSet<String>,
     /// Those whose 18x has arrived.
     progressed: BTreeSet<String>,
     /// Sessions that a restarted process ends: it hangs up at once.
@@ -218,6 +220,11 @@ impl Watch {
             }
             (Kind::Request("INVITE"), Side::Callee) if glance.to_tag.is_none() => {
                 self.on_invite(session, glance.from_tag.unwrap_or_default())?;
+                if self.branches.insert(glance.branch.to_owned())
+                    && !kept(ledger, session, glance.branch)
+                {
+                    return Err("an INVITE left that a restarted node cannot cancel".to_owned());
+                }
             }
             (Kind::Response(200..=299), Side::Caller)
                 if glance.cseq_method == "INVITE" && !durable(Side::Caller, "CALL_CONNECTED") =>
@@ -335,6 +342,17 @@ pub(crate) fn agreement(log: &SessionLog, seen: &Seen, shows: &str) -> Result<()
         return Err(format!("A heard {status:?} and sipCode says {end:?}"));
     }
     Ok(())
+}
+
+/// Whether a session's snapshot has B's INVITE of this branch.
+fn kept(ledger: &Ledger, session: Uuid, branch: &str) -> bool {
+    let snapshot = ledger.snapshots.get(&session);
+    let read = snapshot.and_then(|it| maskline_switch::snapshot::Snapshot::from_bytes(it).ok());
+    read.is_some_and(|snapshot| {
+        let abandoned = snapshot.abandoned_invites.iter().map(|it| &it.parts);
+        let mut all = snapshot.callee_invite.iter().chain(abandoned);
+        ledger.is_rejected(session) || all.any(|parts| parts.branch == branch)
+    })
 }
 
 /// Shard and key of a snapshot.

@@ -22,6 +22,8 @@ pub(crate) struct Glance<'a> {
     pub(crate) cseq_method: &'a str,
     pub(crate) from_tag: Option<&'a str>,
     pub(crate) to_tag: Option<&'a str>,
+    /// Of the top `Via`.
+    pub(crate) branch: &'a str,
 }
 
 impl<'a> Glance<'a> {
@@ -59,6 +61,10 @@ impl<'a> Glance<'a> {
             cseq_method: method.trim(),
             from_tag: tag("From"),
             to_tag: tag("To"),
+            branch: value("Via")
+                .and_then(|via| via.split_once(";branch="))
+                .and_then(|(_, rest)| rest.split([';', ',']).next())
+                .unwrap_or_default(),
         }
     }
 

@@ -95,6 +95,11 @@ impl World<'_> {
                 let what = format!("an INVITE that is no new call was answered {status}");
                 return Err((what, Some(wire.call)));
             }
+            // One that crashed twice begins twice from the same snapshot.
+            if phone.report().repeated_number && self.crashes == 0 {
+                let what = "two requests of a dialog have the same number".to_owned();
+                return Err((what, Some(wire.call)));
+            }
             // A restarted node does not know what the one before it proved.
             if phone.report().bare_ack && self.crashes == 0 {
                 let what = "an ACK lacks the credentials of its INVITE".to_owned();

@@ -313,13 +313,20 @@ fn a_cancelled_change_leaves_the_call() {
 #[test]
 fn a_call_that_ends_in_the_middle_of_a_change_leaves_nothing_pending() {
     for who_changes in BOTH {
+        let mut cut_off = 0;
         for hang_up in 0..60 {
             let mut call = changed(&[(who_changes, 5_000, What::Hold.by_invite())]);
             call.both_hang_up = None;
-            call.caller.hang_up_after = Some(ms(2_640 + hang_up));
+            call.caller.hang_up_after = Some(ms(2_930 + hang_up));
             let outcome = holds(&Scenario::calm(call));
             ends_well(&outcome);
+            let (a, b) = &outcome.phones[0];
+            cut_off += [a, b]
+                .iter()
+                .filter(|it| it.refused_change == Some(487))
+                .count();
         }
+        assert!(cut_off > 3, "the change is in the middle {cut_off} times");
     }
 }
 

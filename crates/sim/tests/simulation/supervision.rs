@@ -34,6 +34,8 @@ fn around(outage: Outage, own_trunk: bool, transport: Transport) -> Scenario {
     scenario.calls = [1, 30, 60]
         .map(|at| call(s(at), own_trunk, transport))
         .to_vec();
+    // So that most calls are not of the shard that asks.
+    scenario.shards = 8;
     scenario.supervision = Some(SupervisionPlan {
         every: s(10),
         outages: vec![outage],
