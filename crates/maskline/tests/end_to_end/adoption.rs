@@ -1,6 +1,7 @@
 //! The switch is killed in the middle of a call and started again on the same store: the call goes
 //! on, and nobody is told that there was a break.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -104,6 +105,9 @@ impl Call {
         let towards_a = announced(&answer.expect("A got its 200"));
         let offer = self.callee.messages().into_iter().find(|it| it.received);
         let towards_b = announced(&offer.expect("B got an INVITE"));
+        // The node is ready before its relay is.
+        until_heard(&self.caller_media, A, towards_a, &self.callee_media).await;
+        until_heard(&self.callee_media, B, towards_b, &self.caller_media).await;
         for index in 0..PACKETS {
             let from_a = Packet::audio(A, index, 0x11);
             let from_b = Packet::audio(B, index, 0x22);
@@ -122,6 +126,21 @@ impl Call {
         assert_eq!(self.caller.finish().await.complaint, "", "A");
         assert_eq!(self.callee.finish().await.complaint, "", "B");
     }
+}
+
+/// Sends packets, each when the one before did not arrive, until one does.
+async fn until_heard(from: &Media, ssrc: [u8; 4], towards: SocketAddr, to: &Media) {
+    for sequence in 0..20 {
+        let packet = Packet {
+            sequence,
+            ..Packet::audio(ssrc, 0, 0x33)
+        };
+        from.send(&packet, towards).await;
+        if to.receive().await.is_some() {
+            return;
+        }
+    }
+    panic!("nothing is heard after the restart");
 }
 
 async fn kill_and_restart(site: &mut Site) {
