@@ -141,7 +141,7 @@ impl From<VirtualNumber> for AssignedNumber {
 }
 
 /// The sub-account in an administration path; whether it exists is the store's to say.
-pub(crate) struct SubAccountInPath(String);
+pub(crate) struct SubAccountInPath(pub(crate) String);
 
 impl FromRequestParts<ApiState> for SubAccountInPath {
     type Rejection = ApiError;
@@ -272,29 +272,9 @@ fn checked_number(
             "is an emergency or short number: a virtual number has at least 7 digits",
         ));
     }
-    let characters = body.reference_id.chars().count();
-    if !(1..=LONGEST_REFERENCE).contains(&characters) {
-        return Err(ApiError::field(
-            "referenceId",
-            format!("must have 1 to {LONGEST_REFERENCE} characters, has {characters}"),
-        ));
-    }
-    if body.reference_id.chars().any(char::is_control) {
-        return Err(ApiError::field(
-            "referenceId",
-            "must not hold control characters",
-        ));
-    }
-    if let Some(trunk) = &body.trunk
-        && !state.config.trunks.contains(trunk)
-    {
-        return Err(ApiError::field(
-            "trunk",
-            format!(
-                "is not configured; configured are: {}",
-                state.config.trunks.join(", ")
-            ),
-        ));
+    check_reference(&body.reference_id)?;
+    if let Some(trunk) = &body.trunk {
+        check_trunk(trunk, state)?;
     }
     let country_code = (state.config.country_of)(&msisdn);
     Ok(NewNumber {
@@ -305,6 +285,37 @@ fn checked_number(
         country_code,
         early_media: body.early_media.unwrap_or_default(),
     })
+}
+
+pub(crate) fn check_reference(reference_id: &str) -> Result<(), ApiError> {
+    let characters = reference_id.chars().count();
+    if !(1..=LONGEST_REFERENCE).contains(&characters) {
+        return Err(ApiError::field(
+            "referenceId",
+            format!("must have 1 to {LONGEST_REFERENCE} characters, has {characters}"),
+        ));
+    }
+    if reference_id.chars().any(char::is_control) {
+        return Err(ApiError::field(
+            "referenceId",
+            "must not hold control characters",
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_trunk(trunk: &str, state: &ApiState) -> Result<(), ApiError> {
+    let configured = &state.config.trunks;
+    if configured.iter().any(|it| it == trunk) {
+        return Ok(());
+    }
+    Err(ApiError::field(
+        "trunk",
+        format!(
+            "is not configured; configured are: {}",
+            configured.join(", ")
+        ),
+    ))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod countries;
 mod error;
 mod extract;
 mod frame;
+mod number_change;
 mod numbers;
 mod openapi;
 mod serve;

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::error::ErrorBody;
 use crate::state::ApiState;
-use crate::{admin, numbers, system, traces, trunks, webhooks};
+use crate::{admin, number_change, numbers, system, traces, trunks, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,6 +34,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(webhooks::routes())
         .merge(numbers::routes())
         .merge(admin::routes())
+        .merge(number_change::routes())
         .merge(trunks::routes())
         .merge(traces::routes())
         .merge(system::routes())
@@ -74,9 +75,14 @@ pub fn openapi_json() -> String {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.delete]
-        .into_iter()
-        .flatten()
+    [
+        &mut item.get,
+        &mut item.post,
+        &mut item.patch,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// What every operation of a kind can answer is said once, here.

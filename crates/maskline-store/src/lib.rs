@@ -20,7 +20,8 @@ pub use journal::{
 };
 pub use model::{
     ApiKeyScope, DeliveryState, Endpoint, EventRow, JournalBatch, JournalEntry, NewNumber,
-    NewSubAccount, NewWebhook, NodeEpoch, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    NewSubAccount, NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount,
+    VirtualNumber, Webhook,
 };
 pub use secrets::{ApiKeyHash, KeyError, MasterKey};
 pub use sqlite::{

@@ -157,6 +157,17 @@ pub struct VirtualNumber {
     pub updated: Timestamp,
 }
 
+/// What a virtual number is to have from now on; `None` leaves it as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NumberChange {
+    /// The owner's own name for it.
+    pub reference_id: Option<String>,
+    /// The trunk by which its calls go out; `Some(None)`: none of its own.
+    pub trunk: Option<Option<String>>,
+    /// What its callers hear before the answer.
+    pub early_media: Option<EarlyMedia>,
+}
+
 /// A webhook to be set; replaces the one of the same type.
 #[derive(Clone, PartialEq)]
 pub struct NewWebhook {

@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use crate::model::{
     ApiKeyScope, Endpoint, EventRow, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
-    OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
 };
 use crate::secrets::{self, ApiKeyHash, KeyError, MasterKey, Vault};
 use crate::store::{Store, StoreError};
@@ -388,6 +388,19 @@ impl Store for SqliteStore {
     ) -> Result<VirtualNumber, StoreError> {
         self.writer
             .run(move |connection| config::assign_number(connection, &number, now))
+            .await
+    }
+
+    async fn change_number(
+        &self,
+        sub_account_id: &str,
+        msisdn: &Msisdn,
+        change: NumberChange,
+        now: Timestamp,
+    ) -> Result<VirtualNumber, StoreError> {
+        let (id, msisdn) = (sub_account_id.to_owned(), msisdn.clone());
+        self.writer
+            .run(move |connection| config::change_number(connection, &id, &msisdn, &change, now))
             .await
     }
 

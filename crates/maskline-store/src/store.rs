@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::model::{
     ApiKeyScope, Endpoint, EventRow, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
-    OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
 };
 
 /// Why the store did not do what was asked.
@@ -191,6 +191,15 @@ pub trait Store: Send + Sync + 'static {
     async fn assign_number(
         &self,
         number: NewNumber,
+        now: Timestamp,
+    ) -> Result<VirtualNumber, StoreError>;
+
+    /// Changes a number of this sub-account and returns what it is now.
+    async fn change_number(
+        &self,
+        sub_account_id: &str,
+        msisdn: &Msisdn,
+        change: NumberChange,
         now: Timestamp,
     ) -> Result<VirtualNumber, StoreError>;
 

@@ -39,6 +39,7 @@ async fn a_sub_accounts_key_opens_no_administration() {
         ("POST", format!("{ADMIN}/market/keys")),
         ("POST", format!("{ADMIN}/market/numbers")),
         ("POST", format!("{ADMIN}/nobody/keys")),
+        ("PATCH", format!("{ADMIN}/market/numbers/6560000001")),
     ] {
         let body = Some(b"{}".to_vec());
         api.send(method, &path, Some(&key), body).await.expect(403);

@@ -54,6 +54,7 @@ fn the_document_has_exactly_these_operations_each_described() {
         "GET /healthz",
         "GET /metrics",
         "GET /openapi.json",
+        "PATCH /api/v1/admin/subaccounts/{subAccountId}/numbers/{number}",
         "POST /api/v1/admin/subaccounts",
         "POST /api/v1/admin/subaccounts/{subAccountId}/keys",
         "POST /api/v1/admin/subaccounts/{subAccountId}/numbers",

@@ -210,6 +210,11 @@ impl Api {
             .await
     }
 
+    pub async fn patch(&self, path: &str, key: &str, body: Value) -> Reply {
+        let body = Some(body.to_string().into_bytes());
+        self.send("PATCH", path, Some(key), body).await
+    }
+
     pub async fn delete(&self, path: &str, key: &str) -> Reply {
         self.send("DELETE", path, Some(key), None).await
     }

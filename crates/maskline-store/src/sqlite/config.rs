@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::events::webhook_type as read_webhook_type;
 use super::fault::{Fault, broken, named};
 use crate::model::{
-    ApiKeyScope, Endpoint, NewNumber, NewSubAccount, NewWebhook, SubAccount, VirtualNumber, Webhook,
+    ApiKeyScope, Endpoint, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount,
+    VirtualNumber, Webhook,
 };
 use crate::secrets::{self, ApiKeyHash, Vault, place};
 use crate::store::StoreError;
@@ -25,6 +26,7 @@ const SCOPE_SUB_ACCOUNT: i64 = 1;
 
 const SUB_ACCOUNT: &str = "the sub-account";
 const WEBHOOK: &str = "the webhook";
+const NUMBER: &str = "the number";
 
 /// Fails with [`StoreError::Secret`] if the database was made under another master key.
 pub(crate) fn check_key(connection: &Connection, vault: &Vault) -> Result<(), Fault> {
@@ -157,7 +159,7 @@ pub(crate) fn assign_number(
                 now.unix_ms()
             ],
         )
-        .map_err(|error| named(error, "the number", SUB_ACCOUNT))?;
+        .map_err(|error| named(error, NUMBER, SUB_ACCOUNT))?;
     Ok(VirtualNumber {
         msisdn: new.msisdn.clone(),
         sub_account_id: new.sub_account_id.clone(),
@@ -170,8 +172,9 @@ pub(crate) fn assign_number(
     })
 }
 
-const NUMBER: &str = "msisdn, sub_account_id, reference_id, trunk, country_code, early_media, \
-                      created, updated";
+/// The columns of a number, as [`read_number`] has them.
+const NUMBER_ROW: &str = "msisdn, sub_account_id, reference_id, trunk, country_code, early_media, \
+                          created, updated";
 
 pub(crate) fn numbers(
     connection: &Connection,
@@ -182,7 +185,7 @@ pub(crate) fn numbers(
         None => "WHERE ?1 IS NULL",
     };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {NUMBER} FROM numbers {filter} ORDER BY msisdn"
+        "SELECT {NUMBER_ROW} FROM numbers {filter} ORDER BY msisdn"
     ))?;
     let mut rows = statement.query([sub_account_id])?;
     let mut found = Vec::new();
@@ -198,10 +201,41 @@ pub(crate) fn number(
     msisdn: &Msisdn,
 ) -> Result<Option<VirtualNumber>, Fault> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {NUMBER} FROM numbers WHERE sub_account_id = ?1 AND msisdn = ?2"
+        "SELECT {NUMBER_ROW} FROM numbers WHERE sub_account_id = ?1 AND msisdn = ?2"
     ))?;
     let mut rows = statement.query([sub_account_id, msisdn.as_str()])?;
     rows.next()?.map(read_number).transpose()
+}
+
+pub(crate) fn change_number(
+    connection: &Connection,
+    sub_account_id: &str,
+    msisdn: &Msisdn,
+    change: &NumberChange,
+    now: Timestamp,
+) -> Result<VirtualNumber, Fault> {
+    let mut statement = connection.prepare_cached(&format!(
+        "UPDATE numbers SET reference_id = COALESCE(?3, reference_id), \
+         trunk = CASE ?4 WHEN 1 THEN ?5 ELSE trunk END, \
+         early_media = COALESCE(?6, early_media), updated = ?7 \
+         WHERE sub_account_id = ?1 AND msisdn = ?2 RETURNING {NUMBER_ROW}"
+    ))?;
+    let mut rows = statement.query(params![
+        sub_account_id,
+        msisdn.as_str(),
+        change.reference_id,
+        i64::from(change.trunk.is_some()),
+        change.trunk.as_ref().and_then(Option::as_ref),
+        change.early_media.map(EarlyMedia::as_str),
+        now.unix_ms()
+    ])?;
+    let Some(row) = rows.next()? else {
+        return Err(StoreError::NotFound { what: NUMBER }.into());
+    };
+    let changed = read_number(row)?;
+    // The statement has to run to its end.
+    while rows.next()?.is_some() {}
+    Ok(changed)
 }
 
 fn read_number(row: &Row<'_>) -> Result<VirtualNumber, Fault> {

@@ -3,12 +3,17 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::eventually;
 use crate::support::expect::{check_rules, fits, summed_up, told};
 use crate::support::media::{Media, Packet, announced};
 use crate::support::sipp::{Ended, Message, Run, Sipp, Transport};
-use crate::support::site::{CALLEE, CALLEE_ADDRESS, CALLER, CALLER_ADDRESS, FROM, Options, Site};
+use crate::support::site::{
+    CALLEE, CALLEE_ADDRESS, CALLER, CALLER_ADDRESS, FROM, Options, SUB_ACCOUNT, Site, VIRTUAL,
+};
 use crate::support::steps::{Says, Steps};
+use crate::support::switch::ADMIN_KEY;
 
 const A: [u8; 4] = *b"AAAA";
 const B: [u8; 4] = *b"BBBB";
@@ -33,6 +38,8 @@ const COMPLETED: &str = "COMPLETED A=COMPLETED B=COMPLETED";
 /// One call.
 struct Call {
     policy: Option<&'static str>,
+    /// What the number's policy is made before the call, and back again once A heard of a 183.
+    changed_to: Option<&'static str>,
     caller: Steps,
     callee: Steps,
     told: &'static [&'static str],
@@ -78,10 +85,20 @@ fn answers(steps: Steps, says: Option<Says>) -> Steps {
 fn heard() -> Call {
     Call {
         policy: Some("passThrough"),
+        changed_to: None,
         caller: talks(dials().hears_early().gets_answer()),
         callee: answers(announces(), Some(Says::FIRST)),
         told: ANSWERED,
         summary: COMPLETED,
+    }
+}
+
+/// The number is made otherwise.
+fn heard_by_a_change() -> Call {
+    Call {
+        policy: Some("ringback"),
+        changed_to: Some("passThrough"),
+        ..heard()
     }
 }
 
@@ -183,6 +200,7 @@ everywhere! {
     an_announcement_before_a_refusal_is_heard_and_the_refusal_told: listens(refused());
     an_answer_that_differs_from_an_unreliable_announcement_is_in_the_200: changes(answered_otherwise());
     an_answer_that_differs_from_a_reliable_announcement_is_offered_behind_the_200: changes(offered_the_rest());
+    a_changed_policy_counts_for_the_next_call_and_not_for_a_live_one: listens(heard_by_a_change());
     by_default_nothing_is_heard_before_the_answer: hears_nothing(unheard(None));
     with_ringback_nothing_is_heard_before_the_answer: hears_nothing(unheard(Some("ringback")));
 }
@@ -200,6 +218,9 @@ async fn begin(name: &str, call: &Call, transport: Transport) -> Playing {
     let mut options = Options::new(transport);
     options.early_media = call.policy;
     let site = Site::open(&format!("{name}-{}", transport.name()), options).await;
+    if let Some(policy) = call.changed_to {
+        change_policy(&site, policy).await;
+    }
     let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
     let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
     let pause = Duration::from_millis(2_500);
@@ -224,6 +245,13 @@ async fn begin(name: &str, call: &Call, transport: Transport) -> Playing {
     }
 }
 
+async fn change_policy(site: &Site, policy: &str) {
+    let path = format!("admin/subaccounts/{SUB_ACCOUNT}/numbers/{VIRTUAL}");
+    let body = json!({ "earlyMedia": policy });
+    let answer = site.call_api("PATCH", &path, ADMIN_KEY, Some(&body)).await;
+    assert_eq!(answer.json()["earlyMedia"], policy);
+}
+
 /// B announces, and A hears it before anything final; A is not heard. If B answers, both talk.
 async fn listens(name: &str, call: Call, transport: Transport) {
     let playing = begin(name, &call, transport).await;
@@ -231,6 +259,9 @@ async fn listens(name: &str, call: Call, transport: Transport) {
         it.status() == Some(183)
     })
     .await;
+    if let (Some(before), Some(_)) = (call.policy, call.changed_to) {
+        change_policy(&playing.site, before).await;
+    }
     let invite = message(&playing.callee, "B gets the call", is_invite).await;
     let (towards_a, towards_b) = (announced(&early), announced(&invite));
     for index in 0..PACKETS {

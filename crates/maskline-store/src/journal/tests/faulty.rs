@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::model::{
     ApiKeyScope, Endpoint, EventRow, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
-    OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
 };
 use crate::secrets::MasterKey;
 use crate::sqlite::{SqliteLocation, SqliteOptions, SqliteStore};
@@ -184,6 +184,16 @@ impl Store for FaultyStore {
         now: Timestamp,
     ) -> Result<VirtualNumber, StoreError> {
         self.inner.assign_number(new, now).await
+    }
+
+    async fn change_number(
+        &self,
+        id: &str,
+        msisdn: &Msisdn,
+        change: NumberChange,
+        now: Timestamp,
+    ) -> Result<VirtualNumber, StoreError> {
+        self.inner.change_number(id, msisdn, change, now).await
     }
 
     async fn numbers(&self, id: Option<&str>) -> Result<Vec<VirtualNumber>, StoreError> {

@@ -7,7 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use maskline_events::{EarlyMedia, Msisdn, WebhookType};
 
 use super::{at, directory, ephemeral, open};
-use crate::model::{ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, SubAccount, Webhook};
+use crate::model::{
+    ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount, Webhook,
+};
 use crate::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 
@@ -143,6 +145,73 @@ async fn a_number_is_assigned_once_and_belongs_to_one_sub_account() {
     let found = store.number("acme", &first.msisdn).await.unwrap();
     assert_eq!(found.as_ref(), Some(&first));
     assert_eq!(store.number("other", &first.msisdn).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_change_of_a_number_is_kept_and_leaves_what_it_does_not_name() {
+    let (_directory, path) = directory();
+    let store = open(&path);
+    with_acme(&store).await;
+    let mut expected = store
+        .assign_number(number("+6568330330"), at(0))
+        .await
+        .unwrap();
+    let other = store
+        .assign_number(number("+6568330331"), at(0))
+        .await
+        .unwrap();
+    let msisdn = expected.msisdn.clone();
+    let no_trunk = NumberChange {
+        trunk: Some(None),
+        ..NumberChange::default()
+    };
+    expected.trunk = None;
+    expected.updated = at(1);
+    let changed = store.change_number("acme", &msisdn, no_trunk, at(1)).await;
+    assert_eq!(changed.unwrap(), expected);
+    let rest = NumberChange {
+        reference_id: Some("shop".to_owned()),
+        trunk: Some(Some("backup".to_owned())),
+        early_media: Some(EarlyMedia::Ringback),
+    };
+    expected.reference_id = "shop".to_owned();
+    expected.trunk = Some("backup".to_owned());
+    expected.early_media = EarlyMedia::Ringback;
+    expected.updated = at(2);
+    let changed = store.change_number("acme", &msisdn, rest, at(2)).await;
+    assert_eq!(changed.unwrap(), expected);
+    let nothing = NumberChange::default();
+    expected.updated = at(3);
+    let changed = store.change_number("acme", &msisdn, nothing, at(3)).await;
+    assert_eq!(changed.unwrap(), expected);
+    drop(store);
+    assert_eq!(
+        open(&path).numbers(None).await.unwrap(),
+        [expected, other],
+        "on disk, and the other one as it was"
+    );
+}
+
+#[tokio::test]
+async fn a_number_of_another_sub_account_does_not_change() {
+    let store = ephemeral();
+    with_acme(&store).await;
+    let assigned = store
+        .assign_number(number("+6568330330"), at(0))
+        .await
+        .unwrap();
+    for (id, msisdn) in [("other", "+6568330330"), ("acme", "+6568330331")] {
+        let change = NumberChange {
+            trunk: Some(None),
+            ..NumberChange::default()
+        };
+        let msisdn = Msisdn::parse(msisdn).unwrap();
+        assert!(matches!(
+            store.change_number(id, &msisdn, change, at(1)).await,
+            Err(StoreError::NotFound { what: "the number" })
+        ));
+    }
+    assert_eq!(store.numbers(None).await.unwrap(), [assigned]);
 }
 
 #[tokio::test]
