@@ -139,8 +139,10 @@ struct World<'a> {
     traces: Traces,
     trace: Trace,
     counts: BTreeMap<&'static str, u64>,
-    /// Calls whose INVITE was refused for overload.
-    refused: BTreeSet<usize>,
+    /// Calls of which a process refused an INVITE for overload, by process.
+    refused: BTreeSet<(u32, usize)>,
+    /// Calls of which a process made a session, by process.
+    begun: BTreeSet<(u32, usize)>,
 }
 
 impl<'a> World<'a> {
@@ -167,6 +169,7 @@ impl<'a> World<'a> {
             trace: Trace::new(),
             counts: BTreeMap::new(),
             refused: BTreeSet::new(),
+            begun: BTreeSet::new(),
         };
         for registrar in 0..scenario.registrar.as_ref().map_or(0, |plan| plan.count) {
             let call = site::REGISTRARS + registrar;

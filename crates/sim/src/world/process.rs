@@ -152,7 +152,7 @@ impl World<'_> {
                 self.count(reason);
                 checks::overload_refusal(&String::from_utf8_lossy(&response))
                     .map_err(|what| (what, Some(wire.call)))?;
-                self.refused.insert(wire.call);
+                self.refused.insert((self.process, wire.call));
                 self.send(peer, response)
             }
             Offered::Lost => {
@@ -337,6 +337,7 @@ impl World<'_> {
                         .find(|call| site::virtual_number(*call) == number);
                     if let Some(call) = call {
                         self.calls.insert(entry.session_id, call);
+                        self.begun.insert((self.process, call));
                     }
                 }
                 let leg = who(side_of(payload));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use maskline_switch::sip::Transport;
-use sim::{CallPlan, Outcome, QueuePlan, Scenario};
+use sim::{CallPlan, CrashAt, CrashPlan, Outcome, QueuePlan, Scenario};
 
 use crate::holds;
 
@@ -118,6 +118,28 @@ fn a_repetition_meets_what_its_first_met() {
         counted(&outcome) > refused as u64,
         "repetitions are answered again"
     );
+}
+
+#[test]
+fn a_repetition_that_meets_the_next_process_may_be_taken() {
+    // Some refusals are lost, and the process dies before their callers repeat.
+    let mut scenario = flood(40, Transport::Udp);
+    scenario.network.loss_per_mille = 300;
+    scenario.crashes = vec![CrashPlan {
+        at: CrashAt::Time(ms(300)),
+        down_for: ms(100),
+        last_commit_survives: true,
+    }];
+    let outcome = holds(&scenario);
+    let has = |call: usize, what: &str| {
+        let of_call = |line: &&str| line.split_whitespace().nth(1) == Some(&call.to_string());
+        let mut lines = outcome.ladder.lines().filter(of_call);
+        lines.any(|line| line.contains(what))
+    };
+    let refused_then_taken =
+        |call: &usize| has(*call, "503 to INVITE") && has(*call, "decided: A CallReceived");
+    let taken = (0..scenario.calls.len()).filter(refused_then_taken);
+    assert_ne!(taken.count(), 0, "{}", outcome.ladder);
 }
 
 #[test]
