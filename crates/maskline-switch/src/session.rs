@@ -197,6 +197,23 @@ pub struct PartyDialog {
     pub probe: Probe,
 }
 
+impl PartyDialog {
+    /// Whether the party has our 2xx though no ACK came: one that still knows its dialog after a
+    /// restart has the 2xx that made it. Of one to a re-INVITE that says nothing.
+    #[must_use]
+    pub fn has_2xx_unacknowledged(&self) -> bool {
+        let made_it = self
+            .pending_2xx
+            .as_ref()
+            .is_some_and(|pending| !pending.within);
+        made_it
+            && match self.probe {
+                Probe::Answered => true,
+                Probe::None | Probe::Asked => false,
+            }
+    }
+}
+
 /// Methods that a party takes, by the `Allow` of its INVITE or 2xx.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allows {

@@ -304,11 +304,14 @@ impl Shard {
             self.set_timer(s, SessionTimer::Resend(side), next);
             return;
         }
+        let has_it = s.party(side).has_2xx_unacknowledged();
         s.party_mut(side).pending_2xx = None;
         if s.party(side).owed_bye == Some(OwedBye::Unacknowledged) {
             self.send_bye(s, side);
         }
-        if s.party(side).probe != Probe::Answered {
+        if has_it {
+            self.advance(s, side);
+        } else {
             self.on_never_acknowledged(s, side);
         }
     }

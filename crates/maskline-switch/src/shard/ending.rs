@@ -8,7 +8,7 @@ use maskline_media::{Side, Tick};
 use super::record::Detail;
 use super::{Gated, Purpose, Shard};
 use crate::overload::RETRY_AFTER_SECONDS;
-use crate::session::{LegEnd, Media, OwedBye, Probe, Session, SessionTimer, Stage};
+use crate::session::{LegEnd, Media, OwedBye, Session, SessionTimer, Stage};
 use crate::sip::{HeaderName, Method, Request, TxId, view};
 
 /// How long the media figures of an ended call are waited for.
@@ -246,8 +246,7 @@ impl Shard {
         if party.owed_bye != Some(OwedBye::Gated) {
             return;
         }
-        // A party that still knows its dialog has its 2xx, whether or not its ACK got through.
-        let pending = party.pending_2xx.is_some() && party.probe != Probe::Answered;
+        let pending = party.pending_2xx.is_some() && !party.has_2xx_unacknowledged();
         let unacknowledged = pending || (side == Side::Caller && !s.final_sent);
         if unacknowledged {
             s.party_mut(side).owed_bye = Some(OwedBye::Unacknowledged);

@@ -450,8 +450,9 @@ impl Shard {
         self.hang_up(s, None, Some(error));
     }
 
-    /// `failed`: the transport, so that nothing is known of the peer. A refresh is tried again then
-    /// as after a 503 (RFC 3261 §8.1.3.1), until the session's time is over.
+    /// `failed`: the transport, so that nothing is known of the peer. That is a 503 (RFC 3261
+    /// §8.1.3.1), which ends no dialog: whoever asked hears of it, a refresh is tried again, and a peer
+    /// that is gone is known by its media or its session timer.
     pub(super) fn on_own_unanswered(
         &mut self,
         s: &mut Session,
@@ -467,7 +468,7 @@ impl Shard {
         if s.stage != Stage::Connected {
             return;
         }
-        if failed && matches!(own.intent, Intent::Refresh) {
+        if failed {
             self.give_up(s, side, own, 500);
         } else {
             self.lose(s, side, own);

@@ -9,6 +9,8 @@
     missing_docs
 )]
 
+mod going_on;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
