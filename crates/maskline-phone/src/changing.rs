@@ -196,9 +196,10 @@ impl Phone {
             return;
         };
         if status < 200 {
-            asking.provisional = true;
+            let first = !std::mem::replace(&mut asking.provisional, true);
             self.set_asking(at, Some(asking));
-            if asking.cancelled {
+            // Behind a later one it is out already.
+            if first && asking.cancelled {
                 self.send_change_cancel(at);
             }
             return;

@@ -94,6 +94,8 @@ pub(crate) struct Watch {
     branches: BTreeSet<String>,
     /// Those whose 18x has arrived.
     progressed: BTreeSet<String>,
+    /// Those that were refused, by the number of the request: a 18x behind that is late.
+    refused: BTreeSet<(String, u32)>,
     /// Sessions that a restarted process ends: it hangs up at once.
     adopted: BTreeSet<Uuid>,
 }
@@ -105,10 +107,20 @@ impl Watch {
 
     /// A message comes to the switch.
     pub(crate) fn on_arrival(&mut self, glance: &Glance<'_>) {
-        if let (Kind::Response(101..=199), "INVITE", Some(tag)) =
+        let (Kind::Response(status), "INVITE", Some(tag)) =
             (glance.kind, glance.cseq_method, glance.from_tag)
-        {
-            self.progressed.insert(tag.to_owned());
+        else {
+            return;
+        };
+        let request = (tag.to_owned(), glance.cseq_number);
+        match status {
+            101..=199 if !self.refused.contains(&request) => {
+                self.progressed.insert(request.0);
+            }
+            300..=699 => {
+                self.refused.insert(request);
+            }
+            _ => {}
         }
     }
 

@@ -291,12 +291,16 @@ fn a_party_that_lost_the_dialog_or_says_nothing_ends_the_call() {
 
 #[test]
 fn a_cancelled_change_leaves_the_call() {
-    for cancel_after in [0, 1, 5, 10, 11, 15, 20, 25] {
+    let moments = [0, 1, 5, 10, 11, 15, 20, 25];
+    let each = |duplicates| moments.map(|cancel_after| (cancel_after, duplicates));
+    for (cancel_after, duplicates) in [each(0), each(1_000)].concat() {
         let change = Change {
             cancel_after: Some(ms(cancel_after)),
             ..What::Hold.by_invite()
         };
-        let outcome = holds(&Scenario::calm(changed(&[(Side::Caller, 3_000, change)])));
+        let mut scenario = Scenario::calm(changed(&[(Side::Caller, 3_000, change)]));
+        scenario.network.duplicates_per_mille = duplicates;
+        let outcome = holds(&scenario);
         let caller = &outcome.phones[0].0;
         let told = updates(&outcome).len();
         assert_eq!(
