@@ -44,6 +44,8 @@ pub struct Abandoned {
     pub callee: Callee,
     /// Whether it was taken up once more, because something came after its end.
     pub taken_up: bool,
+    /// Whether a 18x or an answer came of it after it was given up: B may have rung.
+    pub rang: bool,
 }
 
 /// All attempts of one call.
@@ -77,6 +79,12 @@ pub struct OpenInvite {
 }
 
 impl Attempts {
+    /// Whether B may have rung by a way that was given up.
+    #[must_use]
+    pub fn rang_elsewhere(&self) -> bool {
+        self.abandoned.iter().any(|abandoned| abandoned.rang)
+    }
+
     /// Abandoned INVITEs whose end was not seen.
     pub fn open(&self) -> impl Iterator<Item = OpenInvite> {
         self.abandoned
@@ -107,6 +115,7 @@ impl Attempts {
                         credentials: Vec::new(),
                     },
                     taken_up: false,
+                    rang: false,
                 })
                 .collect(),
             ..Self::default()

@@ -181,6 +181,7 @@ impl Shard {
             number: s.attempts.current,
             callee: Callee { invite, ..callee },
             taken_up: false,
+            rang: false,
         });
     }
 
@@ -230,6 +231,7 @@ impl Shard {
         s.stage == Stage::Calling
             && in_time
             && !s.attempts.progressed
+            && !s.attempts.rang_elsewhere()
             && !s.attempts.waiting.is_empty()
     }
 
@@ -323,6 +325,7 @@ impl Shard {
         let Some(abandoned) = s.attempts.abandoned.get_mut(at) else {
             return;
         };
+        abandoned.rang |= (101..=299).contains(&response.status.code());
         match (&abandoned.callee.invite, response.status.code()) {
             (CalleeInvite::Cancelling { sent: false, .. }, 100..=199) => {
                 self.count("failover_late_answer");
@@ -343,6 +346,19 @@ impl Shard {
             }
             (_, _) => self.set_abandoned(s, at, CalleeInvite::Ended),
         }
+    }
+
+    /// B rang by a way that was given up, while the INVITE by another waited for the journal: that
+    /// one never leaves. `false`: it may.
+    pub(super) fn gives_up_behind_a_late_ring(&mut self, s: &mut Session) -> bool {
+        let gives_up = s.attempts.rang_elsewhere();
+        if gives_up {
+            self.count("failover_rang_meanwhile");
+            self.cancel_callee(s);
+            let reason = "the callee rang by a way that had been given up";
+            self.fail_callee_with(s, ErrorCode::Connectivity, 487, 500, reason);
+        }
+        gives_up
     }
 
     fn set_abandoned(&mut self, s: &mut Session, at: usize, invite: CalleeInvite) {

@@ -289,7 +289,8 @@ impl Shard {
         if !matches!(
             s.outbound.as_ref().map(|callee| &callee.invite),
             Some(CalleeInvite::Gated)
-        ) {
+        ) || self.gives_up_behind_a_late_ring(s)
+        {
             return;
         }
         // A caller without an offer gets its choice of what the callee takes of ours.

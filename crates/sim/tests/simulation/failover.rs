@@ -244,6 +244,57 @@ fn what_answers_late_is_cancelled_and_the_newer_way_goes_on() {
     assert_eq!(finals, [Some(200), Some(200)]);
 }
 
+/// The first way is heard of again after 7.5 s.
+#[test]
+fn a_late_ring_stops_the_invite_that_waits_for_the_journal() {
+    let at_once = || Some(Duration::ZERO);
+    for late_one in [
+        callee(at_once(), Outcome::Answer(ms(3_000))),
+        callee(at_once(), Outcome::Ignore),
+        callee(None, Outcome::Answer(Duration::ZERO)),
+    ] {
+        let mut scenario = Scenario::calm(late(late_one.clone(), false));
+        scenario.store.failing = vec![(ms(2_000), ms(9_000))];
+        let outcome = holds(&scenario);
+        assert_eq!(
+            outcome.sessions[0].lines()[2..],
+            [
+                "B CALL_DISCONNECTED 487 -2002",
+                "A CALL_DISCONNECTED 500 -2002",
+                "SUMMARY COMPLETED ERROR ERROR -2002"
+            ],
+            "{}",
+            outcome.ladder
+        );
+        let invited: Vec<_> = outcome.lines[0]
+            .iter()
+            .map(|it| it.shows.is_some())
+            .collect();
+        assert_eq!(invited, [true, false], "{late_one:?}");
+        assert_eq!(outcome.counts["failover_rang_meanwhile"], 1);
+    }
+    let mut scenario = Scenario::calm(late(callee(None, Outcome::Ignore), false));
+    scenario.store.failing = vec![(ms(2_000), ms(9_000))];
+    let outcome = holds(&scenario);
+    assert_eq!(
+        outcome.lines[0][1].final_status,
+        Some(200),
+        "a 100 stops nothing"
+    );
+}
+
+#[test]
+fn no_third_way_is_tried_behind_a_late_ring_of_the_first() {
+    let mut plan = late(callee(Some(Duration::ZERO), Outcome::Ignore), false);
+    plan.others[0].callee = silent();
+    plan.others.push(plan.others[0].clone());
+    plan.others[1].callee = answers();
+    let (told, rang, _, invited) = seen(plan);
+    assert_eq!(told[2], "B CALL_DISCONNECTED 408 -2002");
+    assert_eq!(rang, [true, false, false]);
+    assert_eq!(invited, [true, false, false]);
+}
+
 #[test]
 fn a_caller_who_gives_up_stops_every_way() {
     for cancel_after in [ms(4_500), ms(8_000), ms(9_000)] {
