@@ -367,11 +367,11 @@ impl Phone {
         }
     }
 
-    /// Each new request of a dialog that is up has a number of its own.
+    /// Each new request of a dialog has a number of its own.
     fn look_at_number(&mut self, request: &Request) {
         let headers = &request.headers;
         let mut dialogs = self.dialogs.iter();
-        if !dialogs.any(|it| it.standing != Standing::Over && it.owns(request)) {
+        if !dialogs.any(|it| it.owns(request)) {
             return;
         }
         let (Some(to), Some(branch)) = (view::to_tag(headers), view::top_branch(headers)) else {

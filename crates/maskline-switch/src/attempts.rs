@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use maskline_media::Tick;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,22 @@ pub struct Abandoned {
     pub rang: bool,
 }
 
+/// Most unwanted answers of one call that are remembered. Each of more is ended as often as it comes.
+const MOST_UNWANTED: usize = 16;
+
+/// A 2xx of a dialog that nobody wants: it was acknowledged, and its dialog ended.
+#[derive(Clone, Debug)]
+pub struct Unwanted {
+    /// The `Call-ID` of its INVITE.
+    pub call_id: String,
+    /// Its To tag.
+    pub remote_tag: String,
+    /// Where its ACK went.
+    pub peer: Peer,
+    /// The ACK, sent again for each repetition (RFC 3261 §13.2.2.4).
+    pub ack: Bytes,
+}
+
 /// All attempts of one call.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
@@ -67,6 +84,8 @@ pub struct Attempts {
     pub last: Option<AttemptEnd>,
     /// What was given up, at most as many as there may be attempts.
     pub abandoned: Vec<Abandoned>,
+    /// The answers that were ended at once.
+    pub unwanted: Vec<Unwanted>,
 }
 
 /// What a restarted node needs of an abandoned INVITE: to cancel it.
@@ -83,6 +102,13 @@ impl Attempts {
     #[must_use]
     pub fn rang_elsewhere(&self) -> bool {
         self.abandoned.iter().any(|abandoned| abandoned.rang)
+    }
+
+    /// Remembers an answer that was ended.
+    pub fn remember_unwanted(&mut self, unwanted: Unwanted) {
+        if self.unwanted.len() < MOST_UNWANTED {
+            self.unwanted.push(unwanted);
+        }
     }
 
     /// Abandoned INVITEs whose end was not seen.

@@ -5,6 +5,7 @@ use maskline_media::{CalleeMedia, CallerMedia, MediaCommand, RemoteMedia, Side, 
 
 use super::record::Detail;
 use super::{Gated, Purpose, Shard};
+use crate::attempts::Unwanted;
 use crate::dialog::Dialog;
 use crate::sdp::{self, Local, MediaDescription, Negotiated};
 use crate::session::{
@@ -98,20 +99,34 @@ impl Shard {
     }
 
     /// Acknowledges and ends a dialog that nobody wants: another fork's, or one that crossed our
-    /// CANCEL.
+    /// CANCEL. Its answer may be repeated: that one gets the ACK again.
     pub(super) fn acknowledge_and_end(
         &mut self,
         s: &mut Session,
         callee: &Callee,
         response: &Response,
     ) {
-        if let Some(dialog) = self.callee_dialog(callee, response) {
+        let tag = view::to_tag(&response.headers);
+        let known =
+            s.attempts.unwanted.iter().find(|it| {
+                it.call_id == callee.parts.call_id && Some(&it.remote_tag) == tag.as_ref()
+            });
+        if let Some(known) = known {
+            self.put_on_wire(known.peer, known.ack.clone());
+        } else if let Some(dialog) = self.callee_dialog(callee, response) {
             self.end_dialog(s, callee, dialog);
         }
     }
 
     fn end_dialog(&mut self, s: &mut Session, callee: &Callee, mut dialog: Dialog) {
-        self.send_ack(callee, &dialog);
+        if let Some((peer, ack)) = self.send_ack(callee, &dialog) {
+            s.attempts.remember_unwanted(Unwanted {
+                call_id: callee.parts.call_id.clone(),
+                remote_tag: dialog.remote_tag.clone(),
+                peer,
+                ack,
+            });
+        }
         let peer = dialog.next_hop();
         let sent_by = self.sent_by(peer);
         let branch = self.branch();

@@ -150,6 +150,22 @@ fn keys_and_holds_are_told_on_the_leg_of_the_party() {
     told(call, &[BEGUN, RINGING, CONNECTED], &end);
 }
 
+/// RFC 3261 §13.2.2.4: an answer that is repeated wants its ACK again, and no second BYE.
+#[test]
+fn another_forks_answer_that_is_repeated_is_acknowledged_again_and_ended_once() {
+    let mut repeated = 0;
+    for seed in 0..40 {
+        let mut call = answered();
+        call.callee_manners.forks = true;
+        let mut scenario = Scenario::calm(call);
+        scenario.seed = seed;
+        scenario.network.loss_per_mille = 500;
+        let counts = holds(&scenario).counts;
+        repeated += u64::from(counts.get("forked_answer") > Some(&1));
+    }
+    assert!(repeated > 0, "{repeated}");
+}
+
 #[test]
 fn a_forked_callee_is_one_callee() {
     let mut call = answered();
