@@ -6,9 +6,11 @@ use std::time::Duration;
 use maskline_events::{CallStatus, EarlyMedia, LegStatus, SessionStatus};
 use maskline_media::{CalleeMedia, MediaCommand, Side, Tick};
 use maskline_phone::Report;
+use maskline_switch::sip::SipTimers;
 use uuid::Uuid;
 
 use crate::ledger::{Content, Entry, Ledger, SessionLog, gate_of, side_of};
+use crate::network::Wire;
 use crate::site;
 use crate::wire::{Glance, Kind};
 
@@ -77,6 +79,15 @@ pub(crate) fn overload_refusal(text: &str) -> Result<(), String> {
     Err(format!("an answer to a request that is too much:\n{text}"))
 }
 
+/// B's INVITE that left last for a phone.
+#[derive(Debug)]
+struct Invited {
+    branch: String,
+    left: Tick,
+    /// Whether any answer came before its transaction's end.
+    heard: bool,
+}
+
 /// What the watcher at the switch's door remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
@@ -96,6 +107,8 @@ pub(crate) struct Watch {
     progressed: BTreeSet<String>,
     /// Those that were refused, by the number of the request: a 18x behind that is late.
     refused: BTreeSet<(String, u32)>,
+    /// What B's phones were asked last.
+    invited: BTreeMap<Wire, Invited>,
     /// Sessions that a restarted process ends: it hangs up at once.
     adopted: BTreeSet<Uuid>,
 }
@@ -106,12 +119,17 @@ impl Watch {
     }
 
     /// A message comes to the switch.
-    pub(crate) fn on_arrival(&mut self, glance: &Glance<'_>) {
+    pub(crate) fn on_arrival(&mut self, now: Tick, wire: Wire, glance: &Glance<'_>) {
         let (Kind::Response(status), "INVITE", Some(tag)) =
             (glance.kind, glance.cseq_method, glance.from_tag)
         else {
             return;
         };
+        if let Some(invited) = self.invited.get_mut(&wire)
+            && glance.branch == invited.branch
+        {
+            invited.heard |= now.since(invited.left) < SipTimers::default().timeout();
+        }
         let request = (tag.to_owned(), glance.cseq_number);
         match status {
             101..=199 if !self.refused.contains(&request) => {
@@ -121,6 +139,26 @@ impl Watch {
                 self.refused.insert(request);
             }
             _ => {}
+        }
+    }
+
+    /// Whether nothing of what a phone of B answered to its INVITE came through in time: then nobody
+    /// can know that it rings (RFC 3261 §9.1).
+    pub(crate) fn never_heard(&self, wire: Wire) -> bool {
+        self.invited
+            .get(&wire)
+            .is_some_and(|invited| !invited.heard)
+    }
+
+    fn on_invited(&mut self, now: Tick, wire: Wire, branch: &str) {
+        let known = self.invited.get(&wire).map(|invited| &*invited.branch);
+        if known != Some(branch) {
+            let invited = Invited {
+                branch: branch.to_owned(),
+                left: now,
+                heard: false,
+            };
+            self.invited.insert(wire, invited);
         }
     }
 
@@ -207,6 +245,7 @@ impl Watch {
     pub(crate) fn on_send(
         &mut self,
         now: Tick,
+        wire: Wire,
         ledger: &Ledger,
         glance: &Glance<'_>,
     ) -> Result<(), String> {
@@ -228,6 +267,7 @@ impl Watch {
                 return Err("B's INVITE left before CALL_INITIATED was durable".to_owned());
             }
             (Kind::Request("INVITE"), Side::Callee) if glance.to_tag.is_none() => {
+                self.on_invited(now, wire, glance.branch);
                 self.on_invite(session, glance.from_tag.unwrap_or_default())?;
                 if self.branches.insert(glance.branch.to_owned())
                     && !kept(ledger, session, glance.branch)
@@ -386,5 +426,35 @@ pub(crate) fn privacy(call: usize, towards: Side, text: &str) -> Result<(), Stri
         Some(_) => Err(format!(
             "a message towards {towards:?} tells of the other party:\n{text}"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phone_is_unheard_until_an_answer_to_its_last_invite_comes_in_time() {
+        let answer = |branch: &str| {
+            format!(
+                "SIP/2.0 100 Trying\r\nVia: SIP/2.0/UDP 198.18.0.1:5060;branch={branch}\r\n\
+                 From: <sip:x@y>;tag=1\r\nCSeq: 1 INVITE\r\n\r\n"
+            )
+        };
+        let at = |seconds| Tick::from_start(Duration::from_secs(seconds));
+        let wire = Wire::first(0, Side::Callee);
+        let mut watch = Watch::default();
+        assert!(!watch.never_heard(wire), "it was not even invited");
+        for (branch, seconds, unheard) in [
+            ("z9hG4bK1", 33, true),
+            ("z9hG4bK0", 1, true),
+            ("z9hG4bK1", 31, false),
+        ] {
+            watch.on_invited(at(0), wire, "z9hG4bK1");
+            watch.on_arrival(at(seconds), wire, &Glance::at(&answer(branch)));
+            assert_eq!(watch.never_heard(wire), unheard, "{branch} {seconds}");
+        }
+        watch.on_invited(at(40), wire, "z9hG4bK2");
+        assert!(watch.never_heard(wire));
     }
 }

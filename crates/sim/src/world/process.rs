@@ -180,7 +180,7 @@ impl World<'_> {
 
     fn hand_over(&mut self, wire: Wire, shard: u16, arrival: Box<Arrival>) -> Checked {
         let text = String::from_utf8_lossy(&arrival.raw);
-        self.watch.on_arrival(&Glance::at(&text));
+        self.watch.on_arrival(self.now, wire, &Glance::at(&text));
         self.traces
             .on_wire(self.now, wire.call, Direction::In, wire.side, &arrival.raw);
         self.shard(shard, Input::MessageArrived(arrival))
@@ -302,7 +302,7 @@ impl World<'_> {
         self.traces
             .on_wire(self.now, wire.call, Direction::Out, wire.side, &bytes);
         self.watch
-            .on_send(self.now, &self.store.ledger, &glance)
+            .on_send(self.now, wire, &self.store.ledger, &glance)
             .map_err(|what| (what, call))?;
         let sabotage = self.scenario.sabotage;
         if sabotage == Sabotage::SwallowByes && glance.kind == Kind::Request("BYE") {

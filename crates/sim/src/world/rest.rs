@@ -102,6 +102,7 @@ impl World<'_> {
                 let what = "an ACK lacks the credentials of its INVITE".to_owned();
                 return Err((what, Some(wire.call)));
             }
+            let excused = excused || self.watch.never_heard(*wire);
             if phone.report().patience_ran_out && !excused {
                 let what = format!("{:?} had to give up a call that was over", wire.side);
                 return Err((what, Some(wire.call)));
