@@ -157,6 +157,8 @@ pub enum Probe {
     Asked,
     /// It does.
     Answered,
+    /// There is no way to ask it until it opens a stream.
+    Unreachable,
 }
 
 /// One side's dialog and what it owes.
@@ -198,8 +200,9 @@ pub struct PartyDialog {
 }
 
 impl PartyDialog {
-    /// Whether the party has our 2xx though no ACK came: one that still knows its dialog after a
-    /// restart has the 2xx that made it. Of one to a re-INVITE that says nothing.
+    /// Whether the party counts as having our 2xx though no ACK came: one that still knows its dialog
+    /// after a restart has the 2xx that made it, and of one that can't be reached nothing is known
+    /// until it says something. Of a 2xx to a re-INVITE that says nothing.
     #[must_use]
     pub fn has_2xx_unacknowledged(&self) -> bool {
         let made_it = self
@@ -208,7 +211,7 @@ impl PartyDialog {
             .is_some_and(|pending| !pending.within);
         made_it
             && match self.probe {
-                Probe::Answered => true,
+                Probe::Answered | Probe::Unreachable => true,
                 Probe::None | Probe::Asked => false,
             }
     }

@@ -136,9 +136,9 @@ impl Shard {
         }
         for side in [Side::Caller, Side::Callee] {
             let party = s.party_mut(side);
-            if party.last_sdp.is_none() {
-                party.sdp_version += UNSAVED_VERSIONS;
-            }
+            // The 200 that is repeated has the version that it had.
+            party.last_sdp = None;
+            party.sdp_version += UNSAVED_VERSIONS;
             self.ask_if_there(s, side);
         }
         // The numbers that this run uses are above those of the next one's snapshot.
@@ -240,14 +240,25 @@ impl Shard {
             Heard::Status(_) => s.party_mut(side).probe = Probe::Answered,
             // Its stream died with the process, and it listens nowhere: it opens another when it has
             // something to say. If it is gone, its silence or its session timer tells.
-            Heard::Nowhere => self.count("party_unreachable"),
+            Heard::Nowhere => {
+                self.count("party_unreachable");
+                let party = s.party_mut(side);
+                if party.probe == Probe::Asked {
+                    party.probe = Probe::Unreachable;
+                }
+            }
         }
     }
 
     /// A request of a party came in its dialog: over a stream the party is reached by the one that
     /// the request came by.
     pub(super) fn heard_from(&self, s: &mut Session, side: Side, tx: TxId) {
-        let dialog = s.party_mut(side).dialog.as_mut();
+        let party = s.party_mut(side);
+        match party.probe {
+            Probe::Asked | Probe::Unreachable => party.probe = Probe::Answered,
+            Probe::None | Probe::Answered => {}
+        }
+        let dialog = party.dialog.as_mut();
         let Some((peer, dialog)) = self.transactions.peer(tx).zip(dialog) else {
             return;
         };

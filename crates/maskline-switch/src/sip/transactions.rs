@@ -371,8 +371,9 @@ impl<O: Clone> Transactions<O> {
     /// Takes up a request that an earlier run received: its retransmissions and its CANCEL find it,
     /// and the switch does not hear of it again.
     pub fn resume_request(&mut self, now: Tick, peer: Peer, request: Request) -> Option<TxId> {
-        let answers_to = response_target(&request, peer);
-        let listens_at = response_second_way(&request, peer);
+        // A stream died with that run, and a refusal leaves but once over a stream.
+        let answers_to =
+            response_second_way(&request, peer).unwrap_or_else(|| response_target(&request, peer));
         let message = Message::Request(request);
         let Dispatch::Created { key, mut outputs } = self.uas.receive(message, reliability(peer))
         else {
@@ -380,9 +381,6 @@ impl<O: Clone> Transactions<O> {
         };
         outputs.retain(|output| !matches!(output, Output::ToTu(_) | Output::Send(_)));
         let id = self.insert(Role::Server, key, answers_to, None);
-        if let Some(way) = listens_at {
-            self.set_second_way(id, way);
-        }
         self.perform(now, id, outputs, peer);
         Some(id)
     }

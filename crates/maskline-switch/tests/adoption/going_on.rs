@@ -104,6 +104,7 @@ impl Call {
     }
 
     fn asks(&mut self, from: &str, transport: Transport, method: &str, sdp: &str) {
+        let cseq = if method == "ACK" { 1 } else { 7 };
         let (us, them) = match from {
             CALLEE => (
                 "m1.b.78ab61cac43d62ee.1accdcc437fa5571",
@@ -120,9 +121,9 @@ impl Call {
             _ => "TCP",
         };
         let text = format!(
-            "{method} sip:127.0.0.1:5060 SIP/2.0\nVia: SIP/2.0/{way} {from};branch=z9hG4bK-{method}\n\
+            "{method} sip:127.0.0.1:5060 SIP/2.0\nVia: SIP/2.0/{way} {from};branch=z9hG4bK-{method}-{cseq}\n\
              To: <sip:us@127.0.0.1>;tag={us}\nFrom: <sip:them@{from}>;tag={them}\n\
-             CSeq: 7 {method}\nMax-Forwards: 70\nContact: <sip:them@{from}>\n\
+             CSeq: {cseq} {method}\nMax-Forwards: 70\nContact: <sip:them@{from}>\n\
              Content-Type: application/sdp\nContent-Length: {body}\n\n{sdp}"
         );
         self.arrives(from, transport, &text);
@@ -211,4 +212,63 @@ fn who_answered_after_a_restart_has_to_acknowledge_its_changes_all_the_same() {
     call.wait(Duration::from_secs(34));
     assert!(call.counts.contains(&"never_acknowledged"));
     assert!(call.has_ended(), "{:?}", call.lines());
+}
+
+/// `acknowledged` is only in the next snapshot, so that the 200 is repeated to where nobody listens.
+#[test]
+fn who_can_not_be_reached_is_not_given_up_for_an_ack_that_it_can_not_send() {
+    let mut snapshot = over_a_stream("caller", "127.0.0.2:40001", CALLER);
+    snapshot["caller_invite"]["vias"] =
+        json!(["SIP/2.0/TCP 127.0.0.2:5060;branch=z9hG4bK-invite;received=127.0.0.2;rport=40001"]);
+    let mut call = Call::revived(&snapshot, 20_000);
+    call.answers(CALLEE, Transport::Udp, "OPTIONS", "");
+    assert!(call.sent_to(CALLER, "SIP/2.0 200").is_some());
+    call.handle(Input::TransportFailed(peer(CALLER, Transport::Tcp)));
+    call.wait(Duration::from_secs(40));
+    assert!(!call.has_ended(), "{:?}", call.lines());
+    // What it opens is the way to it, and it hears of a change.
+    let opened = "127.0.0.2:40002";
+    call.asks(opened, Transport::Tcp, "INFO", "");
+    call.changes(CALLEE, Transport::Udp);
+    assert!(
+        call.sent_to(opened, "INVITE").is_some(),
+        "{:?}",
+        call.lines()
+    );
+}
+
+/// A refusal leaves but once over a stream, and the one that brought the INVITE is gone.
+#[test]
+fn an_invite_of_an_earlier_run_is_refused_where_its_sender_listens() {
+    let mut snapshot = over_a_stream("caller", "127.0.0.2:40001", CALLER);
+    snapshot["caller_invite"]["vias"] =
+        json!(["SIP/2.0/TCP 127.0.0.2:5070;branch=z9hG4bK-invite;received=127.0.0.2;rport=40001"]);
+    snapshot["living"] = Value::Null;
+    for leg in ["a", "b"] {
+        snapshot[leg]["connected"] = Value::Null;
+    }
+    snapshot["caller_answered"] = json!(false);
+    snapshot["callee"] = Value::Null;
+    let call = Call::revived(&snapshot, 20_000);
+    assert!(
+        call.sent_to("127.0.0.2:5070", "SIP/2.0 500").is_some(),
+        "{:?}",
+        call.lines()
+    );
+}
+
+/// RFC 3264 §8: the earlier run may have told A more since its 200, which is in no snapshot.
+#[test]
+fn what_a_caller_is_told_behind_its_repeated_200_has_a_version_that_it_has_not_seen() {
+    let mut call = unacknowledged();
+    let version = |sdp: &str| -> u64 {
+        let origin = sdp.lines().find(|line| line.starts_with("o=")).unwrap();
+        origin.split(' ').nth(2).unwrap().parse().unwrap()
+    };
+    let repeated = version(call.sent_to(CALLER, "SIP/2.0 200").unwrap());
+    assert_eq!(snapshot()["living"]["caller"]["sdp_version"], repeated);
+    call.asks(CALLER, Transport::Udp, "ACK", "");
+    call.changes(CALLEE, Transport::Udp);
+    let changed = version(call.sent_to(CALLER, "INVITE").unwrap());
+    assert!(changed > repeated + 1, "{repeated} {changed}");
 }

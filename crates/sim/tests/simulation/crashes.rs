@@ -46,16 +46,18 @@ fn crash_everywhere_for(calm: &Scenario, down_for: Duration) {
                     .any(|session| session.lines().iter().any(|it| it == line))
             };
             // A call that was not durable yet is not known to anyone after the crash, and so is an
-            // answer: only then a user is left alone. So is one whose stream the crash took.
+            // answer: only then a user is left alone. So is one whose BYE its stream took along.
             let ladder = &outcome.ladder;
             let on_streams = scenario.calls[0].caller_transport == Transport::Tcp;
-            if durable("A CALL_RECEIVED") && !on_streams {
+            let cut_off = |talked: bool| on_streams && talked;
+            if durable("A CALL_RECEIVED") && !cut_off(a.talked) {
                 assert!(
                     !a.patience_ran_out,
                     "step {step}: A is left alone\n{ladder}"
                 );
             }
-            if (durable("B CALL_CONNECTED") || !b.talked) && !on_streams {
+            let known = durable("B CALL_CONNECTED") || !b.talked;
+            if known && !cut_off(b.talked) {
                 assert!(
                     !b.patience_ran_out,
                     "step {step}: B is left alone\n{ladder}"
