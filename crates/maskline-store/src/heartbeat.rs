@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Time between two beats.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// A start after which the process lived for so long is no part of a row of crashes.
-const SETTLED: Duration = Duration::from_secs(10);
+/// A start after which the process lived for so long is no part of a row of crashes: what a call that
+/// went on still has to do (its repeated 200, its questions, its refresh) is over by then.
+const SETTLED: Duration = Duration::from_secs(60);
 /// After so many starts in a row that did not live that long, the calls that are up are taken for the
 /// cause, and no absence is told.
 const MOST_STARTS: u32 = 3;
