@@ -20,6 +20,9 @@ use crate::sip::Peer;
 pub struct Living {
     /// Whether A is known to have its 200.
     pub acknowledged: bool,
+    /// The answer that a reliable provisional gave A, while its 200 has to repeat it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_early: Option<String>,
     /// The RTP port towards A.
     pub caller_port: u16,
     /// The RTP port towards B.
@@ -64,8 +67,12 @@ impl Living {
         let invite: Option<u32> = invite.and_then(|number| number.parse().ok());
         let pending = session.caller.pending_2xx.as_ref();
         let waits = pending.is_some_and(|pending| Some(pending.cseq) == invite);
+        let acknowledged = session.stage == Stage::Connected && !waits;
+        let early = session.provisionals.heard.as_ref();
+        let early = early.filter(|heard| heard.is_answer && !acknowledged);
         Some(Self {
-            acknowledged: session.stage == Stage::Connected && !waits,
+            acknowledged,
+            answered_early: early.map(|heard| heard.sdp.clone()),
             caller_port,
             callee_port,
             negotiated: session.negotiated.clone()?,

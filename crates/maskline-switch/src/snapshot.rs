@@ -3,6 +3,7 @@
 //! The format is JSON with a version; fields are only ever added, with defaults, so that a snapshot
 //! of the previous version is read by the next.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use maskline_events::{ErrorDetails, LastAction, Msisdn, SessionStatus};
@@ -16,8 +17,8 @@ use crate::directory::NumberEntry;
 use crate::io::SessionKey;
 use crate::living::Living;
 use crate::session::{CalleeInvite, CallerInvite, InviteParts, Leg, Session, Stage};
-use crate::sip::LocalTag;
 use crate::sip::extensions::Expiry;
+use crate::sip::{LocalTag, Peer};
 
 /// The version that this code writes.
 const VERSION: u32 = 1;
@@ -34,6 +35,9 @@ pub struct Snapshot {
     pub key: SessionKey,
     /// Its id.
     pub session_id: Uuid,
+    /// Where the sockets of that run were bound: what the `listener` of each peer here counts.
+    #[serde(default)]
+    pub sockets: Vec<SocketAddr>,
     /// The virtual number that was called.
     pub number: NumberEntry,
     /// The last ordinal that was used.
@@ -122,6 +126,7 @@ impl Snapshot {
             shard: carried.map_or(config.shard, |tag| tag.shard),
             key: session.key,
             session_id: session.id,
+            sockets: config.listeners.iter().map(|it| it.bound).collect(),
             number: NumberEntry::clone(&session.number),
             ordinal: session.ordinal,
             a: session.a.clone(),
@@ -164,6 +169,26 @@ impl Snapshot {
         Ok(snapshot)
     }
 
+    /// Names every peer's socket as this run does: by where it is bound and, if there is none any
+    /// more, another one of the transport.
+    pub fn take_sockets(&mut self, config: &SwitchConfig) {
+        let sockets = std::mem::take(&mut self.sockets);
+        let peers = [
+            Some(&mut self.caller_invite.peer),
+            self.caller.as_mut().map(|dialog| &mut dialog.peer),
+            self.callee_invite.as_mut().map(|parts| &mut parts.peer),
+            self.callee.as_mut().map(|dialog| &mut dialog.peer),
+        ];
+        let abandoned = self.abandoned_invites.iter_mut();
+        for peer in peers
+            .into_iter()
+            .flatten()
+            .chain(abandoned.map(|open| &mut open.parts.peer))
+        {
+            take_socket(peer, &sockets, config);
+        }
+    }
+
     /// The stored form. A snapshot holds only texts, numbers and lists, which always serialise.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -174,5 +199,24 @@ impl Snapshot {
     #[must_use]
     pub fn number(&self) -> Arc<NumberEntry> {
         Arc::new(self.number.clone())
+    }
+}
+
+fn take_socket(peer: &mut Peer, sockets: &[SocketAddr], config: &SwitchConfig) {
+    let known = usize::from(peer.listener);
+    // A snapshot of an earlier version names none.
+    let bound = match sockets.get(known) {
+        Some(bound) => Some(*bound),
+        None => config.listeners.get(known).map(|listener| listener.bound),
+    };
+    let of_transport = || {
+        let numbered = (0..).zip(config.listeners.iter());
+        numbered.filter(|(_, listener)| listener.sent_by.transport == peer.transport)
+    };
+    let now = of_transport()
+        .find(|(_, listener)| Some(listener.bound) == bound)
+        .or_else(|| of_transport().next());
+    if let Some((at, _)) = now {
+        peer.listener = at;
     }
 }

@@ -352,9 +352,6 @@ pub(crate) fn agreement(log: &SessionLog, seen: &Seen, shows: &str) -> Result<()
     if seen.caller.talked && !connected {
         return Err("A talked and nobody was told that it connected".to_owned());
     }
-    if seen.cut_off {
-        return Ok(());
-    }
     let answer = seen.caller.answer.as_ref();
     let answered_before = seen
         .caller
@@ -365,6 +362,9 @@ pub(crate) fn agreement(log: &SessionLog, seen: &Seen, shows: &str) -> Result<()
         && before != answer
     {
         return Err("A's 200 is another answer than its reliable provisional".to_owned());
+    }
+    if seen.cut_off {
+        return Ok(());
     }
     if seen.caller.left_unanswered || seen.callee.left_unanswered {
         return Err("a re-INVITE got no final answer".to_owned());

@@ -35,6 +35,7 @@ impl Shard {
             return;
         }
         self.count("session_adopted");
+        snapshot.take_sockets(&self.config);
         let key = snapshot.key;
         let cancelling = snapshot.callee_cancelling;
         let living = snapshot.living.take();

@@ -6,7 +6,7 @@ use rand::RngCore;
 
 use super::Shard;
 use crate::session::early::{PendingProvisional, Provisional};
-use crate::session::{Session, SessionTimer, Stage};
+use crate::session::{Probe, Session, SessionTimer, Stage};
 use crate::sip::extensions::{self, Numbering};
 use crate::sip::{HeaderName, Request, TxId, compose};
 
@@ -148,7 +148,11 @@ impl Shard {
                     .numbering
                     .as_mut()
                     .is_some_and(|numbering| extensions::acknowledges(numbering, prack, cseq));
-            if !matches {
+            // That of an earlier run, whose numbers are lost, is to end too.
+            let lost = side == Side::Caller
+                && s.provisionals.numbering.is_none()
+                && s.caller.probe != Probe::None;
+            if !matches && !lost {
                 shard.count("stray_prack");
                 shard.respond(tx, prack, 481, None, &[]);
                 return;

@@ -15,6 +15,7 @@ use super::{Purpose, Shard};
 use crate::config::TrunkId;
 use crate::io::Action;
 use crate::living::Living;
+use crate::session::early::HeardEarly;
 use crate::session::{CalleeInvite, CallerInvite, Media, Probe, Session, SessionTimer, Stage};
 use crate::sip::extensions::{Expiry, TimerAnswer};
 use crate::sip::{HeaderName, Message, Method, Request, Response, TxId, view};
@@ -82,6 +83,7 @@ impl Shard {
         self.count("call_revived");
         let Living {
             acknowledged,
+            answered_early,
             caller_port,
             callee_port,
             negotiated,
@@ -90,6 +92,11 @@ impl Shard {
         } = living;
         s.stage = Stage::Connected;
         s.negotiated = Some(negotiated);
+        s.provisionals.heard = answered_early.map(|sdp| HeardEarly {
+            remote_tag: String::new(),
+            sdp,
+            is_answer: true,
+        });
         for (side, party, (trunk, listener)) in [
             (Side::Caller, caller, placed.caller),
             (Side::Callee, callee, placed.callee),
@@ -185,7 +192,8 @@ impl Shard {
             .transactions
             .resume_request(self.now.tick, peer, invite);
         if let Some(tx) = resumed {
-            self.accept(s, Side::Caller, tx, &local_tag, &sdp, false);
+            let said = self.answered_early(s, &sdp).unwrap_or(sdp);
+            self.accept(s, Side::Caller, tx, &local_tag, &said, false);
             if s.number.early_media == EarlyMedia::PassThrough {
                 // A may have had another answer before, which counts.
                 self.align(s, Side::Caller);

@@ -272,3 +272,31 @@ fn what_a_caller_is_told_behind_its_repeated_200_has_a_version_that_it_has_not_s
     let changed = version(call.sent_to(CALLER, "INVITE").unwrap());
     assert!(changed > repeated + 1, "{repeated} {changed}");
 }
+
+/// RFC 3262 §5: the reliable provisional was the answer, and its PRACK may come again.
+#[test]
+fn an_answer_that_a_reliable_provisional_gave_stands_in_the_repeated_200() {
+    let mut snapshot = snapshot();
+    let early = "v=0\r\no=- 1012248805 0 IN IP4 127.0.0.1\r\ns=-\r\n";
+    snapshot["living"]["answered_early"] = json!(early);
+    snapshot["living"]["caller"]["sdp_version"] = json!(1);
+    snapshot["number"]["early_media"] = json!("passThrough");
+    let mut call = Call::revived(&snapshot, 20_000);
+    let repeated = call.sent_to(CALLER, "SIP/2.0 200").unwrap();
+    assert!(
+        repeated.ends_with(&format!("\r\n\r\n{early}")),
+        "{repeated}"
+    );
+    call.asks(CALLER, Transport::Udp, "PRACK", "");
+    let answered = |(_, text): &(Peer, String)| {
+        text.starts_with("SIP/2.0 200") && text.contains("CSeq: 7 PRACK")
+    };
+    assert!(call.sent.iter().any(answered), "{:?}", call.lines());
+    // What is in use comes by a re-INVITE.
+    call.asks(CALLER, Transport::Udp, "ACK", "");
+    assert!(
+        call.sent_to(CALLER, "INVITE").is_some(),
+        "{:?}",
+        call.lines()
+    );
+}

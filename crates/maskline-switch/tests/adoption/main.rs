@@ -129,8 +129,8 @@ const GOES_ON: [&str; 6] = [
 ];
 const IS_ENDED: [&str; 3] = [
     "commit of 3 events, 3 with -2001",
-    "BYE to 127.0.0.2:5060 by socket 0",
-    "BYE to 127.0.0.3:5060 by socket 0",
+    "BYE to 127.0.0.2:5060 by socket 1",
+    "BYE to 127.0.0.3:5060 by socket 1",
 ];
 
 #[test]
@@ -178,6 +178,32 @@ fn a_call_that_lacks_anything_is_ended() {
     ] {
         assert_eq!(adopt(config, &snapshot, away), IS_ENDED, "{why}");
     }
+}
+
+/// Nothing of an ended call leaves by a socket that the carrier does not know.
+#[test]
+fn a_call_is_ended_by_the_sockets_that_it_came_by_whatever_their_numbers_are_now() {
+    let mut snapshot = snapshot();
+    snapshot["sockets"] = json!(["127.0.0.1:5060", "127.0.0.1:5070"]);
+    snapshot["callee"]["peer"]["listener"] = json!(1);
+    let mut open = snapshot["callee_invite"].clone();
+    open["peer"]["listener"] = json!(1);
+    open["branch"] = json!("z9hG4bK-open");
+    snapshot["abandoned_invites"] = json!([{"number": 0, "parts": open}]);
+    let mut config = config();
+    let mut listeners = config.listeners.to_vec();
+    listeners.push(listeners[1].clone());
+    listeners[2].bound.set_port(5070);
+    config.listeners = listeners.into();
+    assert_eq!(
+        adopt(config, &snapshot, None),
+        [
+            "commit of 3 events, 3 with -2001",
+            "BYE to 127.0.0.2:5060 by socket 1",
+            "BYE to 127.0.0.3:5060 by socket 2",
+            "CANCEL to 127.0.0.3:5060 by socket 2",
+        ]
+    );
 }
 
 /// Tags carry the number of the shard that made them, whoever owns the call now.
