@@ -9,7 +9,7 @@ pub enum DropReason {
     NotProgrammed,
     /// It came from an address that was not negotiated.
     Stranger,
-    /// It came from a negotiated address, but another source was latched before.
+    /// It came from a negotiated host, but another source is latched, or it is the source of before.
     NotLatched,
     /// It is longer than [`crate::rtp::MAX_PACKET_BYTES`].
     TooLong,

@@ -9,6 +9,7 @@ pub mod command;
 pub mod counters;
 pub mod dtmf;
 pub mod engine;
+mod latch;
 mod party;
 pub mod quality;
 pub mod relay;

@@ -12,6 +12,7 @@ use rand_chacha::rand_core::RngCore;
 use crate::command::{PayloadMap, Quality, RemoteMedia};
 use crate::counters::DropReason;
 use crate::dtmf::DtmfReceiver;
+use crate::latch::Latch;
 use crate::quality::{Arrival, Reception};
 use crate::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket};
 use crate::rtp::{MAX_PACKET_BYTES, RtpPacket};
@@ -34,8 +35,8 @@ const PRESS_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Party {
     media: Option<RemoteMedia>,
-    rtp_latch: Option<SocketAddr>,
-    rtcp_latch: Option<SocketAddr>,
+    rtp_latch: Latch,
+    rtcp_latch: Latch,
     pub(crate) last_heard: Option<Tick>,
     pub(crate) silence_reported: bool,
     pub(crate) next_report: Option<Tick>,
@@ -86,8 +87,8 @@ impl Party {
             .collect();
         Self {
             media: None,
-            rtp_latch: None,
-            rtcp_latch: None,
+            rtp_latch: Latch::default(),
+            rtcp_latch: Latch::default(),
             last_heard: None,
             silence_reported: false,
             next_report: None,
@@ -123,10 +124,10 @@ impl Party {
         if let Some(before) = &self.media {
             let moved = before.rtp != media.rtp || before.sources != media.sources;
             if moved {
-                self.rtp_latch = None;
+                self.rtp_latch.release();
             }
             if moved || before.rtcp != media.rtcp {
-                self.rtcp_latch = None;
+                self.rtcp_latch.release();
             }
         }
         self.media = Some(media);
@@ -140,7 +141,8 @@ impl Party {
         datagram: &'a [u8],
     ) -> Result<Accepted<'a>, DropReason> {
         let media = self.media.as_ref().ok_or(DropReason::NotProgrammed)?;
-        check_source(media, self.rtp_latch, from)?;
+        self.rtp_latch
+            .check(now, from, Some(media.rtp), &media.sources)?;
         if datagram.len() > MAX_PACKET_BYTES {
             return Err(DropReason::TooLong);
         }
@@ -152,8 +154,7 @@ impl Party {
             .copied();
         self.heard(now);
         let payload = payload.ok_or(DropReason::UnknownPayload)?;
-        let latched = self.rtp_latch.is_none();
-        self.rtp_latch.get_or_insert(from);
+        let latched = self.rtp_latch.take(from);
         self.reception.on_packet(Arrival {
             at: now,
             ssrc: packet.ssrc,
@@ -177,12 +178,13 @@ impl Party {
         datagram: &[u8],
     ) -> Result<(), DropReason> {
         let media = self.media.as_ref().ok_or(DropReason::NotProgrammed)?;
-        check_source(media, self.rtcp_latch, from)?;
+        self.rtcp_latch
+            .check(now, from, media.rtcp, &media.sources)?;
         if datagram.len() > MAX_PACKET_BYTES {
             return Err(DropReason::TooLong);
         }
         let compound = RtcpCompound::parse(datagram).map_err(|_| DropReason::MalformedRtcp)?;
-        self.rtcp_latch.get_or_insert(from);
+        self.rtcp_latch.take(from);
         self.heard(now);
         for packet in compound.packets() {
             if let RtcpPacket::SenderReport { ssrc, info, .. } = packet {
@@ -212,6 +214,7 @@ impl Party {
     pub(crate) fn rtp_destination(&self) -> Option<SocketAddr> {
         let media = self.media.as_ref()?;
         self.rtp_latch
+            .source()
             .or(Some(media.rtp))
             .filter(|to| is_destination(*to))
     }
@@ -219,7 +222,7 @@ impl Party {
     /// Where RTCP to this party goes, if it wants any.
     pub(crate) fn rtcp_destination(&self) -> Option<SocketAddr> {
         let asked = self.media.as_ref()?.rtcp?;
-        Some(self.rtcp_latch.unwrap_or(asked)).filter(|to| is_destination(*to))
+        Some(self.rtcp_latch.source().unwrap_or(asked)).filter(|to| is_destination(*to))
     }
 
     /// Our next report to this party.
@@ -278,21 +281,6 @@ impl Allowance {
         let granted = self.left > 0;
         self.left = self.left.saturating_sub(1);
         granted
-    }
-}
-
-fn check_source(
-    media: &RemoteMedia,
-    latch: Option<SocketAddr>,
-    from: SocketAddr,
-) -> Result<(), DropReason> {
-    let negotiated = media.sources.contains(&from.ip());
-    match latch {
-        // Flow label and scope of an IPv6 address do not make another source.
-        Some(latched) if latched.ip() == from.ip() && latched.port() == from.port() => Ok(()),
-        Some(_) if negotiated => Err(DropReason::NotLatched),
-        None if negotiated => Ok(()),
-        Some(_) | None => Err(DropReason::Stranger),
     }
 }
 

@@ -20,6 +20,7 @@ use proptest::prelude::*;
 const A: &str = "192.0.2.1:4000";
 const A_RTCP: &str = "192.0.2.1:4001";
 const A_BEHIND_NAT: &str = "192.0.2.1:61000";
+const A_ELSEWHERE: &str = "192.0.2.1:62000";
 const B: &str = "[2001:db8::b]:5000";
 const B_RTCP: &str = "[2001:db8::b]:5001";
 const STRANGER: &str = "203.0.113.66:4000";
@@ -193,8 +194,53 @@ fn packets_go_where_a_party_sends_from_once_it_did() {
     assert_eq!(bench.rtp(0, Side::Callee, B, &audio(1)), to(A));
     assert_eq!(bench.rtp(0, Side::Caller, A_BEHIND_NAT, &audio(1)), to(B));
     assert_eq!(bench.rtp(20, Side::Callee, B, &audio(2)), to(A_BEHIND_NAT));
-    let verdict = bench.rtp(20, Side::Caller, A, &audio(2));
+    let verdict = bench.rtp(20, Side::Caller, A_ELSEWHERE, &audio(2));
     assert_eq!(verdict, Verdict::Drop(DropReason::NotLatched));
+}
+
+#[test]
+fn the_described_address_is_heard_whoever_of_that_host_was_heard_before() {
+    let mut bench = Bench::bridged();
+    assert_eq!(bench.rtp(0, Side::Caller, A_ELSEWHERE, &audio(1)), to(B));
+    assert_eq!(bench.rtp(20, Side::Caller, A, &audio(700)), to(B));
+    assert_eq!(bench.rtp(20, Side::Callee, B, &audio(1)), to(A));
+    let verdict = bench.rtp(40, Side::Caller, A_ELSEWHERE, &audio(2));
+    assert_eq!(verdict, Verdict::Drop(DropReason::NotLatched));
+    assert_eq!(bench.rtp(40, Side::Callee, B, &audio(2)), to(A));
+}
+
+#[test]
+fn what_was_under_way_from_the_address_of_before_latches_nothing() {
+    let moved = RemoteMedia {
+        rtp: addr("192.0.2.1:4020"),
+        ..a_media()
+    };
+    let mut bench = Bench::bridged();
+    assert_eq!(bench.rtp(0, Side::Caller, A, &audio(1)), to(B));
+    bench.a(20, moved.clone());
+    for at in [20, 40] {
+        let verdict = bench.rtp(at, Side::Caller, A, &audio(2));
+        assert_eq!(verdict, Verdict::Drop(DropReason::NotLatched));
+        assert_eq!(
+            bench.rtp(at, Side::Callee, B, &audio(1)),
+            to("192.0.2.1:4020")
+        );
+    }
+    assert_eq!(bench.rtp(60, Side::Caller, A_BEHIND_NAT, &audio(3)), to(B));
+    assert_eq!(bench.rtp(60, Side::Callee, B, &audio(2)), to(A_BEHIND_NAT));
+
+    let mut bench = Bench::bridged();
+    assert_eq!(bench.rtp(0, Side::Caller, A, &audio(1)), to(B));
+    bench.a(20, moved);
+    let verdict = bench.rtp(1_000, Side::Caller, A, &audio(2));
+    assert_eq!(verdict, Verdict::Drop(DropReason::NotLatched));
+    let stays = bench.rtp(3_000, Side::Caller, A, &audio(100));
+    assert_eq!(
+        stays,
+        to(B),
+        "it goes on as before for so long that it means it"
+    );
+    assert_eq!(bench.rtp(3_000, Side::Callee, B, &audio(1)), to(A));
 }
 
 #[test]
@@ -226,7 +272,7 @@ fn new_addresses_latch_anew_and_the_stream_goes_on_without_a_jump() {
     bench.rtp(0, Side::Caller, A_BEHIND_NAT, &audio(1));
     let before = (bench.sent().sequence, bench.sent().timestamp);
     bench.a(10, a_media());
-    let verdict = bench.rtp(10, Side::Caller, A, &audio(2));
+    let verdict = bench.rtp(10, Side::Caller, A_ELSEWHERE, &audio(2));
     assert_eq!(
         verdict,
         Verdict::Drop(DropReason::NotLatched),
