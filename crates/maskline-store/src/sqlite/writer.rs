@@ -1,8 +1,9 @@
 //! The one thread that writes: it takes whatever is queued into one transaction, so that many
 //! callers share one fsync.
 //!
-//! Each piece of work has a savepoint of its own: one that fails for its own data is undone alone.
-//! What fails for the database's sake fails for all, and nothing of the group is kept.
+//! A group in which one piece of work fails for its own data is undone and tried again with a
+//! savepoint for each: that one is undone alone. What fails for the database's sake fails for all,
+//! and nothing of the group is kept.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub struct WriterCounters {
     pub failures: AtomicU64,
 }
 
-/// A piece of work. It may run twice: what a failed transaction did is undone.
+/// A piece of work. It may run several times: what a failed transaction did is undone.
 trait Job: Send {
     fn run(&mut self, connection: &Connection) -> Result<(), Fault>;
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>);
@@ -215,18 +216,51 @@ impl Writing {
     }
 
     fn attempt(&self, group: &mut [Box<dyn Job>]) -> Attempt {
-        let attempt = self.transaction(group);
-        // SQLite has rolled back by itself after some errors, and not after others.
-        if attempt.is_err()
+        // Savepoints copy each page that is changed: not before they are needed.
+        match self.undoing(|| self.as_one(group))? {
+            true => Ok(group.iter().map(|_| Ok(())).collect()),
+            false => self.undoing(|| self.each_by_itself(group)),
+        }
+    }
+
+    /// Runs a transaction. SQLite has rolled back by itself after some errors, and not after others.
+    fn undoing<T>(
+        &self,
+        transaction: impl FnOnce() -> Result<T, rusqlite::Error>,
+    ) -> Result<T, rusqlite::Error> {
+        let result = transaction();
+        if result.is_err()
             && !self.connection.is_autocommit()
             && let Err(error) = self.statement("ROLLBACK")
         {
             tracing::error!(place = &*self.place, %error, "a failed transaction was not undone");
         }
-        attempt
+        result
     }
 
-    fn transaction(&self, group: &mut [Box<dyn Job>]) -> Attempt {
+    /// `false`: a job fails for its data, and nothing was done.
+    fn as_one(&self, group: &mut [Box<dyn Job>]) -> Result<bool, rusqlite::Error> {
+        self.statement("BEGIN IMMEDIATE")?;
+        for job in group {
+            match job.run(&self.connection) {
+                Ok(()) => {}
+                Err(Fault::Sql(error)) if !fault::is_data(&error) => return Err(error),
+                Err(_) => {
+                    if !self.connection.is_autocommit() {
+                        self.statement("ROLLBACK")?;
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+        self.statement("COMMIT")?;
+        Ok(true)
+    }
+
+    fn each_by_itself(
+        &self,
+        group: &mut [Box<dyn Job>],
+    ) -> Result<Vec<Result<(), Fault>>, rusqlite::Error> {
         let mut outcomes = Vec::with_capacity(group.len());
         self.statement("BEGIN IMMEDIATE")?;
         for job in group {
