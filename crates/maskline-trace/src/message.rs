@@ -1,5 +1,9 @@
 //! A SIP message as lines of text: lenient, because what is shown may be cut off or broken.
 
+use maskline_switch::sip::compose::known_phrase;
+
+use crate::Shown;
+
 /// A message in its parts, unfolded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
@@ -16,7 +20,7 @@ pub struct Text {
 pub enum Kind {
     /// Its method.
     Request(String),
-    /// Its status and phrase.
+    /// Its status, 0 for none from 100 to 699, and phrase.
     Response(u16, String),
 }
 
@@ -54,16 +58,17 @@ impl Text {
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        match self.start.strip_prefix("SIP/2.0 ") {
-            Some(rest) => {
-                let (status, phrase) = rest.split_once(' ').unwrap_or((rest, ""));
-                Kind::Response(status.parse().unwrap_or(0), phrase.to_owned())
-            }
-            None => {
-                let method = self.start.split(' ').next().unwrap_or_default();
-                Kind::Request(method.to_owned())
-            }
+        let (first, rest) = split_word(&self.start);
+        // However the version is written: what stands in a status line is not taken for a method.
+        let is_status = first
+            .get(..4)
+            .is_some_and(|it| it.eq_ignore_ascii_case("SIP/"));
+        if !is_status {
+            return Kind::Request(first.to_owned());
         }
+        let (status, phrase) = split_word(rest);
+        let status = status.parse().ok().filter(|it| (100..=699).contains(it));
+        Kind::Response(status.unwrap_or(0), phrase.to_owned())
     }
 
     /// A header's first value.
@@ -146,6 +151,24 @@ impl Text {
     }
 }
 
+/// The first word, and what follows it.
+fn split_word(text: &str) -> (&str, &str) {
+    let text = text.trim_start();
+    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    (word, rest.trim_start())
+}
+
+/// A status and its phrase, as a person may see them. A peer may write a name or a number for a
+/// phrase: redacted, it is ours or none.
+#[must_use]
+pub fn status_shown(status: u16, phrase: &str, shown: Shown) -> String {
+    let phrase = match shown {
+        Shown::Redacted => known_phrase(status).unwrap_or_default(),
+        Shown::Full => phrase,
+    };
+    format!("{status} {phrase}").trim_end().to_owned()
+}
+
 /// RFC 3261 §7.3.3 and the registry's compact forms.
 fn long_name(name: &str) -> String {
     let long = match name.to_ascii_lowercase().as_str() {
@@ -194,5 +217,14 @@ mod tests {
         let answer = Text::of(b"SIP/2.0 486 Busy Here\r\nVia");
         assert_eq!(answer.kind(), Kind::Response(486, "Busy Here".to_owned()));
         assert_eq!(answer.sdp(), None);
+        for (start, status, phrase) in [
+            ("sip/2.0 \t486\tBusy", 486, "Busy"),
+            ("SIP/2.0 299", 299, ""),
+            ("SIP/2.0 65912 x", 0, "x"),
+            ("SIP/2.0 Alice Tan", 0, "Tan"),
+        ] {
+            let kind = Text::of(start.as_bytes()).kind();
+            assert_eq!(kind, Kind::Response(status, phrase.to_owned()), "{start}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Hides phone numbers and names by where they stand: user parts of URIs, display names, and runs of
-//! digits wherever else a number may be. Addresses, codecs, status and cause stay readable.
+//! digits wherever else a number may be. A peer's reason phrase gives way to ours. Addresses, codecs,
+//! status and cause stay readable.
 
+use crate::Shown;
 use crate::digits::{self, Keep, mask_run};
-use crate::message::Text;
+use crate::message::{Kind, Text, status_shown};
 
 /// What stands for something hidden.
 pub const HIDDEN: &str = "…";
@@ -100,7 +102,7 @@ fn class_of(name: &str) -> Class {
 pub fn redact(message: &Text, known: &[String]) -> Text {
     let sweep = |text: String| digits::sweep(&text, known);
     Text {
-        start: sweep(start_line(&message.start)),
+        start: sweep(start_line(message)),
         headers: message
             .headers
             .iter()
@@ -120,12 +122,16 @@ pub fn redact_text(text: &str, known: &[String]) -> String {
     digits::sweep(&digits::mask(&text, 7, Keep::ADDRESSES), known)
 }
 
-fn start_line(line: &str) -> String {
-    if let Some(rest) = line.strip_prefix("SIP/2.0 ") {
-        let (status, phrase) = rest.split_once(' ').unwrap_or((rest, ""));
-        let status = digits::mask(status, 5, Keep::NOTHING);
-        return format!("SIP/2.0 {status} {}", value_of(Class::Unknown, phrase));
+fn start_line(message: &Text) -> String {
+    match message.kind() {
+        Kind::Response(0, _) => return format!("SIP/2.0 {HIDDEN}"),
+        Kind::Response(status, phrase) => {
+            let shown = status_shown(status, &phrase, Shown::Redacted);
+            return format!("SIP/2.0 {shown}");
+        }
+        Kind::Request(_) => {}
     }
+    let line = message.start.as_str();
     let (line, version) = match line.rsplit_once(' ') {
         Some((line, "SIP/2.0")) => (line, " SIP/2.0"),
         Some(_) | None => (line, ""),

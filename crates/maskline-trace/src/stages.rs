@@ -4,7 +4,8 @@ use maskline_events::{CallStatus, SessionStatus};
 use maskline_media::Side;
 use maskline_switch::trace::{Direction, Step, TraceEvent, TracedSide};
 
-use crate::message::{Kind, Text};
+use crate::Shown;
+use crate::message::{Kind, Text, status_shown};
 use crate::story::{Stage, millis};
 
 /// An entry on the call's own clock.
@@ -134,7 +135,7 @@ fn commit_stage(stage: &mut impl FnMut(&str, Test<'_>, Test<'_>), name: &str, ga
 }
 
 /// Who ended the call and why, in plain words.
-pub(crate) fn end(moments: &[Moment<'_>]) -> String {
+pub(crate) fn end(moments: &[Moment<'_>], shown: Shown) -> String {
     use Direction::{In, Out};
     let ended = moments.iter().find_map(|it| match it.step() {
         Some(Step::Ended { status, error }) => Some((*status, error.clone())),
@@ -155,7 +156,7 @@ pub(crate) fn end(moments: &[Moment<'_>]) -> String {
         .find_map(|it| it.response(Out, Side::Caller, "INVITE"))
         .filter(|(status, _)| *status >= 300)
         .map_or_else(String::new, |(status, phrase)| {
-            format!("; A heard {status} {phrase}")
+            format!("; A heard {}", status_shown(status, &phrase, shown))
         });
     if let Some(error) = error {
         return format!(
@@ -196,7 +197,8 @@ pub(crate) fn end(moments: &[Moment<'_>]) -> String {
     });
     if let Some((status, phrase, q850)) = refusal {
         let cause = q850.map_or_else(String::new, |it| format!(", {}", cause(it)));
-        return format!("B refused: {status} {phrase}{cause}{heard}");
+        let said = status_shown(status, &phrase, shown);
+        return format!("B refused: {said}{cause}{heard}");
     }
     let flow = moments.iter().find_map(|it| match it.step() {
         Some(Step::Answered { outcome, .. }) => Some(outcome.clone()),

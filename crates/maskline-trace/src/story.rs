@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::Shown;
 use crate::codec::Entry;
-use crate::message::Text;
+use crate::message::{Kind, Text, status_shown};
 use crate::redact::{hide_credentials, redact, redact_text};
 use crate::stages::{self, Moment};
 
@@ -179,7 +179,7 @@ pub fn tell(session_id: Uuid, entries: &[Entry], shown: Shown) -> Option<Story> 
         start_time: first.at,
         duration_ms: moments.last().map_or(0.0, |last| millis(last.at_us)),
         error_details: None,
-        end: stages::end(&moments),
+        end: stages::end(&moments, shown),
         legs: Vec::new(),
         stages: stages::stages(&moments),
         ladder: Vec::new(),
@@ -370,7 +370,7 @@ fn shot(
         to: to.to_owned(),
         transport: transport(message.peer.transport).to_owned(),
         peer: message.peer.addr.to_string(),
-        label: label(&text),
+        label: label(&text, shown),
         retransmission,
         length: message.length,
         headers: headers
@@ -385,10 +385,10 @@ fn shot(
     }
 }
 
-fn label(text: &Text) -> String {
+fn label(text: &Text, shown: Shown) -> String {
     match text.kind() {
-        crate::message::Kind::Request(method) => method,
-        crate::message::Kind::Response(status, phrase) => format!("{status} {phrase}"),
+        Kind::Request(method) => method,
+        Kind::Response(status, phrase) => status_shown(status, &phrase, shown),
     }
 }
 

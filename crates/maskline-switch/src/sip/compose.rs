@@ -269,37 +269,43 @@ pub fn response(
     Some(response)
 }
 
-/// The reason phrase that we use for a status.
+/// The reason phrase that we send with a status.
 #[must_use]
-pub const fn phrase(status: u16) -> &'static str {
+pub fn phrase(status: u16) -> &'static str {
+    known_phrase(status).unwrap_or("Refused")
+}
+
+/// Our reason phrase of a status; `None`: we have none of its own.
+#[must_use]
+pub const fn known_phrase(status: u16) -> Option<&'static str> {
     match status {
-        100 => "Trying",
-        180 => "Ringing",
-        183 => "Session Progress",
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        415 => "Unsupported Media Type",
-        420 => "Bad Extension",
-        422 => "Session Interval Too Small",
-        480 => "Temporarily Unavailable",
-        481 => "Call/Transaction Does Not Exist",
-        482 => "Loop Detected",
-        483 => "Too Many Hops",
-        486 => "Busy Here",
-        487 => "Request Terminated",
-        488 => "Not Acceptable Here",
-        491 => "Request Pending",
-        500 => "Server Internal Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "Version Not Supported",
-        600 => "Busy Everywhere",
-        603 => "Decline",
-        _ => "Refused",
+        100 => Some("Trying"),
+        180 => Some("Ringing"),
+        183 => Some("Session Progress"),
+        200 => Some("OK"),
+        400 => Some("Bad Request"),
+        401 => Some("Unauthorized"),
+        403 => Some("Forbidden"),
+        404 => Some("Not Found"),
+        405 => Some("Method Not Allowed"),
+        408 => Some("Request Timeout"),
+        415 => Some("Unsupported Media Type"),
+        420 => Some("Bad Extension"),
+        422 => Some("Session Interval Too Small"),
+        480 => Some("Temporarily Unavailable"),
+        481 => Some("Call/Transaction Does Not Exist"),
+        482 => Some("Loop Detected"),
+        483 => Some("Too Many Hops"),
+        486 => Some("Busy Here"),
+        487 => Some("Request Terminated"),
+        488 => Some("Not Acceptable Here"),
+        491 => Some("Request Pending"),
+        500 => Some("Server Internal Error"),
+        501 => Some("Not Implemented"),
+        503 => Some("Service Unavailable"),
+        505 => Some("Version Not Supported"),
+        600 => Some("Busy Everywhere"),
+        603 => Some("Decline"),
+        _ => None,
     }
 }

@@ -193,3 +193,55 @@ fn what_a_message_holds_does_not_move_the_cursor_of_a_terminal() {
         );
     }
 }
+
+/// A carrier may write anything for a reason phrase.
+#[test]
+fn a_reason_phrase_of_a_peer_is_shown_only_in_full() {
+    use Direction::{In, Out};
+    use Side::{Callee, Caller};
+    for (said, status, shown) in [
+        ("486 Alice.Tan@home.example", "486", "486 Busy Here"),
+        ("486 91110002 busy", "486", "486 Busy Here"),
+        ("486", "486", "486 Busy Here"),
+        ("699 Alice Tan", "699", "699"),
+        ("699 91110002", "699", "699"),
+    ] {
+        let mut call = Call::new(Transport::Udp);
+        call.message(In, Caller, &request("INVITE", ""))
+            .message(In, Callee, &response(said, "INVITE", ""))
+            .message(Out, Caller, &response(said, "INVITE", ""))
+            .step(Step::Ended {
+                status: SessionStatus::Busy,
+                error: None,
+            });
+        let story = tell(SESSION, &call.entries, Shown::Redacted).unwrap();
+        let end = format!("B refused: {shown}; A heard {shown}");
+        assert_eq!(story.end, end, "{said}");
+        let shot = story.ladder[1].message.as_ref().unwrap();
+        assert_eq!(shot.label, shown, "{said}");
+        assert_eq!(shot.start_line, format!("SIP/2.0 {shown}"), "{said}");
+        let phrase = said.trim_start_matches(status).trim();
+        let told = format!("{}{}", draw(&story), serde_json::to_string(&story).unwrap());
+        assert!(phrase.is_empty() || !told.contains(phrase), "{told}");
+        assert!(!told.contains("0002") && !told.contains("Tan"), "{told}");
+
+        let full = tell(SESSION, &call.entries, Shown::Full).unwrap();
+        assert_eq!(full.end, format!("B refused: {said}; A heard {said}"));
+        let shot = full.ladder[1].message.as_ref().unwrap();
+        assert_eq!(
+            (&*shot.label, &*shot.start_line),
+            (said, &*format!("SIP/2.0 {said}"))
+        );
+    }
+}
+
+#[test]
+fn what_is_no_status_shows_nothing_of_a_status_line() {
+    for said in ["Alice Tan", "65912 Tan", "91110002"] {
+        let mut call = Call::new(Transport::Udp);
+        call.message(Direction::In, Side::Callee, &response(said, "INVITE", ""));
+        let story = tell(SESSION, &call.entries, Shown::Redacted).unwrap();
+        let shot = story.ladder[0].message.as_ref().unwrap();
+        assert_eq!((&*shot.label, &*shot.start_line), ("0", "SIP/2.0 …"));
+    }
+}

@@ -202,10 +202,10 @@ async fn a_completed_call_is_told_over_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_callee_is_the_reason_of_the_end() {
+async fn a_busy_callee_is_the_reason_of_the_end_and_what_it_wrote_is_only_shown_in_full() {
     let site = Site::open("trace-busy", Options::new(Transport::Udp)).await;
     let fill = [
-        ("STATUS", "486 Busy Here"),
+        ("STATUS", "486 91110002 Bob.Lim@home.example"),
         ("HEADER", "Reason: Q.850;cause=17"),
         ("FINAL", "486"),
     ];
@@ -226,6 +226,9 @@ async fn a_busy_callee_is_the_reason_of_the_end() {
         "{told}"
     );
     assert!(told.contains("A heard 486 Busy Here"), "{told}");
+    assert!(!told.contains("Bob") && !told.contains("0002 "), "{told}");
+    let told = text(&ask(&site, &[&session, "--full", "--url", &url(&site)]));
+    assert!(told.contains("486 91110002 Bob.Lim@home.example"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
