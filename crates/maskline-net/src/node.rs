@@ -367,16 +367,14 @@ fn seed() -> Result<[u8; 32], NetError> {
     Ok(seed)
 }
 
-/// Which shard adopts what. What can't be read goes to the first, which counts it.
+/// Which shard adopts what. What can't be read goes to the first, which counts it; whose session it
+/// was is known, and logged, by who read the store.
 fn by_shard(found: Vec<Vec<u8>>, dispatcher: &Dispatcher, shards: u16) -> Vec<Vec<Vec<u8>>> {
     let mut sorted = vec![Vec::new(); usize::from(shards)];
     for snapshot in found {
         let shard = match Snapshot::from_bytes(&snapshot) {
             Ok(read) => dispatcher.shard(read.shard),
-            Err(error) => {
-                tracing::error!(%error, "a session of an earlier run is left as it is");
-                0
-            }
+            Err(_) => 0,
         };
         if let Some(of_shard) = sorted.get_mut(usize::from(shard)) {
             of_shard.push(snapshot);

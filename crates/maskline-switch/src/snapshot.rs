@@ -106,8 +106,8 @@ where
 /// Why a snapshot is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// No JSON of this shape.
-    #[error("a session's snapshot can't be read: {0}")]
+    /// No JSON of this shape. The parser's own words may repeat a value, which may be a number.
+    #[error("a session's snapshot can't be read: {:?} fault in line {}, column {}", .0.classify(), .0.line(), .0.column())]
     Unreadable(#[from] serde_json::Error),
     /// Made by a newer version.
     #[error("a session's snapshot has version {0}, this version knows up to {VERSION}")]

@@ -12,6 +12,7 @@ mod bench;
 mod config;
 mod demo;
 mod explain;
+mod left_open;
 mod metrics_text;
 mod node;
 mod provisioning;

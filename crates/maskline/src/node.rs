@@ -33,6 +33,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::left_open::left_open;
 use crate::metrics_text::Sources;
 use crate::provisioning::{self, Changes, Reloads};
 use crate::traces::Traces;
@@ -559,23 +560,4 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         max_transactions: config.max_sessions.div_ceil(shards).saturating_mul(10),
         ..SwitchConfig::default()
     }
-}
-
-/// Snapshots of every session that an earlier run left open.
-async fn left_open(store: &SqliteStore) -> anyhow::Result<Vec<Vec<u8>>> {
-    let mut found = Vec::new();
-    let mut after = None;
-    loop {
-        let page = store.open_sessions(after, 500).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.session_id);
-        found.extend(page.into_iter().map(|session| session.snapshot));
-    }
-    if !found.is_empty() {
-        tracing::info!(
-            sessions = found.len(),
-            "taking over calls of the previous run"
-        );
-    }
-    Ok(found)
 }

@@ -36,6 +36,7 @@ mod masking;
 mod neighbour;
 mod registration;
 mod reliable;
+mod restarts;
 mod routing;
 mod scanners;
 mod shutdown;
