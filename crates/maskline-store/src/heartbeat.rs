@@ -27,7 +27,27 @@ const LENGTH: usize = 32;
 #[derive(Debug)]
 pub struct Heartbeat {
     file: File,
-    last: Option<Beat>,
+    last: Result<Beat, UnknownAbsence>,
+}
+
+/// Why it is not told how long no process ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownAbsence {
+    /// There is something that can't be used as the file.
+    #[error("the heartbeat file can't be used")]
+    Unusable,
+    /// There is no file.
+    #[error("the heartbeat file is missing")]
+    Missing,
+    /// What is in the file is no heartbeat.
+    #[error("the heartbeat file is empty, cut off or garbled")]
+    Garbled,
+    /// The last beat is later than now.
+    #[error("the last heartbeat lies in the future: the clock was set back")]
+    InTheFuture,
+    /// Too many starts in a row whose process did not live for a minute.
+    #[error("{0} starts in a row did not live for a minute")]
+    RowOfStarts(u32),
 }
 
 /// The thread that beats; dropping it stops it.
@@ -45,32 +65,51 @@ struct Beat {
 }
 
 impl Heartbeat {
+    /// The name of the file beside a database.
+    #[must_use]
+    pub fn file_beside(database: &Path) -> PathBuf {
+        let mut name = database.as_os_str().to_owned();
+        name.push(".alive");
+        PathBuf::from(name)
+    }
+
     /// Reads the file beside a database, and makes it if it is missing.
     ///
     /// # Errors
-    /// The file can't be opened.
+    /// It can't be opened, is no regular file (a directory, a pipe), or a link to nothing.
     pub fn beside(database: &Path) -> io::Result<Self> {
-        let mut name = database.as_os_str().to_owned();
-        name.push(".alive");
+        let path = Self::file_beside(database);
+        let missing = match path.symlink_metadata() {
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
+        // Before it is opened: opening a pipe or a device may wait, or do something.
+        if !missing && !path.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
             .mode(0o600)
-            .open(PathBuf::from(name))?;
+            .open(path)?;
         let mut bytes = [0; LENGTH];
-        let last = file
-            .read_exact_at(&mut bytes, 0)
-            .ok()
-            .and_then(|()| Beat::read(&bytes));
+        let read = file.read_exact_at(&mut bytes, 0).ok();
+        let last = match read.and_then(|()| Beat::read(&bytes)) {
+            Some(beat) => Ok(beat),
+            None if missing => Err(UnknownAbsence::Missing),
+            None => Err(UnknownAbsence::Garbled),
+        };
         Ok(Self { file, last })
     }
 
-    /// How long ago the last process was alive, by now. `None`: that is not known, or lies in the
-    /// future, or this is one of a row of crashes.
-    #[must_use]
-    pub fn away(&self) -> Option<Duration> {
+    /// How long ago the last process was alive, by now.
+    ///
+    /// # Errors
+    /// That is not known, or lies in the future, or this is one of a row of crashes.
+    pub fn away(&self) -> Result<Duration, UnknownAbsence> {
         away(self.last, unix_ms())
     }
 
@@ -141,9 +180,14 @@ impl Beat {
     }
 }
 
-fn away(last: Option<Beat>, now_ms: u64) -> Option<Duration> {
-    let last = last.filter(|beat| beat.starts < MOST_STARTS)?;
-    now_ms.checked_sub(last.unix_ms).map(Duration::from_millis)
+fn away(last: Result<Beat, UnknownAbsence>, now_ms: u64) -> Result<Duration, UnknownAbsence> {
+    let last = last?;
+    if last.starts >= MOST_STARTS {
+        return Err(UnknownAbsence::RowOfStarts(last.starts));
+    }
+    let away = now_ms.checked_sub(last.unix_ms);
+    away.map(Duration::from_millis)
+        .ok_or(UnknownAbsence::InTheFuture)
 }
 
 fn unix_ms() -> u64 {
@@ -160,14 +204,16 @@ mod tests {
 
     #[test]
     fn an_absence_is_told_unless_it_is_unknown_in_the_future_or_one_of_a_row_of_crashes() {
-        let beat = |unix_ms, starts| Some(Beat { unix_ms, starts });
-        let second = Some(Duration::from_secs(1));
+        use UnknownAbsence::{Garbled, InTheFuture, Missing, RowOfStarts};
+        let beat = |unix_ms, starts| Ok(Beat { unix_ms, starts });
+        let second = Ok(Duration::from_secs(1));
         for (last, expected) in [
-            (None, None),
+            (Err(Missing), Err(Missing)),
+            (Err(Garbled), Err(Garbled)),
             (beat(9_000, 0), second),
             (beat(9_000, 2), second),
-            (beat(9_000, 3), None),
-            (beat(10_001, 0), None),
+            (beat(9_000, 3), Err(RowOfStarts(3))),
+            (beat(10_001, 0), Err(InTheFuture)),
         ] {
             assert_eq!(away(last, 10_000), expected, "{last:?}");
         }
@@ -190,7 +236,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("a.db");
         let first = Heartbeat::beside(&database).unwrap();
-        assert_eq!(first.away(), None, "nothing was there");
+        assert_eq!(first.away(), Err(UnknownAbsence::Missing));
         drop(first.start().unwrap());
         let second = Heartbeat::beside(&database).unwrap();
         assert!(second.away().unwrap() < Duration::from_secs(60));
@@ -198,6 +244,27 @@ mod tests {
         drop(second.start().unwrap());
         drop(Heartbeat::beside(&database).unwrap().start().unwrap());
         let fourth = Heartbeat::beside(&database).unwrap();
-        assert_eq!(fourth.away(), None, "three starts in a row");
+        assert_eq!(fourth.away(), Err(UnknownAbsence::RowOfStarts(3)));
+        for garbled in ["", "12", "x", "00000000000000000001 y        "] {
+            std::fs::write(Heartbeat::file_beside(&database), garbled).unwrap();
+            let next = Heartbeat::beside(&database).unwrap();
+            assert_eq!(next.away(), Err(UnknownAbsence::Garbled), "{garbled}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = |name: &str| folder.path().join(name);
+        let path = |name: &str| Heartbeat::file_beside(&database(name));
+        std::fs::create_dir(path("folder")).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("nothing"), path("link")).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), fifo, mode, 0).unwrap();
+        for name in ["folder", "link", "pipe"] {
+            assert!(Heartbeat::beside(&database(name)).is_err(), "{name}");
+        }
+        assert!(!folder.path().join("nothing").exists());
     }
 }

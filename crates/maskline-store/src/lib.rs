@@ -13,7 +13,7 @@ pub mod secrets;
 pub mod sqlite;
 pub mod store;
 
-pub use heartbeat::{Beating, Heartbeat};
+pub use heartbeat::{Beating, Heartbeat, UnknownAbsence};
 pub use journal::{
     CommittedEvents, Journal, JournalCounters, JournalOptions, JournalReport, Refusal, Refused,
     Submission,

@@ -15,8 +15,8 @@ use maskline_net::{
     CallflowSource, ListenSpec, NetError, NetLimits, NodeConfig, SipNode, TraceSink,
 };
 use maskline_store::{
-    Beating, CommittedEvents, EventRow, Heartbeat, Journal, JournalOptions, SqliteLocation,
-    SqliteOptions, SqliteStore, Store,
+    Beating, CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions,
+    SqliteStore, Store,
 };
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::left_open::left_open;
+use crate::left_open::{self, left_open};
 use crate::metrics_text::Sources;
 use crate::provisioning::{self, Changes, Reloads};
 use crate::traces::Traces;
@@ -120,7 +120,6 @@ impl Node {
         let sip_addresses = sockets.addresses();
 
         let store = open_store(&config, secrets.master_key.as_deref()).await?;
-        let heartbeat = heartbeat(&config)?;
         let as_store: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
         let epoch = store.begin_epoch().await?;
         tracing::info!(node = %epoch.node_id, boot_epoch = epoch.boot_epoch, "store is open");
@@ -158,12 +157,9 @@ impl Node {
         ));
 
         let found = left_open(&store).await?;
-        let away = heartbeat.as_ref().and_then(Heartbeat::away);
         // Before any call is taken over, so that a call which ends the process is not for ever.
-        let beating = heartbeat
-            .map(Heartbeat::start)
-            .transpose()
-            .map_err(|error| config.fault("[store] url", format!("heartbeat: {error}")))?;
+        let (beating, absence) = left_open::heartbeat(&config);
+        let away = found.away(absence, config.adopt_within);
         let traces = start_traces(&config, epoch.boot_epoch).await;
         let sink = traces.clone().map(|it| it as Arc<dyn TraceSink>);
         let journal_down = Arc::new(AtomicBool::new(false));
@@ -173,7 +169,7 @@ impl Node {
                 shards: config.shards,
                 start,
                 directory: provisioning::directory(&*store).await?,
-                found,
+                found: found.snapshots,
                 away,
                 journal_down: Arc::clone(&journal_down),
                 tls: config.tls.clone(),
@@ -482,18 +478,6 @@ async fn start_traces(config: &Config, run: u64) -> Option<Arc<Traces>> {
     }
     let started = tokio::task::spawn_blocking(move || Traces::start(&location, run, keep)).await;
     started.ok().flatten().map(Arc::new)
-}
-
-/// The heartbeat beside the database; none beside one that goes with the process.
-fn heartbeat(config: &Config) -> anyhow::Result<Option<Heartbeat>> {
-    match SqliteLocation::parse(&config.store_url) {
-        Ok(SqliteLocation::File(path)) => Heartbeat::beside(&path).map(Some).map_err(|error| {
-            config
-                .fault("[store] url", format!("heartbeat: {error}"))
-                .into()
-        }),
-        Ok(SqliteLocation::Ephemeral) | Err(_) => Ok(None),
-    }
 }
 
 fn channels<T>(shards: u16) -> (Vec<mpsc::Sender<T>>, Vec<mpsc::Receiver<T>>) {

@@ -238,6 +238,9 @@ async fn a_call_that_waited_for_too_long_is_ended() {
     assert_eq!(callee.finish().await.complaint, "", "B gets a BYE");
     let summary = site.receiver.summary().await;
     assert_eq!(summed_up(&summary), "ERROR A=COMPLETED B=COMPLETED -2001");
+    let log = site.switch.as_ref().unwrap().log();
+    let why = "the switch was away for longer than [call] adopt_within_seconds calls=1";
+    assert!(log.contains(why), "{log}");
     assert!(site.switch.take().unwrap().drain().await.success());
     let received = site.receiver.received();
     check_rules(&received, CALLEE);
