@@ -277,6 +277,9 @@ impl Drop for Sipp {
     }
 }
 
+/// By which a scenario says that its party stays for a while after its last message.
+const LINGER: &str = r#"<timewait milliseconds="@LINGER@"/>"#;
+
 fn fill_in(run: &Run<'_>) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/scenarios");
     let path = format!("{folder}/{}.xml", run.scenario);
@@ -284,15 +287,15 @@ fn fill_in(run: &Run<'_>) -> String {
     for (name, value) in run.fill {
         text = text.replace(&format!("@{name}@"), value);
     }
-    // Behind loss, whoever ended last must still be there to answer a repetition.
     let (retrans, linger) = if run.loss > 0 {
-        ("50", "2000")
+        // Behind loss, whoever ended last must still be there to answer a repetition.
+        ("50", LINGER.replace("@LINGER@", "2000"))
     } else {
-        ("500", "0")
+        // Even 0 ms would keep the call until SIPp's next turn, and fail it if its connection
+        // is closed before that.
+        ("500", String::new())
     };
-    text = text
-        .replace("@RETRANS@", retrans)
-        .replace("@LINGER@", linger);
+    text = text.replace("@RETRANS@", retrans).replace(LINGER, &linger);
     assert!(
         !text.contains("=\"@"),
         "a placeholder of {path} has no value"
