@@ -16,6 +16,7 @@ mod left_open;
 mod metrics_text;
 mod node;
 mod provisioning;
+mod sample_site;
 mod serve;
 mod traces;
 

@@ -1,22 +1,17 @@
 //! What is measured: a process between the load's two ends.
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use maskline_events::{EarlyMedia, Msisdn, WebhookType};
-use maskline_store::{
-    NewNumber, NewSubAccount, NewWebhook, SqliteLocation, SqliteOptions, SqliteStore, Store,
-};
-use maskline_switch::country::country_of;
+use maskline_store::{SqliteLocation, SqliteOptions, SqliteStore};
 
 use tempfile::TempDir;
 
 use super::{VIRTUAL, kamailio, usage};
-use crate::node::wall;
+use crate::sample_site::SampleSite;
 
 const SUB_ACCOUNT: &str = "bench";
 /// How long a process may take to be ready.
@@ -181,48 +176,13 @@ async fn provision(database: &Path, receiver: SocketAddr) -> anyhow::Result<()> 
     let location = SqliteLocation::File(database.to_owned());
     let key = location.master_key(None)?;
     let store = SqliteStore::open(&location, &key, SqliteOptions::default())?;
-    let number: Msisdn = VIRTUAL.parse()?;
-    store
-        .create_sub_account(
-            NewSubAccount {
-                sub_account_id: SUB_ACCOUNT.to_owned(),
-                countries: BTreeSet::from(["SG".to_owned()]).into_iter().collect(),
-            },
-            wall(),
-        )
-        .await?;
-    store
-        .assign_number(
-            NewNumber {
-                country_code: country_of(&number).map(str::to_owned),
-                early_media: EarlyMedia::default(),
-                msisdn: number,
-                sub_account_id: SUB_ACCOUNT.to_owned(),
-                reference_id: "bench".to_owned(),
-                trunk: None,
-            },
-            wall(),
-        )
-        .await?;
-    for (webhook_type, path) in [
-        (WebhookType::Vca, "vca"),
-        (WebhookType::Vcs, "vcs"),
-        (WebhookType::Vss, "vss"),
-    ] {
-        store
-            .set_webhook(
-                NewWebhook {
-                    sub_account_id: SUB_ACCOUNT.to_owned(),
-                    webhook_type,
-                    url: format!("http://{receiver}/{path}"),
-                    http_auth_header: None,
-                    enabled: true,
-                },
-                wall(),
-            )
-            .await?;
-    }
-    Ok(())
+    let site = SampleSite {
+        sub_account_id: SUB_ACCOUNT,
+        number: VIRTUAL,
+        reference_id: "bench",
+        receiver,
+    };
+    site.provision(&store).await
 }
 
 fn free_udp() -> anyhow::Result<SocketAddr> {

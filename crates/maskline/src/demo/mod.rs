@@ -7,21 +7,20 @@ mod phones;
 mod receiver;
 mod show;
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use maskline_events::{EarlyMedia, Msisdn, WebhookType};
+use maskline_events::WebhookType;
 use maskline_phone::{Callee, Caller, Outcome, Part, PhoneEvent, PhoneInput, Report};
-use maskline_store::{NewNumber, NewSubAccount, NewWebhook, Store};
+use maskline_switch::Trunk;
 use maskline_switch::sip::{Peer, Transport};
-use maskline_switch::{Trunk, country::country_of};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::node::{Node, Secrets, wall};
+use crate::node::{Node, Secrets};
+use crate::sample_site::SampleSite;
 use phones::{Heard, PhoneHandle};
 use show::Show;
 
@@ -206,48 +205,13 @@ fn configuration(driver: SocketAddr) -> anyhow::Result<Config> {
 
 /// What a platform team does by the API: a sub-account, its number, its webhooks.
 async fn provision(node: &Node, receiver: SocketAddr) -> anyhow::Result<()> {
-    let store = node.store();
-    let number: Msisdn = VIRTUAL.parse()?;
-    store
-        .create_sub_account(
-            NewSubAccount {
-                sub_account_id: SUB_ACCOUNT.to_owned(),
-                countries: BTreeSet::from(["SG".to_owned()]).into_iter().collect(),
-            },
-            wall(),
-        )
-        .await?;
-    store
-        .assign_number(
-            NewNumber {
-                country_code: country_of(&number).map(str::to_owned),
-                early_media: EarlyMedia::default(),
-                msisdn: number,
-                sub_account_id: SUB_ACCOUNT.to_owned(),
-                reference_id: "booking-line".to_owned(),
-                trunk: None,
-            },
-            wall(),
-        )
-        .await?;
-    for (webhook_type, path) in [
-        (WebhookType::Vca, "vca"),
-        (WebhookType::Vcs, "vcs"),
-        (WebhookType::Vss, "vss"),
-    ] {
-        store
-            .set_webhook(
-                NewWebhook {
-                    sub_account_id: SUB_ACCOUNT.to_owned(),
-                    webhook_type,
-                    url: format!("http://{receiver}/{path}"),
-                    http_auth_header: None,
-                    enabled: true,
-                },
-                wall(),
-            )
-            .await?;
-    }
+    let site = SampleSite {
+        sub_account_id: SUB_ACCOUNT,
+        number: VIRTUAL,
+        reference_id: "booking-line",
+        receiver,
+    };
+    site.provision(node.store()).await?;
     node.reload_directory().await;
     Ok(())
 }
