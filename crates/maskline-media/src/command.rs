@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::emodel::VoiceCodec;
+
 /// One session's media: the shard that owns the call and a number that this shard never uses twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MediaKey {
@@ -47,6 +49,8 @@ pub struct PayloadMap {
     pub clock_rate: u32,
     /// Whether this is `telephone-event` (RFC 4733): passed on, and each press reported.
     pub telephone_event: bool,
+    /// The voice codec, by which the score is reckoned; `None`: no voice.
+    pub codec: Option<VoiceCodec>,
 }
 
 impl PayloadMap {
@@ -61,6 +65,9 @@ pub struct RemoteMedia {
     pub rtp: SocketAddr,
     /// Where to send RTCP (RFC 3605 `a=rtcp`, else the next port); `None`: none is sent.
     pub rtcp: Option<SocketAddr>,
+    /// Whether the party's RTP and RTCP share a port (RFC 5761): RTCP goes to where RTP goes, from
+    /// our RTP port, and is told from RTP there by its packet type.
+    pub rtcp_mux: bool,
     /// The addresses from which a first packet may latch: the negotiated one, and what the
     /// operator adds for the trunk. A packet from anywhere else is counted and dropped.
     pub sources: Vec<IpAddr>,

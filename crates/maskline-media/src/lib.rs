@@ -8,11 +8,14 @@
 pub mod command;
 pub mod counters;
 pub mod dtmf;
+pub mod emodel;
 pub mod engine;
 mod latch;
+mod losses;
 mod party;
 pub mod quality;
 pub mod relay;
+mod round_trip;
 pub mod rtcp;
 pub mod rtp;
 pub mod stream;
@@ -24,6 +27,10 @@ pub use command::{
     RemoteMedia, Side,
 };
 pub use counters::{DropCounts, DropReason, RelayCounters};
+pub use emodel::VoiceCodec;
 pub use engine::{EngineConfig, EngineCounters, EngineError, MediaEngine};
+pub use losses::LossPattern;
+pub use quality::Received;
 pub use relay::{Relay, RelayOutput, RelayTimer, Verdict};
+pub use round_trip::{FarReport, RoundTrip};
 pub use tick::Tick;

@@ -14,6 +14,7 @@ use crate::counters::DropReason;
 use crate::dtmf::DtmfReceiver;
 use crate::latch::Latch;
 use crate::quality::{Arrival, Reception};
+use crate::round_trip::FarEnd;
 use crate::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket};
 use crate::rtp::{MAX_PACKET_BYTES, RtpPacket};
 use crate::stream::{OutgoingStream, ntp};
@@ -26,6 +27,8 @@ const DEFAULT_CLOCK_RATE: u32 = 8_000;
 /// A CNAME of 100 random bits (RFC 7022 §5 asks for 96), five to a character.
 const CNAME_CHARACTERS: usize = 20;
 const CNAME_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// RFC 5761 §4: the packet types of RTCP on a port that it shares with RTP.
+const MULTIPLEXED: std::ops::RangeInclusive<u8> = 192..=223;
 /// Presses that may come at once after a stall of the network.
 const PRESS_BURST: u32 = 32;
 /// The pace at which that allowance refills: 20 a second, faster than fingers and dialers.
@@ -41,7 +44,8 @@ pub(crate) struct Party {
     pub(crate) silence_reported: bool,
     pub(crate) next_report: Option<Tick>,
     pub(crate) stream: OutgoingStream,
-    reception: Reception,
+    pub(crate) reception: Reception,
+    pub(crate) far: FarEnd,
     dtmf: DtmfReceiver,
     presses: Allowance,
     cname: String,
@@ -94,6 +98,7 @@ impl Party {
             next_report: None,
             stream,
             reception: Reception::default(),
+            far: FarEnd::default(),
             dtmf: DtmfReceiver::default(),
             presses: Allowance {
                 left: PRESS_BURST,
@@ -110,7 +115,9 @@ impl Party {
     }
 
     pub(crate) fn quality(&self) -> Option<Quality> {
-        self.reception.quality()
+        let round_trip = self.far.round_trip().map(|it| it.mean_ms);
+        let received = self.reception.received()?;
+        Some(received.quality(round_trip))
     }
 
     /// Takes what was negotiated; forgets the latched sources if they may not be right any more.
@@ -126,7 +133,7 @@ impl Party {
             if moved {
                 self.rtp_latch.release();
             }
-            if moved || before.rtcp != media.rtcp {
+            if moved || before.rtcp != media.rtcp || before.rtcp_mux != media.rtcp_mux {
                 self.rtcp_latch.release();
             }
         }
@@ -161,6 +168,8 @@ impl Party {
             sequence: packet.sequence,
             timestamp: (!payload.telephone_event).then_some(packet.timestamp),
             clock_rate: payload.clock_rate,
+            octets: packet.payload.len(),
+            codec: payload.codec,
         });
         Ok(Accepted {
             packet,
@@ -169,31 +178,65 @@ impl Party {
         })
     }
 
-    /// Decides whether an RTCP datagram is this party's; if so, notes what our reports need of it
-    /// and latches its source.
+    /// Whether a datagram on the RTP port is RTCP: the party multiplexes, and the second byte is a
+    /// packet type of RTCP (RFC 5761 §4), which no payload type with or without marker may be.
+    pub(crate) fn is_multiplexed_rtcp(&self, datagram: &[u8]) -> bool {
+        self.media.as_ref().is_some_and(|media| media.rtcp_mux)
+            && datagram
+                .get(1)
+                .is_some_and(|packet_type| MULTIPLEXED.contains(packet_type))
+    }
+
+    /// Decides whether an RTCP datagram is this party's; if so, notes what our reports need of it,
+    /// and what it says of us. On its own port it latches its source. On the RTP port (`muxed`) it
+    /// comes from where RTP may come from, and latches nothing.
     pub(crate) fn accept_rtcp(
         &mut self,
         now: Tick,
         from: SocketAddr,
+        muxed: bool,
         datagram: &[u8],
     ) -> Result<(), DropReason> {
         let media = self.media.as_ref().ok_or(DropReason::NotProgrammed)?;
-        self.rtcp_latch
-            .check(now, from, media.rtcp, &media.sources)?;
+        let (latch, told) = if muxed {
+            (&mut self.rtp_latch, Some(media.rtp))
+        } else {
+            (&mut self.rtcp_latch, media.rtcp)
+        };
+        latch.check(now, from, told, &media.sources)?;
         if datagram.len() > MAX_PACKET_BYTES {
             return Err(DropReason::TooLong);
         }
         let compound = RtcpCompound::parse(datagram).map_err(|_| DropReason::MalformedRtcp)?;
-        self.rtcp_latch.take(from);
+        if !muxed {
+            latch.take(from);
+        }
         self.heard(now);
+        // The last of each counts, however many a compound holds.
+        let (mut of_sender, mut of_us) = (None, None);
+        let ours = |block: &ReportBlock| block.ssrc == self.stream.ssrc();
         for packet in compound.packets() {
-            if let RtcpPacket::SenderReport { ssrc, info, .. } = packet {
-                self.last_sender_report = Some(SenderReportSeen {
-                    ssrc,
-                    middle: (info.ntp_timestamp >> 16) as u32,
-                    at: now,
-                });
+            match packet {
+                RtcpPacket::SenderReport { ssrc, info, blocks } => {
+                    of_sender = Some(SenderReportSeen {
+                        ssrc,
+                        middle: (info.ntp_timestamp >> 16) as u32,
+                        at: now,
+                    });
+                    of_us = blocks.iter().find(ours).or(of_us);
+                }
+                RtcpPacket::ReceiverReport { blocks, .. } => {
+                    of_us = blocks.iter().find(ours).or(of_us);
+                }
+                RtcpPacket::SourceDescription { .. }
+                | RtcpPacket::Goodbye { .. }
+                | RtcpPacket::Other { .. } => {}
             }
+        }
+        self.last_sender_report = of_sender.or(self.last_sender_report);
+        if let Some((block, sent)) = of_us.zip(self.stream.sent_so_far()) {
+            self.far
+                .on_block(now, &block, sent.packets, sent.clock_rate);
         }
         Ok(())
     }
@@ -221,8 +264,17 @@ impl Party {
 
     /// Where RTCP to this party goes, if it wants any.
     pub(crate) fn rtcp_destination(&self) -> Option<SocketAddr> {
-        let asked = self.media.as_ref()?.rtcp?;
+        let media = self.media.as_ref()?;
+        let asked = media.rtcp?;
+        if media.rtcp_mux {
+            return self.rtp_destination();
+        }
         Some(self.rtcp_latch.source().unwrap_or(asked)).filter(|to| is_destination(*to))
+    }
+
+    /// Whether RTCP to this party leaves from the RTP port.
+    pub(crate) fn multiplexes(&self) -> bool {
+        self.media.as_ref().is_some_and(|media| media.rtcp_mux)
     }
 
     /// Our next report to this party.
@@ -251,10 +303,14 @@ impl Party {
                     .map_or(0, |seen| (ntp(now.since(seen.at)) >> 16) as u32),
             }
         });
+        let sender = self.stream.sender_info(now, opened);
+        if let Some(info) = sender {
+            self.far.reported(now, (info.ntp_timestamp >> 16) as u32);
+        }
         Report {
             ssrc: self.stream.ssrc(),
             cname: &self.cname,
-            sender: self.stream.sender_info(now, opened),
+            sender,
             block,
             goodbye,
         }

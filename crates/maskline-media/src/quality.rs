@@ -1,9 +1,11 @@
-//! What is measured of the packets received from one party: loss, jitter and an estimate of how
-//! it sounded.
+//! What is measured of the packets received from one party: loss, order and jitter.
 //!
-//! Loss follows RFC 3550 §A.1 and §A.3, jitter §A.8, the mean opinion score ITU-T G.107.
+//! Sequences follow RFC 3550 §A.1, reported loss §A.3, jitter §A.8. How loss is spread is in
+//! `losses.rs`, how it sounded in [`crate::emodel`], what the party says of us in `round_trip.rs`.
 
 use crate::command::Quality;
+use crate::emodel::{Conditions, VoiceCodec, mean_opinion_score};
+use crate::losses::{LossPattern, Place, Window};
 use crate::stream::clock_ticks;
 use crate::tick::Tick;
 
@@ -19,10 +21,14 @@ const TIMELINE_STEP_SECONDS: u32 = 1;
 #[derive(Clone, Debug, Default)]
 pub struct Reception {
     packets: u64,
+    octets: u64,
+    reordered: u64,
+    duplicates: u64,
+    codec: VoiceCodec,
+    window: Window,
     source: Option<Source>,
     /// Of sources and restarts before the current one.
     earlier_expected: u64,
-    earlier_received: u64,
     jitter: Jitter,
 }
 
@@ -48,7 +54,31 @@ struct Jitter {
     clock_rate: u32,
     ticks: f64,
     sum_ms: f64,
+    max_ms: f64,
     samples: u64,
+}
+
+/// Everything that was measured of what one party sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Received {
+    /// RTP packets.
+    pub packets: u64,
+    /// Their payload bytes.
+    pub octets: u64,
+    /// The voice codec of the last of them.
+    pub codec: VoiceCodec,
+    /// The fraction of the expected packets that never came, 0.0-1.0.
+    pub loss: f64,
+    /// How that loss is spread.
+    pub pattern: LossPattern,
+    /// Packets that came after one that was sent later.
+    pub reordered: u64,
+    /// Packets that came once more.
+    pub duplicates: u64,
+    /// Interarrival jitter (RFC 3550 §A.8) in milliseconds, averaged over the packets.
+    pub jitter_mean_ms: f64,
+    /// The highest that it was.
+    pub jitter_max_ms: f64,
 }
 
 /// What a report block says of the source, without the times of sender reports.
@@ -80,18 +110,41 @@ pub struct Arrival {
     pub timestamp: Option<u32>,
     /// The clock rate of its payload type in Hz.
     pub clock_rate: u32,
+    /// The bytes of its payload.
+    pub octets: usize,
+    /// Its codec, unless it is no voice.
+    pub codec: Option<VoiceCodec>,
+}
+
+/// What a sequence number is to a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sequenced {
+    /// So far ahead of the highest one before.
+    Ahead(u16),
+    /// So far behind it.
+    Behind(u16),
+    /// Far off: the first sign of a restart, or nothing.
+    Stray,
+    /// A restart.
+    Restart,
 }
 
 impl Reception {
     /// Counts a packet.
     pub fn on_packet(&mut self, arrival: Arrival) {
         self.packets += 1;
-        let same = match &mut self.source {
+        self.octets += arrival.octets as u64;
+        self.codec = arrival.codec.unwrap_or(self.codec);
+        let sequenced = match &mut self.source {
             Some(source) if source.ssrc == arrival.ssrc => source.on_sequence(arrival.sequence),
-            Some(_) | None => false,
+            Some(_) | None => Sequenced::Restart,
         };
-        if !same {
-            self.start(arrival);
+        match sequenced {
+            Sequenced::Ahead(0) => self.look_back(0),
+            Sequenced::Ahead(steps) => self.window.advance(u32::from(steps)),
+            Sequenced::Behind(steps) => self.look_back(steps),
+            Sequenced::Stray => {}
+            Sequenced::Restart => self.start(arrival),
         }
         if let Some(timestamp) = arrival.timestamp {
             self.jitter.on_packet(arrival, timestamp);
@@ -122,31 +175,43 @@ impl Reception {
         })
     }
 
-    /// The figures of the whole call, `None` if nothing came.
+    /// Everything measured so far, `None` if nothing came.
     #[must_use]
-    pub fn quality(&self) -> Option<Quality> {
+    pub fn received(&self) -> Option<Received> {
         let source = self.source?;
         let expected = self.earlier_expected + source.expected();
-        let received = self.earlier_received + source.received;
+        let pattern = self.window.pattern();
         let loss = if expected == 0 {
             0.0
         } else {
-            expected.saturating_sub(received) as f64 / expected as f64
+            (pattern.lost as f64 / expected as f64).min(1.0)
         };
-        let jitter_ms = self.jitter.mean_ms();
-        Some(Quality {
+        Some(Received {
             packets: self.packets,
+            octets: self.octets,
+            codec: self.codec,
             loss,
-            jitter_ms,
-            mos: mean_opinion_score(loss, jitter_ms),
+            pattern,
+            reordered: self.reordered,
+            duplicates: self.duplicates,
+            jitter_mean_ms: self.jitter.mean_ms(),
+            jitter_max_ms: self.jitter.max_ms,
         })
+    }
+
+    fn look_back(&mut self, behind: u16) {
+        match self.window.look_back(u32::from(behind)) {
+            Place::Late => self.reordered += 1,
+            Place::Again => self.duplicates += 1,
+        }
     }
 
     fn start(&mut self, arrival: Arrival) {
         if let Some(source) = self.source {
             self.earlier_expected += source.expected();
-            self.earlier_received += source.received;
         }
+        self.window.settle();
+        self.window.advance(1);
         self.source = Some(Source {
             ssrc: arrival.ssrc,
             base: arrival.sequence,
@@ -162,24 +227,28 @@ impl Reception {
 }
 
 impl Source {
-    /// Whether the packet belongs to the sequence so far; `false` asks for a restart at it.
-    fn on_sequence(&mut self, sequence: u16) -> bool {
+    /// Where a packet stands in the sequence so far.
+    fn on_sequence(&mut self, sequence: u16) -> Sequenced {
         let ahead = sequence.wrapping_sub(self.highest);
+        let behind = ahead.wrapping_neg();
         if ahead < MAX_DROPOUT {
             if sequence < self.highest {
                 self.cycles = self.cycles.wrapping_add(1 << 16);
             }
             self.highest = sequence;
-        } else if ahead.wrapping_neg() > MAX_MISORDER {
-            // Two in a row after a jump: the sender restarted without changing its SSRC.
-            if self.restart_at == Some(sequence) {
-                return false;
-            }
-            self.restart_at = Some(sequence.wrapping_add(1));
-            return true;
+            self.received += 1;
+            return Sequenced::Ahead(ahead);
         }
-        self.received += 1;
-        true
+        if behind <= MAX_MISORDER {
+            self.received += 1;
+            return Sequenced::Behind(behind);
+        }
+        // Two in a row after a jump: the sender restarted without changing its SSRC.
+        if self.restart_at == Some(sequence) {
+            return Sequenced::Restart;
+        }
+        self.restart_at = Some(sequence.wrapping_add(1));
+        Sequenced::Stray
     }
 
     fn expected(&self) -> u64 {
@@ -207,7 +276,9 @@ impl Jitter {
             return;
         }
         self.ticks += (f64::from(step) - self.ticks) / 16.0;
-        self.sum_ms += self.ticks * 1_000.0 / f64::from(arrival.clock_rate.max(1));
+        let now_ms = self.ticks * 1_000.0 / f64::from(arrival.clock_rate.max(1));
+        self.sum_ms += now_ms;
+        self.max_ms = self.max_ms.max(now_ms);
         self.samples += 1;
     }
 
@@ -220,57 +291,24 @@ impl Jitter {
     }
 }
 
-/// R of a connection without delay and loss: ITU-T G.107 with all its default values.
-const BEST_R: f64 = 93.2;
-/// ITU-T G.113 Appendix I: equipment impairment of G.711.
-const IE_G711: f64 = 0.0;
-/// ITU-T G.113 Appendix I: robustness of G.711 with packet loss concealment (4.3 without), which
-/// phones have.
-const BPL_G711: f64 = 25.1;
-/// Loss is taken as random: bursts are not measured.
-const BURST_R: f64 = 1.0;
-/// One-way delay that cannot be measured at one point: the network to both phones, packetisation,
-/// and a jitter buffer's least depth.
-const ASSUMED_DELAY_MS: f64 = 100.0;
-/// A jitter buffer holds about twice the jitter, and never more than this.
-const MAX_JITTER_BUFFER_MS: f64 = 300.0;
-
-/// The mean opinion score, 1.0-4.5, by the E-model of ITU-T G.107.
-///
-/// `loss` is a fraction, `jitter_ms` the mean jitter. Of the model's inputs only loss and delay
-/// vary, the latter with the jitter buffer that the jitter asks for; the codec is taken as G.711
-/// with concealment, echo as cancelled. Never rises with `loss` or `jitter_ms`.
-#[must_use]
-pub fn mean_opinion_score(loss: f64, jitter_ms: f64) -> f64 {
-    let buffer_ms = (2.0 * jitter_ms.max(0.0)).min(MAX_JITTER_BUFFER_MS);
-    let r = BEST_R
-        - delay_impairment(ASSUMED_DELAY_MS + buffer_ms)
-        - loss_impairment(loss.clamp(0.0, 1.0) * 100.0);
-    score_of_rating(r)
-}
-
-/// Ie,eff of ITU-T G.107.
-fn loss_impairment(loss_percent: f64) -> f64 {
-    IE_G711 + (95.0 - IE_G711) * loss_percent / (loss_percent / BURST_R + BPL_G711)
-}
-
-/// Idd of ITU-T G.107.
-fn delay_impairment(delay_ms: f64) -> f64 {
-    if delay_ms <= 100.0 {
-        return 0.0;
+impl Received {
+    /// What the contract shows of it. `round_trip_ms`: to the party, if it is known.
+    #[must_use]
+    pub fn quality(&self, round_trip_ms: Option<f64>) -> Quality {
+        Quality {
+            packets: self.packets,
+            loss: self.loss,
+            jitter_ms: self.jitter_mean_ms,
+            mos: mean_opinion_score(&Conditions {
+                codec: self.codec,
+                loss: self.loss,
+                // Of random loss, a run is 1 / (1 - loss) packets long in the mean.
+                burst_ratio: self.pattern.mean_run * (1.0 - self.loss),
+                jitter_ms: self.jitter_mean_ms,
+                round_trip_ms,
+            }),
+        }
     }
-    let x = (delay_ms / 100.0).log2();
-    let sixth_root = |base: f64| (1.0 + base.powi(6)).powf(1.0 / 6.0);
-    25.0 * (sixth_root(x) - 3.0 * sixth_root(x / 3.0) + 2.0)
-}
-
-/// ITU-T G.107 Annex B. Below R = 6.5 the polynomial dips under 1, hence the clamp.
-fn score_of_rating(r: f64) -> f64 {
-    if r >= 100.0 {
-        return 4.5;
-    }
-    let r = r.max(0.0);
-    (1.0 + 0.035 * r + r * (r - 60.0) * (100.0 - r) * 7e-6).clamp(1.0, 4.5)
 }
 
 #[cfg(test)]
@@ -289,7 +327,13 @@ mod tests {
             sequence,
             timestamp: Some(timestamp),
             clock_rate: 8_000,
+            octets: 160,
+            codec: Some(VoiceCodec::Pcma),
         }
+    }
+
+    fn quality(reception: &Reception) -> Quality {
+        reception.received().unwrap().quality(None)
     }
 
     /// The n-th packet of a G.711 stream of 20 ms packets.
@@ -304,10 +348,10 @@ mod tests {
     #[test]
     fn an_even_stream_without_loss_is_the_best_there_is() {
         let mut reception = Reception::default();
-        assert!(reception.quality().is_none());
+        assert!(reception.received().is_none());
         assert!(reception.report().is_none());
         (65_000..66_000).for_each(|n| reception.on_packet(nth(n, 1)));
-        let quality = reception.quality().unwrap();
+        let quality = quality(&reception);
         assert_eq!(quality.packets, 1_000);
         close(quality.loss, 0.0, 0.0);
         close(quality.jitter_ms, 0.0, 1e-9);
@@ -333,7 +377,7 @@ mod tests {
         }
         let report = reception.report().unwrap();
         assert_eq!((report.ssrc, report.cumulative_lost), (2, 100));
-        close(reception.quality().unwrap().loss, 0.1, 0.001);
+        close(quality(&reception).loss, 0.1, 0.001);
     }
 
     #[test]
@@ -343,7 +387,7 @@ mod tests {
             reception.on_packet(nth(n, 1));
         }
         assert_eq!(reception.report().unwrap().cumulative_lost, -2);
-        close(reception.quality().unwrap().loss, 0.0, 0.0);
+        close(quality(&reception).loss, 0.0, 0.0);
     }
 
     #[test]
@@ -352,9 +396,9 @@ mod tests {
         (0..100).for_each(|n| reception.on_packet(nth(n, 1)));
         reception.on_packet(nth(30_000, 1));
         (100..200).for_each(|n| reception.on_packet(nth(n, 1)));
-        close(reception.quality().unwrap().loss, 0.0, 0.0);
+        close(quality(&reception).loss, 0.0, 0.0);
         (20_000..20_100).for_each(|n| reception.on_packet(nth(n, 1)));
-        let quality = reception.quality().unwrap();
+        let quality = quality(&reception);
         assert_eq!(quality.packets, 301);
         close(quality.loss, 0.0, 0.0);
     }
@@ -375,7 +419,7 @@ mod tests {
             }
         }
         assert_eq!(reception.report().unwrap().jitter, 63);
-        close(reception.quality().unwrap().jitter_ms, 8.0, 0.1);
+        close(quality(&reception).jitter_ms, 8.0, 0.1);
     }
 
     #[test]
@@ -393,34 +437,51 @@ mod tests {
             arrival.at = arrival.at + Duration::from_secs(30);
             reception.on_packet(arrival);
         }
-        close(reception.quality().unwrap().jitter_ms, 0.0, 1e-9);
+        close(quality(&reception).jitter_ms, 0.0, 1e-9);
     }
 
     #[test]
-    fn the_score_follows_the_e_model() {
-        // R = 93.2 - 95 * P / (P + 25.1), no delay impairment at 100 ms.
-        close(mean_opinion_score(0.0, 0.0), 4.41, 0.005);
-        close(mean_opinion_score(0.01, 0.0), 4.33, 0.005);
-        close(mean_opinion_score(0.05, 0.0), 3.92, 0.005);
-        close(mean_opinion_score(0.10, 0.0), 3.41, 0.005);
-        close(mean_opinion_score(1.0, 0.0), 1.0, 0.3);
-        // Idd at 400 ms (x = 2) is about 24.
-        close(delay_impairment(400.0), 24.0, 1.0);
-        close(delay_impairment(100.0), 0.0, 0.0);
+    fn late_packets_and_copies_are_told_apart_and_neither_is_loss() {
+        let mut reception = Reception::default();
+        for n in [0, 2, 1, 3, 3, 3, 6, 4, 5, 5] {
+            reception.on_packet(nth(n, 1));
+        }
+        let received = reception.received().unwrap();
+        assert_eq!((received.reordered, received.duplicates), (3, 3));
+        assert_eq!((received.packets, received.octets), (10, 1_600));
+        assert_eq!(received.pattern, LossPattern::default());
+    }
+
+    #[test]
+    fn copies_of_some_packets_do_not_hide_that_others_never_came() {
+        let mut reception = Reception::default();
+        for n in (0..1_001).filter(|n| n % 10 != 5) {
+            reception.on_packet(nth(n, 1));
+            reception.on_packet(nth(n, 1));
+        }
+        assert!(
+            reception.report().unwrap().cumulative_lost < 0,
+            "as RFC 3550 counts"
+        );
+        close(quality(&reception).loss, 0.1, 0.001);
+    }
+
+    #[test]
+    fn jitter_has_a_peak_beside_its_mean() {
+        let mut reception = Reception::default();
+        for n in 0..1_000 {
+            let mut arrival = nth(n, 1);
+            if (500..510).contains(&n) && n % 2 == 0 {
+                arrival.at = arrival.at + Duration::from_millis(60);
+            }
+            reception.on_packet(arrival);
+        }
+        let received = reception.received().unwrap();
+        assert!(received.jitter_max_ms > 20.0, "{received:?}");
+        assert!(received.jitter_mean_ms < 2.0, "{received:?}");
     }
 
     proptest! {
-        #[test]
-        fn the_score_stays_in_its_range_and_never_rises_with_loss_or_jitter(
-            loss in 0.0f64..=1.0, more_loss in 0.0f64..=1.0,
-            jitter in 0.0f64..500.0, more_jitter in 0.0f64..500.0,
-        ) {
-            let score = mean_opinion_score(loss, jitter);
-            prop_assert!((1.0..=4.5).contains(&score));
-            prop_assert!(mean_opinion_score((loss + more_loss).min(1.0), jitter) <= score);
-            prop_assert!(mean_opinion_score(loss, jitter + more_jitter) <= score);
-        }
-
         #[test]
         fn whatever_arrives_the_figures_stay_in_range(
             arrivals in proptest::collection::vec(
@@ -435,7 +496,7 @@ mod tests {
                     ..packet(at_us, ssrc, sequence, timestamp)
                 });
                 reception.report();
-                let quality = reception.quality().unwrap();
+                let quality = quality(&reception);
                 prop_assert!((0.0..=1.0).contains(&quality.loss));
                 prop_assert!((0.0..=1_000.0).contains(&quality.jitter_ms));
                 prop_assert!((1.0..=4.5).contains(&quality.mos));

@@ -10,7 +10,8 @@
 //! too, since it may sit behind a NAT. A stranger's packet is dropped, counted, and moves nothing.
 //! RTP and RTCP latch on their own.
 //!
-//! **RTCP** is never passed on. Each party gets reports of our own about what it sent and what we
+//! **RTCP** is never passed on. It has a port of its own, or shares that of RTP where the party
+//! agreed to that (RFC 5761), each side by itself. Each party gets reports of our own about what it sent and what we
 //! sent it, on average every 5 s (RFC 3550 §6.2 with its least interval; a session of two needs
 //! neither bandwidth shares nor timer reconsideration, and so no compensation for the latter).
 //!
@@ -58,6 +59,8 @@ pub enum Verdict {
         /// The other party.
         to: SocketAddr,
     },
+    /// It was RTCP on a shared port (RFC 5761), and goes no further.
+    Taken,
     /// Nothing is sent. The drop is counted already.
     Drop(DropReason),
 }
@@ -65,10 +68,12 @@ pub enum Verdict {
 /// What a relay wants done or known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RelayOutput {
-    /// Send this from the side's RTCP port.
+    /// Send this from the side's RTCP port, or from its RTP port if they are one to the party.
     SendRtcp {
         /// Whose port sends it.
         side: Side,
+        /// Whether it leaves from the RTP port (RFC 5761).
+        muxed: bool,
         /// To whom.
         to: SocketAddr,
         /// The compound.
@@ -146,6 +151,9 @@ impl Relay {
         datagram: &[u8],
         out: &mut Vec<u8>,
     ) -> Verdict {
+        if self.party(side).is_multiplexed_rtcp(datagram) {
+            return self.on_control(now, side, from, true, datagram);
+        }
         self.counters.rtp_received += 1;
         match self.forward_rtp(now, side, from, datagram, out) {
             Ok(to) => {
@@ -162,10 +170,7 @@ impl Relay {
     /// Takes a datagram that arrived on a side's RTCP port. It goes no further; one that is
     /// refused is counted.
     pub fn on_rtcp(&mut self, now: Tick, side: Side, from: SocketAddr, datagram: &[u8]) {
-        self.counters.rtcp_received += 1;
-        if let Err(reason) = self.party_mut(side).accept_rtcp(now, from, datagram) {
-            self.counters.drops.add(reason, 1);
-        }
+        self.on_control(now, side, from, false, datagram);
     }
 
     /// When to call [`Relay::on_deadline`], and why. May move after each input; one that moved
@@ -240,6 +245,25 @@ impl Relay {
         self.callee.silence_reported = false;
     }
 
+    fn on_control(
+        &mut self,
+        now: Tick,
+        side: Side,
+        from: SocketAddr,
+        muxed: bool,
+        datagram: &[u8],
+    ) -> Verdict {
+        self.counters.rtcp_received += 1;
+        let party = self.party_mut(side);
+        match party.accept_rtcp(now, from, muxed, datagram) {
+            Ok(()) => Verdict::Taken,
+            Err(reason) => {
+                self.counters.drops.add(reason, 1);
+                Verdict::Drop(reason)
+            }
+        }
+    }
+
     fn forward_rtp(
         &mut self,
         now: Tick,
@@ -301,8 +325,13 @@ impl Relay {
 
     fn send_rtcp(&mut self, side: Side, to: SocketAddr, datagram: Vec<u8>) {
         self.counters.rtcp_sent += 1;
-        self.outputs
-            .push_back(RelayOutput::SendRtcp { side, to, datagram });
+        let muxed = self.party(side).multiplexes();
+        self.outputs.push_back(RelayOutput::SendRtcp {
+            side,
+            muxed,
+            to,
+            datagram,
+        });
     }
 
     /// Between half and one and a half of the mean (RFC 3550 §6.2), so that sessions that begin

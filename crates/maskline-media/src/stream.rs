@@ -31,6 +31,15 @@ struct Shift {
     timestamp: u32,
 }
 
+/// What was sent in all, both numbers modulo 2^32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SentSoFar {
+    pub(crate) packets: u32,
+    pub(crate) octets: u32,
+    /// Of the last packet.
+    pub(crate) clock_rate: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     highest_sequence: u16,
@@ -64,6 +73,14 @@ impl OutgoingStream {
     #[must_use]
     pub const fn has_sent(&self) -> bool {
         self.sent.is_some()
+    }
+
+    pub(crate) fn sent_so_far(&self) -> Option<SentSoFar> {
+        self.sent.map(|sent| SentSoFar {
+            packets: sent.packets,
+            octets: sent.octets,
+            clock_rate: sent.clock_rate,
+        })
     }
 
     /// The next packet comes from another source, even if its SSRC is the same.

@@ -9,11 +9,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use maskline_media::rtcp::{Report, RtcpCompound, RtcpPacket, SenderInfo};
+use maskline_media::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket, SenderInfo};
 use maskline_media::rtp::RtpPacket;
 use maskline_media::{
     CalleeMedia, CallerMedia, DropReason, PayloadMap, Relay, RelayOutput, RemoteMedia, Side, Tick,
-    Verdict,
+    Verdict, VoiceCodec,
 };
 use proptest::prelude::*;
 
@@ -39,6 +39,11 @@ const fn codec(here: u8, there: u8, telephone_event: bool) -> PayloadMap {
         there,
         clock_rate: 8_000,
         telephone_event,
+        codec: if telephone_event {
+            None
+        } else {
+            Some(VoiceCodec::Pcmu)
+        },
     }
 }
 
@@ -46,6 +51,7 @@ fn a_media() -> RemoteMedia {
     RemoteMedia {
         rtp: addr(A),
         rtcp: Some(addr(A_RTCP)),
+        rtcp_mux: false,
         sources: vec![addr(A).ip()],
         payloads: vec![codec(0, 0, false), codec(101, 96, true)],
         sends: true,
@@ -57,6 +63,7 @@ fn b_media() -> RemoteMedia {
     RemoteMedia {
         rtp: addr(B),
         rtcp: Some(addr(B_RTCP)),
+        rtcp_mux: false,
         sources: vec![addr(B).ip()],
         payloads: vec![codec(0, 0, false), codec(96, 101, true)],
         sends: true,
@@ -299,6 +306,72 @@ fn new_addresses_latch_anew_and_the_stream_goes_on_without_a_jump() {
     assert_eq!(after.1, before.1.wrapping_add(320));
 }
 
+/// A compound about the SSRC that the party hears us by: a receiver report.
+fn receiver_report(about: u32, last_report: u32) -> Vec<u8> {
+    Report {
+        ssrc: 0x5151_5151,
+        cname: "someone",
+        sender: None,
+        block: Some(ReportBlock {
+            ssrc: about,
+            fraction_lost: 12,
+            cumulative_lost: 1,
+            extended_sequence: 20,
+            jitter: 80,
+            last_report,
+            delay_since_last_report: 65_536,
+        }),
+        goodbye: false,
+    }
+    .to_bytes()
+}
+
+#[test]
+fn a_party_that_shares_one_port_is_reported_to_and_heard_there_and_the_other_on_two() {
+    let mut bench = Bench::bridged();
+    let shared = RemoteMedia {
+        rtcp: Some(addr(A)),
+        rtcp_mux: true,
+        ..a_media()
+    };
+    bench.a(0, shared);
+    assert_eq!(bench.rtp(0, Side::Caller, A_BEHIND_NAT, &audio(1)), to(B));
+    assert_eq!(bench.rtp(0, Side::Callee, B, &audio(1)), to(A_BEHIND_NAT));
+    let reports = bench.until(8_000);
+    let sent = |wanted: Side| {
+        reports.iter().find_map(|(_, output)| match output {
+            RelayOutput::SendRtcp {
+                side, muxed, to, ..
+            } if *side == wanted => Some((*muxed, *to)),
+            RelayOutput::SendRtcp { .. }
+            | RelayOutput::Dtmf { .. }
+            | RelayOutput::Silent { .. } => None,
+        })
+    };
+    assert_eq!(sent(Side::Caller), Some((true, addr(A_BEHIND_NAT))));
+    assert_eq!(sent(Side::Callee), Some((false, addr(B_RTCP))));
+
+    let report = receiver_report(7, 0);
+    for (from, verdict) in [
+        (A_BEHIND_NAT, Verdict::Taken),
+        (STRANGER, Verdict::Drop(DropReason::Stranger)),
+        (A_ELSEWHERE, Verdict::Drop(DropReason::NotLatched)),
+    ] {
+        assert_eq!(bench.rtp(8_000, Side::Caller, from, &report), verdict);
+    }
+    let verdict = bench.rtp(8_000, Side::Callee, B, &report);
+    assert_eq!(
+        verdict,
+        Verdict::Drop(DropReason::UnknownPayload),
+        "B has two ports"
+    );
+    let counted = bench.relay.take_counters();
+    assert_eq!((counted.rtp_received, counted.rtcp_received), (3, 3));
+    for cut in 0..report.len() {
+        bench.rtp(8_000, Side::Caller, A_BEHIND_NAT, &report[..cut]);
+    }
+}
+
 #[test]
 fn a_party_on_hold_gets_nothing_but_its_presses_are_reported() {
     let mut bench = Bench::bridged();
@@ -462,9 +535,9 @@ fn each_party_gets_reports_of_our_own_about_what_it_sent_and_a_bye() {
         reports
             .iter()
             .filter_map(|(at, output)| match output {
-                RelayOutput::SendRtcp { side, to, datagram } if *side == wanted => {
-                    Some((*at, *to, datagram.clone()))
-                }
+                RelayOutput::SendRtcp {
+                    side, to, datagram, ..
+                } if *side == wanted => Some((*at, *to, datagram.clone())),
                 RelayOutput::SendRtcp { .. }
                 | RelayOutput::Dtmf { .. }
                 | RelayOutput::Silent { .. } => None,

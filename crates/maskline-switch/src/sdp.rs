@@ -113,6 +113,10 @@ pub struct MediaDescription {
     /// Where the party wants RTCP (RFC 3605 `a=rtcp`, else the next port). `None`: nowhere, because
     /// it said so (RFC 3556 `b=RS:0` and `b=RR:0`), wrote something unreadable, or is on hold.
     pub rtcp: Option<SocketAddr>,
+    /// Whether the party wants both on one port (RFC 5761 `a=rtcp-mux`), which it may of its offer and
+    /// of any answer to ours: [`Self::rtcp`] is [`Self::rtp`] then.
+    #[serde(default)]
+    pub rtcp_mux: bool,
     /// The codecs that we can pass on, each once, in the party's order of preference. At least one
     /// is for voice.
     pub codecs: Vec<Codec>,

@@ -253,6 +253,7 @@ mod tests {
             media: CallerMedia(RemoteMedia {
                 rtp: "127.0.0.1:4000".parse().unwrap(),
                 rtcp: None,
+                rtcp_mux: false,
                 sources: Vec::new(),
                 payloads: Vec::new(),
                 sends,

@@ -239,13 +239,14 @@ fn drain(session: &Session, sides: &Sides, around: &Surroundings) {
     let key = session.key;
     while let Some(output) = relay.poll() {
         match output {
-            RelayOutput::SendRtcp { side, to, datagram } => {
-                send(
-                    sides.socket(side, Flow::Rtcp),
-                    &datagram,
-                    to,
-                    &around.counters,
-                );
+            RelayOutput::SendRtcp {
+                side,
+                muxed,
+                to,
+                datagram,
+            } => {
+                let flow = if muxed { Flow::Rtp } else { Flow::Rtcp };
+                send(sides.socket(side, flow), &datagram, to, &around.counters);
             }
             RelayOutput::Dtmf { side, digit } => {
                 around.outlet.push(MediaEvent::Dtmf { key, side, digit });

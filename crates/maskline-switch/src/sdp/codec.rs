@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use maskline_media::VoiceCodec;
 use serde::{Deserialize, Serialize};
 
 use super::parse::number;
@@ -58,6 +59,19 @@ impl Codec {
 }
 
 impl CodecName {
+    /// The codec as what is measured of it knows it; `None`: no voice.
+    #[must_use]
+    pub const fn voice(self) -> Option<VoiceCodec> {
+        match self {
+            Self::Pcmu => Some(VoiceCodec::Pcmu),
+            Self::Pcma => Some(VoiceCodec::Pcma),
+            Self::G722 => Some(VoiceCodec::G722),
+            Self::G729 => Some(VoiceCodec::G729),
+            Self::Opus => Some(VoiceCodec::Opus),
+            Self::TelephoneEvent => None,
+        }
+    }
+
     /// Whether it carries voice: all but `telephone-event`.
     #[must_use]
     pub const fn is_voice(self) -> bool {

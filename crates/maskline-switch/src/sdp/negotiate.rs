@@ -207,6 +207,7 @@ fn map(codec: &Codec, here: u8, there: &Codec) -> PayloadMap {
         there: there.payload_type,
         clock_rate: codec.clock_rate,
         telephone_event: codec.name == CodecName::TelephoneEvent,
+        codec: codec.name.voice(),
     }
 }
 

@@ -146,6 +146,7 @@ struct Draft<'a> {
     parameters: BTreeMap<u8, &'a str>,
     ptime_ms: Option<u16>,
     rtcp: Rtcp,
+    rtcp_mux: bool,
 }
 
 /// What a stream says of RTCP (RFC 3605).
@@ -188,6 +189,7 @@ impl<'a> Draft<'a> {
             parameters: BTreeMap::new(),
             ptime_ms: None,
             rtcp: Rtcp::NextPort,
+            rtcp_mux: false,
         })
     }
 
@@ -200,7 +202,9 @@ impl<'a> Draft<'a> {
             return;
         }
         let (name, rest) = value.split_once(':').unwrap_or((value, ""));
-        if letter != b'a' || rest.is_empty() {
+        if letter == b'a' && value.trim_ascii().eq_ignore_ascii_case("rtcp-mux") {
+            self.rtcp_mux = true;
+        } else if letter != b'a' || rest.is_empty() {
             self.level.line_below(letter, line, value);
         } else if name.eq_ignore_ascii_case("rtpmap") {
             keep_first(&mut self.encodings, rest);
@@ -242,6 +246,7 @@ impl<'a> Draft<'a> {
             } else {
                 self.rtcp_address(session, address)
             },
+            rtcp_mux: self.rtcp_mux,
             codecs,
             ptime_ms: self.ptime_ms,
             direction: if held { said.deaf() } else { said },
@@ -278,6 +283,9 @@ impl<'a> Draft<'a> {
         let off = |level: &Level| level.no_sender_reports && level.no_receiver_reports;
         if off(&self.level) || off(session) {
             return None;
+        }
+        if self.rtcp_mux {
+            return Some(SocketAddr::new(rtp, self.port));
         }
         match self.rtcp {
             Rtcp::NextPort => Some(SocketAddr::new(rtp, self.port.checked_add(1)?)),

@@ -11,7 +11,9 @@ use super::codec::known_parameters;
 use super::parse::is_token;
 use super::{Codec, Direction, Local, MediaDescription};
 
-/// An offer with one audio stream. Lines end in CRLF.
+/// An offer with one audio stream to a party that has not described itself yet. Lines end in CRLF.
+///
+/// It offers to share the RTP port with RTCP (RFC 5761 §5.1.1); who does not know that uses the next.
 ///
 /// Without a codec the stream is written as refused (port 0).
 #[must_use]
@@ -22,14 +24,14 @@ pub fn write_offer(
     direction: Direction,
 ) -> String {
     let mut text = session_part(local);
-    audio_stream(&mut text, local, codecs, ptime_ms, direction);
+    audio_stream(&mut text, local, codecs, ptime_ms, direction, true);
     text
 }
 
 /// An answer: one `m=` line for each line of the offer, all but the audio one refused with port 0
 /// (RFC 3264 §6). It goes to the party that made `offer` and to nobody else.
 ///
-/// `codecs` are in the offering party's payload types (see [`super::Negotiated`]). Without a codec
+/// It shares the RTP port with RTCP if the offer does (RFC 5761 §5.1.1). `codecs` are in the offering party's payload types (see [`super::Negotiated`]). Without a codec
 /// the audio stream is refused as well.
 #[must_use]
 pub fn write_answer(
@@ -42,7 +44,14 @@ pub fn write_answer(
     let mut text = session_part(local);
     for (index, stream) in offer.streams.iter().enumerate() {
         if index == offer.audio_index {
-            audio_stream(&mut text, local, codecs, ptime_ms, direction);
+            audio_stream(
+                &mut text,
+                local,
+                codecs,
+                ptime_ms,
+                direction,
+                offer.rtcp_mux,
+            );
         } else if [&stream.media, &stream.proto, &stream.format]
             .into_iter()
             .all(|it| is_token(it))
@@ -84,6 +93,7 @@ fn audio_stream(
     codecs: &[Codec],
     ptime_ms: Option<u16>,
     direction: Direction,
+    rtcp_mux: bool,
 ) {
     if codecs.is_empty() {
         line(text, format_args!("m=audio 0 RTP/AVP 0"));
@@ -114,6 +124,9 @@ fn audio_stream(
     }
     if let Some(ptime_ms) = ptime_ms {
         line(text, format_args!("a=ptime:{ptime_ms}"));
+    }
+    if rtcp_mux {
+        line(text, format_args!("a=rtcp-mux"));
     }
     line(text, format_args!("a={}", direction.attribute()));
 }

@@ -424,6 +424,7 @@ impl Shard {
         RemoteMedia {
             rtp: described.rtp,
             rtcp: described.rtcp,
+            rtcp_mux: described.rtcp_mux,
             sources,
             payloads,
             sends: described.direction.sends(),

@@ -1,6 +1,6 @@
 //! What `towards_callee`, `negotiate` and `media_payloads` make of two descriptions.
 
-use maskline_media::PayloadMap;
+use maskline_media::{PayloadMap, VoiceCodec};
 
 use super::*;
 
@@ -93,6 +93,11 @@ fn the_relay_is_told_each_sides_numbers() {
         there,
         clock_rate,
         telephone_event,
+        codec: match (clock_rate, telephone_event) {
+            (_, true) => None,
+            (48_000, false) => Some(VoiceCodec::Opus),
+            (_, false) => Some(VoiceCodec::Pcma),
+        },
     };
     assert_eq!(
         caller,

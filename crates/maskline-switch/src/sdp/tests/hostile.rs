@@ -90,7 +90,8 @@ proptest! {
         let local = Local { address, port, session_id, version };
         let read = parse(write_offer(&local, &codecs, ptime_ms, direction).as_bytes()).unwrap();
         prop_assert_eq!(read.rtp, SocketAddr::new(address, port));
-        prop_assert_eq!(read.rtcp, Some(SocketAddr::new(address, port + 1)));
+        prop_assert_eq!(read.rtcp, Some(SocketAddr::new(address, port)));
+        prop_assert!(read.rtcp_mux);
         prop_assert_eq!(read.codecs, codecs);
         prop_assert_eq!((read.ptime_ms, read.direction), (ptime_ms, direction));
         prop_assert_eq!((read.audio_index, read.streams.len()), (0, 1));

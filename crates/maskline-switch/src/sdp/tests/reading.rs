@@ -285,6 +285,10 @@ fn rtcp_goes_to_the_next_port_or_to_where_the_party_says_or_nowhere() {
     }
     assert_eq!(rtcp(4_000, "b=RS:0\r\nb=RR:0\r\n"), None);
     assert!(rtcp(4_000, "b=RS:0\r\nb=RR:800\r\n").is_some());
+    for shared in ["a=rtcp-mux\r\n", "a=rtcp:9\r\na=rtcp-mux \r\n"] {
+        assert_eq!(rtcp(4_000, shared).as_deref(), Some("192.0.2.1:4000"));
+    }
+    assert_eq!(rtcp(4_000, "a=rtcp-mux\r\nb=RS:0\r\nb=RR:0\r\n"), None);
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn an_offer_is_written_from_nothing() {
          a=rtpmap:101 telephone-event/8000\r\n\
          a=fmtp:101 0-15\r\n\
          a=ptime:20\r\n\
+         a=rtcp-mux\r\n\
          a=sendrecv\r\n"
     );
 }
@@ -55,6 +56,16 @@ fn an_answer_has_a_line_for_each_line_of_the_offer_and_refuses_all_but_one() {
             "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
         ]
     );
+}
+
+#[test]
+fn an_answer_shares_the_port_if_the_offer_does() {
+    for (below, shares) in [("", false), ("a=rtcp-mux\r\n", true)] {
+        let offer = audio("0", below);
+        assert_eq!(offer.rtcp_mux, shares);
+        let answer = write_answer(&local(), &offer, &offer.codecs, None, Direction::SendRecv);
+        assert_eq!(answer.contains("\r\na=rtcp-mux\r\n"), shares, "{answer}");
+    }
 }
 
 #[test]
