@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::codec::Voice;
 use crate::emodel::VoiceCodec;
 
 /// One session's media: the shard that owns the call and a number that this shard never uses twice.
@@ -51,6 +52,23 @@ pub struct PayloadMap {
     pub telephone_event: bool,
     /// The voice codec, by which the score is reckoned; `None`: no voice.
     pub codec: Option<VoiceCodec>,
+    /// What becomes of a payload on its way to the other side.
+    pub carriage: Carriage,
+}
+
+/// What becomes of a payload between two parties.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Carriage {
+    /// Nothing: both parties know the codec.
+    #[default]
+    AsIs,
+    /// It is turned from one voice codec into another.
+    Transcoded {
+        /// What this side's party sends.
+        from: Voice,
+        /// What the other side's party knows by `there`.
+        to: Voice,
+    },
 }
 
 impl PayloadMap {

@@ -27,11 +27,13 @@ pub enum DropReason {
     ReceiverLacksCodec,
     /// The other party has no address that packets can be sent to.
     NoDestination,
+    /// It was to be transcoded and is empty, of an odd length or longer than 200 ms.
+    NotTranscodable,
 }
 
 impl DropReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotProgrammed,
         Self::Stranger,
         Self::NotLatched,
@@ -43,6 +45,7 @@ impl DropReason {
         Self::ReceiverOnHold,
         Self::ReceiverLacksCodec,
         Self::NoDestination,
+        Self::NotTranscodable,
     ];
 
     /// The reason as a metric's label.
@@ -60,6 +63,7 @@ impl DropReason {
             Self::ReceiverOnHold => "receiver_on_hold",
             Self::ReceiverLacksCodec => "receiver_lacks_codec",
             Self::NoDestination => "no_destination",
+            Self::NotTranscodable => "not_transcodable",
         }
     }
 }
@@ -140,6 +144,6 @@ mod tests {
         for (n, (reason, packets)) in (1..).zip(counts.iter()) {
             assert_eq!((packets, counts.of(reason)), (n, n), "{}", reason.label());
         }
-        assert_eq!(counts.total(), 66);
+        assert_eq!(counts.total(), 78);
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! What lives elsewhere: SDP and the decision what to relay where (`maskline-switch`).
 
+pub mod codec;
 pub mod command;
 pub mod counters;
 pub mod dtmf;
@@ -21,10 +22,12 @@ pub mod rtp;
 pub mod stream;
 pub mod tick;
 pub mod tone;
+pub mod transcode;
 
+pub use codec::Voice;
 pub use command::{
-    CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure, PayloadMap, Quality,
-    RemoteMedia, Side,
+    CalleeMedia, CallerMedia, Carriage, MediaCommand, MediaEvent, MediaKey, OpenFailure,
+    PayloadMap, Quality, RemoteMedia, Side,
 };
 pub use counters::{DropCounts, DropReason, RelayCounters};
 pub use emodel::VoiceCodec;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 
+use crate::codec::Voice;
 use crate::command::{PayloadMap, Quality, RemoteMedia};
 use crate::counters::DropReason;
 use crate::dtmf::DtmfReceiver;
@@ -19,6 +20,7 @@ use crate::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket};
 use crate::rtp::{MAX_PACKET_BYTES, RtpPacket};
 use crate::stream::{OutgoingStream, ntp};
 use crate::tick::Tick;
+use crate::transcode::Transcoder;
 
 /// The most codecs of one party; further ones are not looked at.
 const MAX_PAYLOADS: usize = 16;
@@ -47,6 +49,7 @@ pub(crate) struct Party {
     pub(crate) reception: Reception,
     pub(crate) far: FarEnd,
     dtmf: DtmfReceiver,
+    transcoder: Option<Box<Transcoder>>,
     presses: Allowance,
     cname: String,
     sent_rtcp: bool,
@@ -100,6 +103,7 @@ impl Party {
             reception: Reception::default(),
             far: FarEnd::default(),
             dtmf: DtmfReceiver::default(),
+            transcoder: None,
             presses: Allowance {
                 left: PRESS_BURST,
                 refilled_at: opened,
@@ -251,6 +255,16 @@ impl Party {
             .dtmf
             .on_event(packet.ssrc, packet.timestamp, packet.payload);
         pressed.map(move |digit| (digit, self.presses.take(now)))
+    }
+
+    /// Turns what this party sent into what the other one knows, in place.
+    pub(crate) fn transcode(&mut self, from: Voice, to: Voice, payload: &mut [u8]) {
+        let known = self.transcoder.take();
+        let mut transcoder = known
+            .filter(|it| it.is_between(from, to))
+            .unwrap_or_else(|| Box::new(Transcoder::new(from, to)));
+        transcoder.run(payload);
+        self.transcoder = Some(transcoder);
     }
 
     /// Where RTP to this party goes: where its own comes from, else where it asked for it.

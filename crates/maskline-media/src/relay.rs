@@ -27,10 +27,12 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::command::{CalleeMedia, CallerMedia, Quality, RemoteMedia, Side};
+use crate::command::{CalleeMedia, CallerMedia, Carriage, Quality, RemoteMedia, Side};
 use crate::counters::{DropReason, RelayCounters};
 use crate::party::Party;
+use crate::rtp::HEADER_BYTES;
 use crate::tick::Tick;
+use crate::transcode::is_transcodable;
 
 /// How long a party is not heard before it counts as silent, by default.
 pub const DEFAULT_SILENCE: Duration = Duration::from_secs(60);
@@ -300,6 +302,15 @@ impl Relay {
         let to = receiver
             .rtp_destination()
             .ok_or(DropReason::NoDestination)?;
+        let transcoded = match accepted.payload.carriage {
+            Carriage::AsIs => None,
+            Carriage::Transcoded { from, to } => {
+                if !is_transcodable(accepted.packet.payload.len()) {
+                    return Err(DropReason::NotTranscodable);
+                }
+                Some((from, to))
+            }
+        };
         receiver
             .stream
             .translate(
@@ -309,6 +320,9 @@ impl Relay {
                 accepted.payload.clock_rate,
             )
             .write(out);
+        if let (Some((from, to)), Some(payload)) = (transcoded, out.get_mut(HEADER_BYTES..)) {
+            sender.transcode(from, to, payload);
+        }
         Ok(to)
     }
 

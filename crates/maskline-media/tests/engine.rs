@@ -13,13 +13,14 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use maskline_media::codec::g711::{decode_ulaw, encode_ulaw};
 use maskline_media::dtmf::{TelephoneEvent, code};
 use maskline_media::rtcp::{Report, RtcpCompound, RtcpPacket};
 use maskline_media::rtp::RtpPacket;
-use maskline_media::tone::{Tone, decode_ulaw, encode_ulaw, tone_share};
+use maskline_media::tone::{Tone, tone_share};
 use maskline_media::{
-    CalleeMedia, CallerMedia, DropReason, EngineConfig, EngineError, MediaCommand, MediaEngine,
-    MediaEvent, MediaKey, OpenFailure, PayloadMap, RemoteMedia, Side, VoiceCodec,
+    CalleeMedia, CallerMedia, Carriage, DropReason, EngineConfig, EngineError, MediaCommand,
+    MediaEngine, MediaEvent, MediaKey, OpenFailure, PayloadMap, RemoteMedia, Side, VoiceCodec,
 };
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -56,6 +57,7 @@ const fn codec(here: u8, there: u8, telephone_event: bool) -> PayloadMap {
         } else {
             Some(VoiceCodec::Pcmu)
         },
+        carriage: Carriage::AsIs,
     }
 }
 

@@ -9,11 +9,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use maskline_media::codec::g711::{encode_alaw, encode_ulaw};
 use maskline_media::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket, SenderInfo};
 use maskline_media::rtp::RtpPacket;
 use maskline_media::{
-    CalleeMedia, CallerMedia, DropReason, PayloadMap, Relay, RelayOutput, RemoteMedia, Side, Tick,
-    Verdict, VoiceCodec,
+    CalleeMedia, CallerMedia, Carriage, DropReason, PayloadMap, Relay, RelayOutput, RemoteMedia,
+    Side, Tick, Verdict, Voice, VoiceCodec,
 };
 use proptest::prelude::*;
 
@@ -44,6 +45,7 @@ const fn codec(here: u8, there: u8, telephone_event: bool) -> PayloadMap {
         } else {
             Some(VoiceCodec::Pcmu)
         },
+        carriage: Carriage::AsIs,
     }
 }
 
@@ -710,4 +712,68 @@ proptest! {
             prop_assert!((0.0..=1.0).contains(&quality.loss));
         }
     }
+}
+
+const fn turned(here: u8, from: Voice, there: u8, to: Voice) -> PayloadMap {
+    PayloadMap {
+        carriage: Carriage::Transcoded { from, to },
+        ..codec(here, there, false)
+    }
+}
+
+/// A knows PCMA alone, B PCMU alone.
+fn translated() -> Bench {
+    let mut bench = Bench::unprogrammed();
+    let a = RemoteMedia {
+        payloads: vec![turned(8, Voice::Pcma, 0, Voice::Pcmu)],
+        ..a_media()
+    };
+    let b = RemoteMedia {
+        payloads: vec![turned(0, Voice::Pcmu, 8, Voice::Pcma)],
+        ..b_media()
+    };
+    bench.a(0, a);
+    bench.b(0, b);
+    bench
+}
+
+#[test]
+fn a_packet_is_transcoded_with_its_length_and_its_place_in_time() {
+    let mut bench = translated();
+    let samples: Vec<i16> = (0..160).map(|n| n * 150 - 12_000).collect();
+    let alaw: Vec<u8> = samples.iter().map(|it| encode_alaw(*it)).collect();
+    let ulaw: Vec<u8> = samples.iter().map(|it| encode_ulaw(*it)).collect();
+    assert_eq!(bench.rtp(0, Side::Caller, A, &rtp(8, 1, 160, &alaw)), to(B));
+    let first = bench.sent();
+    assert_eq!((first.payload_type, first.payload.len()), (0, 160));
+    let near = |(one, other): (&u8, &u8)| {
+        let wide = |byte| i32::from(maskline_media::codec::g711::decode_ulaw(byte));
+        (wide(*one) - wide(*other)).abs() <= 700
+    };
+    assert!(first.payload.iter().zip(&ulaw).all(near));
+    let (sequence, timestamp) = (first.sequence, first.timestamp);
+    // The second packet is lost.
+    bench.rtp(40, Side::Caller, A, &rtp(8, 3, 480, &alaw));
+    let third = bench.sent();
+    assert_eq!(third.sequence, sequence.wrapping_add(2));
+    assert_eq!(third.timestamp, timestamp.wrapping_add(320));
+    assert_eq!(bench.rtp(0, Side::Callee, B, &rtp(0, 1, 160, &ulaw)), to(A));
+    assert_eq!(bench.sent().payload_type, 8);
+}
+
+#[test]
+fn what_cannot_be_transcoded_is_dropped_and_counted() {
+    let mut bench = translated();
+    let reason = DropReason::NotTranscodable;
+    for octets in [0, 1, 161, 1_602] {
+        let packet = rtp(8, 1, 160, &vec![0xd5; octets]);
+        assert_eq!(
+            bench.rtp(0, Side::Caller, A, &packet),
+            Verdict::Drop(reason),
+            "{octets}"
+        );
+    }
+    let longest = rtp(8, 2, 160, &[0xd5; 1_600]);
+    assert_eq!(bench.rtp(0, Side::Caller, A, &longest), to(B));
+    assert_eq!(bench.relay.take_counters().drops.of(reason), 4);
 }

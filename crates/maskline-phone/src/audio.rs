@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use maskline_media::codec::g711;
 use maskline_media::dtmf::{self, TelephoneEvent};
 use maskline_media::rtp::RtpPacket;
 use maskline_media::tone::{self, Tone};
 use maskline_switch::sdp::{CodecName, MediaDescription};
-
-use crate::alaw;
 
 /// Packets are this far apart.
 pub const PACKET_INTERVAL: Duration = Duration::from_millis(20);
@@ -44,15 +43,15 @@ enum Law {
 impl Law {
     const fn encode(self, sample: i16) -> u8 {
         match self {
-            Self::Mu => tone::encode_ulaw(sample),
-            Self::A => alaw::encode(sample),
+            Self::Mu => g711::encode_ulaw(sample),
+            Self::A => g711::encode_alaw(sample),
         }
     }
 
     const fn decode(self, byte: u8) -> i16 {
         match self {
-            Self::Mu => tone::decode_ulaw(byte),
-            Self::A => alaw::decode(byte),
+            Self::Mu => g711::decode_ulaw(byte),
+            Self::A => g711::decode_alaw(byte),
         }
     }
 }

@@ -10,7 +10,6 @@ use crate::dialog::{Dialog, Standing};
 use crate::io::PhoneEvent;
 use crate::phone::{Alarm, Call, Calling, Phone, Purpose};
 use crate::plan::Part;
-use crate::speech::Named;
 
 fn text_of(response: &Response) -> String {
     String::from_utf8_lossy(response.body()).into_owned()
@@ -33,8 +32,8 @@ impl Phone {
         let tag = self.new_word("t");
         let call_id = format!("{}@{}", self.new_word("c"), identity.domain);
         let branch = self.new_branch();
-        let sdp =
-            (!self.config.manners.dials_without_offer).then(|| self.say(Named::ALL, "sendrecv"));
+        let sdp = (!self.config.manners.dials_without_offer)
+            .then(|| self.say(self.stance.names, "sendrecv"));
         let mut extra = self.device_headers(b"User-Agent");
         if self.config.manners.requires_reliable {
             extra.push((HeaderName::Require, "100rel".to_owned()));

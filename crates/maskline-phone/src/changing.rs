@@ -108,7 +108,7 @@ impl Phone {
             What::Resume => self.stance.holds = false,
             What::OnlyPcmu => self.stance.names = Named::PCMU,
             What::OnlyPcma => self.stance.names = Named::PCMA,
-            What::AnyCodec => self.stance.names = Named::ALL,
+            What::AnyCodec => self.stance.names = Named::of(&self.config.manners),
             What::Move(media) => self.stance.media = media,
             What::Ask | What::Refresh => {}
         }

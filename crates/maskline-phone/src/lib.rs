@@ -6,7 +6,6 @@
 //!
 //! One call in a phone's life: make a new one for the next.
 
-pub mod alaw;
 mod announcing;
 pub mod audio;
 mod called;

@@ -151,7 +151,7 @@ impl Phone {
             transactions: Transactions::new(config.timers, MAX_TRANSACTIONS),
             stance: Stance {
                 media: config.media,
-                names: Named::ALL,
+                names: Named::of(&config.manners),
                 holds: false,
             },
             config,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use maskline_media::Voice;
 use maskline_switch::OutboundAuth;
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
@@ -121,6 +122,10 @@ pub struct Manners {
     pub answers_early: bool,
     /// A callee that describes its media in a 183.
     pub announces: Option<Announcement>,
+    /// Knows this codec for voice, and no other.
+    pub only: Option<Voice>,
+    /// Knows no telephone-event.
+    pub lacks_events: bool,
     /// A callee that asks by UPDATE in its early dialog whether the caller is there.
     pub updates_early: bool,
     /// A caller that requires 100rel.

@@ -3,7 +3,10 @@
 
 use std::net::SocketAddr;
 
+use maskline_media::Voice;
 use maskline_switch::sdp::{CodecName, MediaDescription};
+
+use crate::plan::Manners;
 
 /// Our payload type for key presses.
 pub(crate) const EVENT_TYPE: u8 = 101;
@@ -26,6 +29,21 @@ impl Named {
         pcma: Some(8),
         events: Some(EVENT_TYPE),
     };
+
+    /// What a phone of these manners can do. It has no G.722.
+    pub(crate) const fn of(manners: &Manners) -> Self {
+        let voice = match manners.only {
+            None | Some(Voice::G722) => Self::ALL,
+            Some(Voice::Pcmu) => Self::PCMU,
+            Some(Voice::Pcma) => Self::PCMA,
+        };
+        let events = if manners.lacks_events {
+            None
+        } else {
+            voice.events
+        };
+        Self { events, ..voice }
+    }
 
     /// PCMU alone.
     pub(crate) const PCMU: Self = Self {

@@ -13,6 +13,7 @@ use crate::credentials::TrunkAuth;
 use crate::identity::IdentityRules;
 use crate::registration::TrunkRegistration;
 use crate::routes::Route;
+use crate::sdp::Transcoding;
 use crate::sip::compose::SentBy;
 use crate::sip::{Peer, SipTimers, Transport};
 use crate::targets::TrunkAddress;
@@ -123,6 +124,8 @@ pub struct SwitchConfig {
     pub failover: Failover,
     /// What we write into SDP.
     pub media_address: IpAddr,
+    /// Whether parties without a common codec are helped out.
+    pub transcoding: Transcoding,
     /// SIP's base timers.
     pub timers: SipTimers,
     /// How long a callee may ring.
@@ -180,6 +183,7 @@ impl Default for SwitchConfig {
             routes: Arc::default(),
             failover: Failover::default(),
             media_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            transcoding: Transcoding::default(),
             timers: SipTimers::default(),
             no_answer: Duration::from_secs(60),
             max_duration: Duration::from_secs(14_400),

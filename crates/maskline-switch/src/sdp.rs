@@ -15,6 +15,7 @@
 mod codec;
 mod negotiate;
 mod parse;
+mod transcoding;
 mod write;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use negotiate::{
     towards_callee,
 };
 pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, parse};
+pub use transcoding::Transcoding;
 pub use write::{write_answer, write_offer};
 
 /// Who sends, in the words of the party that describes itself (RFC 8866 §6.7).

@@ -533,6 +533,7 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         routes: config.routes.clone().into(),
         failover: config.failover,
         media_address: config.media_public_address,
+        transcoding: config.transcoding,
         timers: SipTimers::from_t1(config.t1),
         no_answer: config.no_answer,
         max_duration: config.max_duration,

@@ -153,8 +153,14 @@ pub fn description(bytes: &[u8]) {
         session_id: 1,
         version: 1,
     };
-    let towards = sdp::towards_callee(&offer);
-    let written = sdp::write_offer(&ours, &towards, offer.ptime_ms, offer.direction);
+    for transcoding in [sdp::Transcoding::Off, sdp::Transcoding::On] {
+        both_ways(&offer, &ours, transcoding);
+    }
+}
+
+fn both_ways(offer: &sdp::MediaDescription, ours: &sdp::Local, transcoding: sdp::Transcoding) {
+    let towards = sdp::towards_callee(offer, transcoding);
+    let written = sdp::write_offer(ours, &towards, offer.ptime_ms, offer.direction);
     if towards
         .iter()
         .any(|codec| codec.name != sdp::CodecName::TelephoneEvent)
@@ -166,11 +172,16 @@ pub fn description(bytes: &[u8]) {
         );
         // The answer of a callee that takes everything.
         if let Ok(answer) = sdp::parse(written.as_bytes())
-            && let Some(agreed) = sdp::negotiate(&offer, &answer)
+            && let Some(agreed) = sdp::negotiate(offer, &answer, transcoding)
         {
             let direction = offer.direction.answered();
-            let answered =
-                sdp::write_answer(&ours, &offer, &agreed.caller, offer.ptime_ms, direction);
+            let answered = sdp::write_answer(
+                ours,
+                offer,
+                &agreed.codecs(Side::Caller),
+                offer.ptime_ms,
+                direction,
+            );
             assert!(
                 sdp::parse(answered.as_bytes()).is_ok(),
                 "our own answer can't be read: {answered}"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maskline_events::EarlyMedia;
-use maskline_media::Side;
+use maskline_media::{Side, Voice};
 use maskline_phone::{
     Announcement, Callee, Caller, Change, Manners, Outcome, Then, TimerPlan, What,
 };
@@ -457,6 +457,12 @@ impl Scenario {
             });
         }
         scenario.load(&mut dice);
+        for call in &mut scenario.calls {
+            for manners in [&mut call.caller_manners, &mut call.callee_manners] {
+                manners.only = dice.pick(&[None, None, Some(Voice::Pcmu), Some(Voice::Pcma)]);
+                manners.lacks_events = dice.chance(15);
+            }
+        }
         scenario
     }
 }

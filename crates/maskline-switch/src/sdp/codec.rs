@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use maskline_media::VoiceCodec;
+use maskline_media::{Voice, VoiceCodec};
 use serde::{Deserialize, Serialize};
 
 use super::parse::number;
@@ -78,6 +78,17 @@ impl CodecName {
         match self {
             Self::Pcmu | Self::Pcma | Self::G722 | Self::G729 | Self::Opus => true,
             Self::TelephoneEvent => false,
+        }
+    }
+
+    /// The codec as the relay can turn it into another; `None`: it is passed through or not at all.
+    #[must_use]
+    pub const fn transcodable(self) -> Option<Voice> {
+        match self {
+            Self::Pcmu => Some(Voice::Pcmu),
+            Self::Pcma => Some(Voice::Pcma),
+            Self::G722 => Some(Voice::G722),
+            Self::G729 | Self::Opus | Self::TelephoneEvent => None,
         }
     }
 

@@ -1,13 +1,17 @@
-//! Which codecs two parties have in common, and under which payload types each knows them.
+//! Which codecs two parties have in common or can be helped to, and under which payload types each
+//! knows them.
 
-use maskline_media::{PayloadMap, Side};
+use maskline_media::{Carriage, PayloadMap, Side};
 use serde::{Deserialize, Serialize};
 
 use super::MediaDescription;
 use super::codec::{ANNEX_B_NO, Codec, CodecName};
+use super::transcoding::{Transcoding, alone};
 
-/// What both parties can do: two lists of the same length, codec by codec, in the callee's order
-/// of preference.
+/// What both parties can do: two lists of the same length, codec by codec. First what passes
+/// through, in the order of the party that answered; then what is transcoded, where the two codecs
+/// of a pair differ. One codec of a side may stand in several pairs: what it sends goes the way of
+/// the first.
 ///
 /// Each list is what *we* write towards that side: its own payload types, and the parameters that
 /// the *other* party declared, for a parameter says what its writer wants to receive.
@@ -27,13 +31,26 @@ pub struct Negotiated {
 }
 
 impl Negotiated {
-    /// What we write towards a side.
+    /// What we write towards a side, each codec once.
     #[must_use]
-    pub fn codecs(&self, side: Side) -> &[Codec] {
-        match side {
+    pub fn codecs(&self, side: Side) -> Vec<Codec> {
+        let all = match side {
             Side::Caller => &self.caller,
             Side::Callee => &self.callee,
+        };
+        let mut once: Vec<Codec> = Vec::with_capacity(all.len());
+        for codec in all {
+            if !once.iter().any(|it| it.is_same(codec)) {
+                once.push(codec.clone());
+            }
         }
+        once
+    }
+
+    /// What a caller that offered nothing is offered: what the callee chose of our own offer.
+    #[must_use]
+    pub fn offered_late(&self, transcoding: Transcoding) -> Vec<Codec> {
+        offered_to(&self.caller, None, transcoding)
     }
 
     /// The first voice codec.
@@ -61,12 +78,16 @@ pub fn defaults() -> Vec<Codec> {
 
 /// The codecs of one party's offer, for ours to the other: in the offer's order, under the payload
 /// types by which the other knows them (RFC 3264 §8.3.2: they never change), else our own or, where
-/// those are taken, the first free dynamic ones.
+/// those are taken, the first free dynamic ones. Behind them comes what we can transcode to.
 #[must_use]
-pub fn offered_to(offer: &[Codec], known: Option<&MediaDescription>) -> Vec<Codec> {
+pub fn offered_to(
+    offer: &[Codec],
+    known: Option<&MediaDescription>,
+    transcoding: Transcoding,
+) -> Vec<Codec> {
     let known = known.map_or(&[][..], |known| &known.codecs);
     let mut codecs: Vec<Codec> = Vec::new();
-    for codec in offer {
+    for codec in offer.iter().chain(&transcoding.additions(offer)) {
         if codecs.iter().any(|other| other.is_same(codec)) {
             continue;
         }
@@ -96,8 +117,9 @@ pub fn between(
     offer: &MediaDescription,
     offered: &[Codec],
     answer: &MediaDescription,
+    transcoding: Transcoding,
 ) -> Option<Negotiated> {
-    let mut agreed = negotiate(offer, answer)?;
+    let mut agreed = negotiate(offer, answer, transcoding)?;
     agreed.offered = agreed
         .callee
         .iter()
@@ -117,28 +139,33 @@ pub fn between(
 /// our own (PCMU 0, PCMA 8, G722 9, G729 18, telephone-event 101 at 8 kHz, 102 at 16 kHz and 103 at
 /// 48 kHz, opus 111), so that the numbering does not tell the caller's device.
 #[must_use]
-pub fn towards_callee(offer: &MediaDescription) -> Vec<Codec> {
-    offered_to(&offer.codecs, None)
+pub fn towards_callee(offer: &MediaDescription, transcoding: Transcoding) -> Vec<Codec> {
+    offered_to(&offer.codecs, None, transcoding)
 }
 
-/// What the caller's offer and the callee's answer have in common: same codec, same clock rate.
+/// What the caller's offer and the callee's answer have in common, same codec and same clock rate,
+/// and what of the rest can be transcoded.
 ///
 /// `None`: no common voice codec; key presses alone are no call.
 #[must_use]
 pub fn negotiate(
     caller_offer: &MediaDescription,
     callee_answer: &MediaDescription,
+    transcoding: Transcoding,
 ) -> Option<Negotiated> {
-    agree(&caller_offer.codecs, &callee_answer.codecs)
+    agree(&caller_offer.codecs, &callee_answer.codecs, transcoding)
 }
 
 /// As [`negotiate`], when the callee answered [`defaults`].
 #[must_use]
-pub fn negotiate_defaults(callee_answer: &MediaDescription) -> Option<Negotiated> {
-    agree(&defaults(), &callee_answer.codecs)
+pub fn negotiate_defaults(
+    callee_answer: &MediaDescription,
+    transcoding: Transcoding,
+) -> Option<Negotiated> {
+    agree(&defaults(), &callee_answer.codecs, transcoding)
 }
 
-fn agree(offer: &[Codec], answer: &[Codec]) -> Option<Negotiated> {
+fn agree(offer: &[Codec], answer: &[Codec], transcoding: Transcoding) -> Option<Negotiated> {
     let mut negotiated = Negotiated {
         caller: Vec::new(),
         callee: Vec::new(),
@@ -155,6 +182,15 @@ fn agree(offer: &[Codec], answer: &[Codec]) -> Option<Negotiated> {
         negotiated.caller.push(towards(caller, callee));
         negotiated.callee.push(towards(callee, caller));
     }
+    for callee in answer {
+        if negotiated.callee.iter().any(|it| it.is_same(callee)) {
+            continue;
+        }
+        if let Some(caller) = transcoding.partner(callee, offer) {
+            negotiated.caller.push(alone(caller));
+            negotiated.callee.push(alone(callee));
+        }
+    }
     negotiated
         .callee
         .iter()
@@ -170,10 +206,13 @@ fn agree(offer: &[Codec], answer: &[Codec]) -> Option<Negotiated> {
 #[must_use]
 pub fn media_payloads(negotiated: &Negotiated) -> (Vec<PayloadMap>, Vec<PayloadMap>) {
     let maps = |here: &[Codec], there: &[Codec]| -> Vec<PayloadMap> {
-        let pairs = here.iter().zip(there);
-        pairs
-            .map(|(here, there)| map(here, here.payload_type, there))
-            .collect()
+        let mut maps: Vec<PayloadMap> = Vec::with_capacity(here.len());
+        for (here, there) in here.iter().zip(there) {
+            if !maps.iter().any(|known| known.here == here.payload_type) {
+                maps.push(map(here, here.payload_type, there));
+            }
+        }
+        maps
     };
     let mut caller = maps(&negotiated.caller, &negotiated.callee);
     let mut callee = maps(&negotiated.callee, &negotiated.caller);
@@ -208,6 +247,10 @@ fn map(codec: &Codec, here: u8, there: &Codec) -> PayloadMap {
         clock_rate: codec.clock_rate,
         telephone_event: codec.name == CodecName::TelephoneEvent,
         codec: codec.name.voice(),
+        carriage: match (codec.name.transcodable(), there.name.transcodable()) {
+            (Some(from), Some(to)) if from != to => Carriage::Transcoded { from, to },
+            (Some(_) | None, Some(_) | None) => Carriage::AsIs,
+        },
     }
 }
 

@@ -4,6 +4,7 @@
 mod agreeing;
 mod hostile;
 mod reading;
+mod transcoded;
 mod writing;
 
 use std::net::{IpAddr, Ipv4Addr};

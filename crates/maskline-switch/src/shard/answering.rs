@@ -33,9 +33,10 @@ impl Shard {
             return;
         };
         let described = self.answer_of_callee(s, response);
+        let transcoding = self.config.transcoding;
         let negotiated = match (&s.caller.described, &described) {
-            (Some(offer), Some(answer)) => sdp::negotiate(offer, answer),
-            (None, Some(answer)) => sdp::negotiate_defaults(answer),
+            (Some(offer), Some(answer)) => sdp::negotiate(offer, answer, transcoding),
+            (None, Some(answer)) => sdp::negotiate_defaults(answer, transcoding),
             (Some(_) | None, None) => None,
         };
         let Some(negotiated) = negotiated else {
@@ -251,12 +252,13 @@ impl Shard {
         let offer = s.caller.described.clone();
         let answer = s.callee.described.clone()?;
         let negotiated = s.negotiated.clone()?;
+        let transcoding = self.config.transcoding;
         Some(
             self.describe(s, Side::Caller, caller_port, |local| match &offer {
                 Some(offer) => answer_to(local, offer, &answer, &negotiated),
                 None => {
-                    let codecs = &negotiated.caller;
-                    sdp::write_offer(local, codecs, answer.ptime_ms, answer.direction)
+                    let codecs = negotiated.offered_late(transcoding);
+                    sdp::write_offer(local, &codecs, answer.ptime_ms, answer.direction)
                 }
             }),
         )
@@ -444,7 +446,7 @@ pub(super) fn answer_to(
     sdp::write_answer(
         local,
         offer,
-        &negotiated.caller,
+        &negotiated.codecs(Side::Caller),
         described.ptime_ms,
         direction,
     )

@@ -228,7 +228,7 @@ impl Shard {
             return Err((415, "not_sdp"));
         }
         let offer = sdp::parse(invite.body()).map_err(|_| (488, "sdp_unusable"))?;
-        if !sdp::towards_callee(&offer)
+        if !sdp::towards_callee(&offer, self.config.transcoding)
             .iter()
             .any(|codec| codec.name != sdp::CodecName::TelephoneEvent)
         {

@@ -295,7 +295,11 @@ impl Shard {
         }
         // A caller without an offer gets its choice of what the callee takes of ours.
         let (codecs, ptime_ms, direction) = match &s.caller.described {
-            Some(offer) => (sdp::towards_callee(offer), offer.ptime_ms, offer.direction),
+            Some(offer) => (
+                sdp::towards_callee(offer, self.config.transcoding),
+                offer.ptime_ms,
+                offer.direction,
+            ),
             None => (sdp::defaults(), None, sdp::Direction::SendRecv),
         };
         let sdp = self.describe(s, Side::Callee, callee_port, |local| {

@@ -182,7 +182,7 @@ impl Shard {
             let other = s.party(side.other()).described.as_ref()?;
             let direction = other.direction.within(offer.direction.answered());
             let ptime_ms = other.ptime_ms;
-            let codecs = s.negotiated.as_ref()?.codecs(side).to_vec();
+            let codecs = s.negotiated.as_ref()?.codecs(side);
             Some(self.describe(s, side, port, |local| {
                 sdp::write_answer(local, &offer, &codecs, ptime_ms, direction)
             }))
@@ -251,8 +251,8 @@ impl Shard {
         let asker = side.other();
         let Asked { tx, offer } = asked;
         let agreed = offer.zip(answer).and_then(|(offer, answer)| {
-            let offered = sdp::offered_to(&offer.codecs, s.party(side).described.as_ref());
-            let agreed = sdp::between(asker, &offer, &offered, &answer)?;
+            let offered = self.offered_to(s, side, &offer);
+            let agreed = self.between(asker, &offer, &offered, &answer)?;
             Some((offer, answer, agreed))
         });
         let (Some((offer, answer, agreed)), Some(port)) = (agreed, s.port_towards(asker)) else {
@@ -265,12 +265,22 @@ impl Shard {
         let direction = answer.direction.within(offer.direction.answered());
         let sdp = self.describe(s, asker, port, |local| {
             let codecs = agreed.codecs(asker);
-            sdp::write_answer(local, &offer, codecs, answer.ptime_ms, direction)
+            sdp::write_answer(local, &offer, &codecs, answer.ptime_ms, direction)
         });
         self.accept_asked(s, asker, tx, &sdp, false);
         let sends = offer.direction;
         self.take_effect(s, asker, (offer, None), (answer, Some(sends)), agreed);
         self.advance(s, asker);
+    }
+
+    fn between(
+        &self,
+        offerer: Side,
+        offer: &MediaDescription,
+        offered: &[sdp::Codec],
+        answer: &MediaDescription,
+    ) -> Option<sdp::Negotiated> {
+        sdp::between(offerer, offer, offered, answer, self.config.transcoding)
     }
 
     /// New descriptions of both parties are in use: the relay is programmed, and what changed is
@@ -321,8 +331,8 @@ impl Shard {
         let Some(other) = s.party(side.other()).described.clone() else {
             return;
         };
-        let offered = s.negotiated.as_ref().map(|it| it.codecs(side).to_vec());
-        let agreed = sdp::between(side.other(), &other, &offered.unwrap_or_default(), &answer);
+        let offered = s.negotiated.as_ref().map(|it| it.codecs(side));
+        let agreed = self.between(side.other(), &other, &offered.unwrap_or_default(), &answer);
         let Some(agreed) = agreed else {
             self.count("answer_unusable");
             return;
@@ -368,7 +378,7 @@ impl Shard {
             offer: offer.clone(),
         };
         s.party_mut(side).own = Some(own);
-        let codecs = sdp::offered_to(&offer.codecs, s.party(asker).described.as_ref());
+        let codecs = self.offered_to(s, asker, &offer);
         let sdp = self.offer_to(s, asker, &codecs, offer.ptime_ms, offer.direction);
         let (Some(tx), Some(sdp)) = (tx, sdp) else {
             // Nobody waits for it any more.
@@ -419,8 +429,9 @@ impl Shard {
         let agreed = answer
             .zip(s.party(side.other()).described.clone())
             .and_then(|(answer, offer)| {
-                let offered = s.negotiated.as_ref()?.codecs(side).to_vec();
-                let agreed = sdp::between(side.other(), &offer, &offered, &answer)?;
+                let transcoding = self.config.transcoding;
+                let offered = s.negotiated.as_ref()?.offered_late(transcoding);
+                let agreed = self.between(side.other(), &offer, &offered, &answer)?;
                 Some((answer, offer, agreed))
             });
         let Some((answer, offer, agreed)) = agreed else {
@@ -428,7 +439,7 @@ impl Shard {
             return;
         };
         let voices = |codecs: &[sdp::Codec]| codecs.iter().filter(|it| it.name.is_voice()).count();
-        let narrower = voices(&agreed.callee) < voices(&offer.codecs)
+        let narrower = voices(&agreed.codecs(Side::Callee)) < voices(&offer.codecs)
             || answer.direction.answered() != offer.direction;
         s.negotiated = Some(agreed);
         self.take_description(s, side, answer, Some(offer.direction), false);
@@ -451,8 +462,8 @@ impl Shard {
     ) -> bool {
         let asker = side.other();
         let agreed = answer.and_then(|answer| {
-            let offered = sdp::offered_to(&offer.codecs, s.party(asker).described.as_ref());
-            let agreed = sdp::between(side, &offer, &offered, &answer)?;
+            let offered = self.offered_to(s, asker, &offer);
+            let agreed = self.between(side, &offer, &offered, &answer)?;
             Some((answer, agreed))
         });
         let (Some((answer, agreed)), Some(port)) = (agreed, s.port_towards(side)) else {
@@ -463,7 +474,7 @@ impl Shard {
             sdp::write_answer(
                 local,
                 &offer,
-                agreed.codecs(side),
+                &agreed.codecs(side),
                 answer.ptime_ms,
                 direction,
             )

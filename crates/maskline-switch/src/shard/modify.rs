@@ -96,7 +96,7 @@ impl Shard {
                     offer: Some(offer), ..
                 }),
             ) => {
-                let codecs = sdp::offered_to(&offer.codecs, s.party(side).described.as_ref());
+                let codecs = self.offered_to(s, side, offer);
                 let (ptime_ms, direction) = (offer.ptime_ms, offer.direction);
                 self.offer_to(s, side, &codecs, ptime_ms, direction)
             }
@@ -207,9 +207,20 @@ impl Shard {
         }))
     }
 
+    /// What a side is offered when the other one makes this offer.
+    pub(super) fn offered_to(
+        &self,
+        s: &Session,
+        side: Side,
+        offer: &sdp::MediaDescription,
+    ) -> Vec<sdp::Codec> {
+        let known = s.party(side).described.as_ref();
+        sdp::offered_to(&offer.codecs, known, self.config.transcoding)
+    }
+
     /// What is in use, as an offer to a side.
     fn current_offer(&self, s: &mut Session, side: Side) -> Option<String> {
-        let codecs = s.negotiated.as_ref()?.codecs(side).to_vec();
+        let codecs = s.negotiated.as_ref()?.codecs(side);
         let other = s.party(side.other()).described.as_ref()?;
         let (ptime_ms, direction) = (other.ptime_ms, other.direction);
         self.offer_to(s, side, &codecs, ptime_ms, direction)

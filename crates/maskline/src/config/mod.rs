@@ -5,6 +5,7 @@
 mod auth;
 mod identity;
 mod keepalive;
+mod media;
 mod registration;
 mod routing;
 mod tls;
@@ -23,8 +24,10 @@ use figment::providers::{Env, Format, Toml};
 use ipnet::IpNet;
 use maskline_net::TlsConfig;
 use maskline_switch::config::Failover;
+use maskline_switch::sdp::Transcoding;
 use maskline_switch::sip::Transport;
 use maskline_switch::{Route, Trunk};
+use media::Media;
 use serde::Deserialize;
 
 pub(crate) use trace::TraceConfig;
@@ -97,15 +100,6 @@ struct Sip {
     shards: u16,
     max_sessions: u32,
     tls: tls::Listeners,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Media {
-    address: String,
-    ports: String,
-    public_address: String,
-    silence_seconds: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,6 +194,7 @@ pub(crate) struct Config {
     pub(crate) media_public_address: IpAddr,
     pub(crate) media_ports: RangeInclusive<u16>,
     pub(crate) media_silence: Duration,
+    pub(crate) transcoding: Transcoding,
     pub(crate) no_answer: Duration,
     pub(crate) max_duration: Duration,
     pub(crate) session_expires: Option<Duration>,
@@ -422,6 +417,7 @@ impl Resolver {
             media_address,
             media_public_address,
             media_ports: self.ports(&file.media.ports)?,
+            transcoding: file.media.transcode.into(),
             media_silence: self.seconds("[media] silence_seconds", file.media.silence_seconds)?,
             no_answer: self.seconds("[call] no_answer_seconds", file.call.no_answer_seconds)?,
             max_duration: self.seconds(
@@ -582,6 +578,7 @@ mod tests {
         let config = Config::load(None).unwrap();
         assert_eq!(config.http_listen, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(config.media_ports, 20_000..=29_999);
+        assert_eq!(config.transcoding, Transcoding::On);
         assert_eq!(config.t1, Duration::from_millis(500));
         assert!(config.trunks.is_empty());
     }

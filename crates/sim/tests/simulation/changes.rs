@@ -125,8 +125,13 @@ fn another_codec_is_agreed_on_by_both() {
         let outcome = holds(&Scenario::calm(call));
         for party in BOTH {
             let (_, codecs) = hears(&outcome, party);
-            assert!(codecs.contains(&Pcmu) && codecs.contains(&TelephoneEvent));
-            assert!(!codecs.contains(&Pcma));
+            let voice = codecs.iter().find(|codec| codec.is_voice());
+            assert_eq!(voice, Some(&Pcmu), "it passes through");
+            assert!(codecs.contains(&TelephoneEvent));
+            assert!(
+                party != side || !codecs.contains(&Pcma),
+                "it was not offered"
+            );
         }
         assert_eq!(outcome.phones[0].0.changed + outcome.phones[0].1.changed, 2);
         ends_well(&outcome);
@@ -143,7 +148,7 @@ fn a_codec_that_the_first_offer_lacked_may_come_later() {
     ]);
     let outcome = holds(&Scenario::calm(call));
     let (_, codecs) = hears(&outcome, Side::Caller);
-    assert!(codecs.contains(&CodecName::Pcma) && !codecs.contains(&CodecName::Pcmu));
+    assert_eq!(codecs.first(), Some(&CodecName::Pcma), "{codecs:?}");
     ends_well(&outcome);
 }
 

@@ -10,6 +10,7 @@
 
 mod adoption;
 mod changes;
+mod codecs;
 mod crashes;
 mod credentials;
 mod early_media;

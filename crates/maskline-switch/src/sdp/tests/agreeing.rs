@@ -11,7 +11,7 @@ const CALLER: &str = "a=rtpmap:96 opus/48000/2\r\na=fmtp:96 useinbandfec=1;stere
 fn the_callee_is_offered_the_callers_codecs_in_order_under_our_own_numbers() {
     let offer = audio("9 96 0 18 8 98 97", CALLER);
     assert_eq!(
-        names(&towards_callee(&offer)),
+        names(&towards_callee(&offer, Transcoding::Off)),
         [
             "G722/8000@9",
             "Opus/48000@111 stereo=1;useinbandfec=1",
@@ -31,7 +31,7 @@ fn both_sides_get_the_common_codecs_in_the_callees_order_and_the_others_paramete
         "101 8 111 18",
         "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 cbr=1\r\na=rtpmap:101 telephone-event/8000\r\n",
     );
-    let agreed = negotiate(&offer, &answer).unwrap();
+    let agreed = negotiate(&offer, &answer, Transcoding::Off).unwrap();
     assert_eq!(
         names(&agreed.caller),
         [
@@ -54,7 +54,11 @@ fn both_sides_get_the_common_codecs_in_the_callees_order_and_the_others_paramete
 fn without_a_common_voice_codec_nothing_is_agreed() {
     let events = "a=rtpmap:97 telephone-event/8000\r\n";
     assert_eq!(
-        negotiate(&audio("0 97", events), &audio("8 97", events)),
+        negotiate(
+            &audio("0 97", events),
+            &audio("8 97", events),
+            Transcoding::Off
+        ),
         None
     );
 }
@@ -64,7 +68,7 @@ fn key_presses_at_another_clock_rate_are_left_out() {
     let offer = audio("0 97", "a=rtpmap:97 telephone-event/8000\r\n");
     let answer = audio("0 97", "a=rtpmap:97 telephone-event/48000\r\n");
     assert_eq!(
-        names(&negotiate(&offer, &answer).unwrap().caller),
+        names(&negotiate(&offer, &answer, Transcoding::Off).unwrap().caller),
         ["Pcmu/8000@0"]
     );
 }
@@ -74,7 +78,7 @@ fn comfort_noise_frames_are_off_for_both_when_either_says_so() {
     let plain = audio("18", "");
     let off = audio("18", "a=fmtp:18 annexb=no\r\n");
     for (offer, answer) in [(&plain, &off), (&off, &plain), (&off, &off)] {
-        let agreed = negotiate(offer, answer).unwrap();
+        let agreed = negotiate(offer, answer, Transcoding::Off).unwrap();
         assert_eq!(names(&agreed.caller), ["G729/8000@18 annexb=no"]);
         assert_eq!(agreed.caller, agreed.callee);
     }
@@ -87,7 +91,7 @@ fn the_relay_is_told_each_sides_numbers() {
         "111 8 101",
         "a=rtpmap:111 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\n",
     );
-    let (caller, callee) = media_payloads(&negotiate(&offer, &answer).unwrap());
+    let (caller, callee) = media_payloads(&negotiate(&offer, &answer, Transcoding::Off).unwrap());
     let entry = |here, there, clock_rate, telephone_event| PayloadMap {
         here,
         there,
@@ -98,6 +102,7 @@ fn the_relay_is_told_each_sides_numbers() {
             (48_000, false) => Some(VoiceCodec::Opus),
             (_, false) => Some(VoiceCodec::Pcma),
         },
+        carriage: maskline_media::Carriage::AsIs,
     };
     assert_eq!(
         caller,
@@ -125,7 +130,7 @@ fn a_callee_that_numbers_differently_is_understood_by_either_number() {
         "120 111",
         "a=rtpmap:120 opus/48000/2\r\na=rtpmap:111 telephone-event/8000\r\n",
     );
-    let (caller, callee) = media_payloads(&negotiate(&offer, &answer).unwrap());
+    let (caller, callee) = media_payloads(&negotiate(&offer, &answer, Transcoding::Off).unwrap());
     let numbers = |maps: &[PayloadMap]| {
         maps.iter()
             .map(|it| (it.here, it.there))
@@ -147,23 +152,30 @@ fn an_offer_to_a_party_that_described_itself_uses_its_numbers() {
         "a=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/8000\r\n\
          a=rtpmap:98 telephone-event/48000\r\n",
     );
-    let numbers: Vec<u8> = offered_to(&offer.codecs, Some(&known))
+    let numbers: Vec<u8> = offered_to(&offer.codecs, Some(&known), Transcoding::Off)
         .iter()
         .map(|codec| codec.payload_type)
         .collect();
     assert_eq!(numbers, [0, 8, 101, 97, 103]);
     let taken = audio("103", "a=rtpmap:103 opus/48000/2\r\n");
     let events = audio("0 98", "a=rtpmap:98 telephone-event/48000\r\n");
-    let numbers = offered_to(&events.codecs, Some(&taken));
+    let numbers = offered_to(&events.codecs, Some(&taken), Transcoding::Off);
     assert_eq!(numbers[1].payload_type, 96, "the first that is free");
 }
 
 #[test]
 fn a_caller_that_answers_is_understood_by_either_number() {
     let offer = audio("8 101", "a=rtpmap:101 telephone-event/8000\r\n");
-    let offered = offered_to(&offer.codecs, None);
+    let offered = offered_to(&offer.codecs, None, Transcoding::Off);
     let answer = audio("8 99", "a=rtpmap:99 telephone-event/8000\r\n");
-    let agreed = between(maskline_media::Side::Callee, &offer, &offered, &answer).unwrap();
+    let agreed = between(
+        maskline_media::Side::Callee,
+        &offer,
+        &offered,
+        &answer,
+        Transcoding::Off,
+    )
+    .unwrap();
     assert_eq!(agreed.caller[1].payload_type, 99);
     assert_eq!(agreed.callee[1].payload_type, 101);
     let (caller, callee) = media_payloads(&agreed);
@@ -184,12 +196,12 @@ fn what_is_offered_without_an_offer_is_what_every_phone_has() {
         ]
     );
     let answer = audio("8", "");
-    let agreed = negotiate_defaults(&answer).unwrap();
+    let agreed = negotiate_defaults(&answer, Transcoding::Off).unwrap();
     assert_eq!(
         (agreed.caller.len(), agreed.voice()),
         (1, Some(CodecName::Pcma))
     );
-    assert_eq!(negotiate_defaults(&audio("18", "")), None);
+    assert_eq!(negotiate_defaults(&audio("18", ""), Transcoding::On), None);
 }
 
 #[test]

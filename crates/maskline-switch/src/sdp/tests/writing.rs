@@ -7,7 +7,7 @@ const CALLER: &str = "a=rtpmap:96 opus/48000/2\r\na=fmtp:96 useinbandfec=1\r\n\
 
 #[test]
 fn an_offer_is_written_from_nothing() {
-    let codecs = towards_callee(&audio("8 96 97", CALLER));
+    let codecs = towards_callee(&audio("8 96 97", CALLER), Transcoding::Off);
     assert_eq!(
         write_offer(&local(), &codecs, Some(20), Direction::SendRecv),
         "v=0\r\n\
@@ -142,7 +142,7 @@ fn nothing_of_an_offer_but_its_codecs_reaches_the_other_side() {
     let offer = parse(offer.as_bytes()).unwrap();
     let towards_b = write_offer(
         &local(),
-        &towards_callee(&offer),
+        &towards_callee(&offer, Transcoding::Off),
         offer.ptime_ms,
         offer.direction,
     );
@@ -159,7 +159,7 @@ fn nothing_of_an_offer_but_its_codecs_reaches_the_other_side() {
         c=IN IP4 198.51.100.99\r\nt=0 0\r\na=tool:SECRETb\r\nm=audio 49999 RTP/AVP 99 8\r\n\
         a=rtpmap:99 opus/48000/2\r\na=fmtp:99 cbr=1;SECRETb=1\r\na=SECRETb\r\n";
     let answer = parse(answer).unwrap();
-    let agreed = negotiate(&offer, &answer).unwrap();
+    let agreed = negotiate(&offer, &answer, Transcoding::Off).unwrap();
     let towards_a = write_answer(
         &local(),
         &offer,

@@ -1,0 +1,70 @@
+//! What the relay adds to what two parties have in common: codecs that it turns into one another.
+//!
+//! PCMA, PCMU and G.722 are transcoded. Where both parties know a codec, it passes through; what is
+//! transcoded comes behind it.
+
+use maskline_media::Voice;
+
+use super::codec::{Codec, CodecName, known_parameters};
+
+/// Whether parties without a common codec are helped out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transcoding {
+    /// What the parties have not in common, they can't use.
+    Off,
+    /// Our offers name what we can transcode to, behind what the offering party named.
+    #[default]
+    On,
+}
+
+impl From<bool> for Transcoding {
+    fn from(on: bool) -> Self {
+        if on { Self::On } else { Self::Off }
+    }
+}
+
+/// What we can transcode to, best first.
+const TARGETS: [CodecName; 3] = [CodecName::Pcma, CodecName::Pcmu, CodecName::G722];
+
+impl Transcoding {
+    /// What an offer of these codecs may name beyond them.
+    pub(super) fn additions(self, offer: &[Codec]) -> Vec<Codec> {
+        let helps = offer
+            .iter()
+            .any(|codec| codec.name.transcodable().is_some());
+        match self {
+            Self::On if helps => TARGETS
+                .into_iter()
+                .filter(|name| !offer.iter().any(|codec| codec.name == *name))
+                .map(|name| Codec::new(name, 0, 8_000, None))
+                .collect(),
+            Self::On | Self::Off => Vec::new(),
+        }
+    }
+
+    /// The codec of `offer` that an answered codec is turned into, which the offer has not.
+    /// Among the two kinds of G.711 nothing is lost; beyond that, the offer's order decides.
+    pub(super) fn partner<'a>(self, answered: &Codec, offer: &'a [Codec]) -> Option<&'a Codec> {
+        let wanted = match self {
+            Self::On => answered.name.transcodable()?,
+            Self::Off => return None,
+        };
+        let others = || {
+            offer
+                .iter()
+                .filter(|codec| codec.name.transcodable().is_some())
+        };
+        let as_narrow = |codec: &&Codec| {
+            wanted != Voice::G722 && codec.name.transcodable() != Some(Voice::G722)
+        };
+        others().find(as_narrow).or_else(|| others().next())
+    }
+}
+
+/// A codec as it is written to its side when the other side's is another one.
+pub(super) fn alone(codec: &Codec) -> Codec {
+    Codec {
+        fmtp: known_parameters(codec.name, None),
+        ..codec.clone()
+    }
+}
