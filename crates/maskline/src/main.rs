@@ -78,6 +78,12 @@ enum Bench {
     /// Whole masked calls without RTP: calls per second, CPU and memory per call, beside Kamailio
     /// with topology hiding if it is installed.
     Call(bench::Options),
+    /// Relayed audio: calls that one core carries without loss, CPU and latency per packet, memory per
+    /// call, beside a bare forwarder, and rtpengine in user space if it is installed.
+    Media(bench::media::Options),
+    /// What `bench media` measures.
+    #[command(hide = true)]
+    MediaSubject(bench::media::Parties),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +96,12 @@ fn main() -> ExitCode {
         Command::Bench {
             what: Bench::Call(options),
         } => bench::run(&options),
+        Command::Bench {
+            what: Bench::Media(options),
+        } => bench::media::run(&options),
+        Command::Bench {
+            what: Bench::MediaSubject(parties),
+        } => bench::media::carry(&parties),
         Command::CheckConfig { config, reference } => {
             if reference {
                 print!("{REFERENCE}");

@@ -7,6 +7,7 @@
 mod callee;
 mod caller;
 mod kamailio;
+pub(crate) mod media;
 mod receiver;
 mod subject;
 mod usage;
