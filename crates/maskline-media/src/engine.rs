@@ -1,6 +1,6 @@
 //! The media engine: the sockets and threads that carry the packets of all sessions.
 //!
-//! Worker threads of its own, each with a single-threaded runtime, so that packets never wait for
+//! Worker threads of its own, each with one `epoll` loop, so that packets never wait for
 //! signalling. A session lives on one worker. What a packet means is decided by the pure
 //! [`crate::relay`]; this module and its parts only move bytes, time and orders.
 //!
@@ -14,8 +14,10 @@
 mod counters;
 mod mailbox;
 mod outlet;
+mod poller;
 mod ports;
 mod session;
+mod socket;
 mod worker;
 
 use std::io;
@@ -220,7 +222,7 @@ impl MediaEngine {
         let mailbox = Arc::new(Mailbox::new(
             WAITING_OPENS,
             self.ports.capacity() / 2 + WAITING_OPENS,
-        ));
+        )?);
         let counters = Arc::new(CounterCells::default());
         let worker = Worker::new(
             config,

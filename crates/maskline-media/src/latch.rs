@@ -81,6 +81,12 @@ impl Latch {
         true
     }
 
+    /// The latched source, if [`Self::check`] lets no other pass: the party is where it said.
+    pub(crate) fn only(&self, told: Option<SocketAddr>) -> Option<SocketAddr> {
+        self.source
+            .filter(|latched| told.is_none_or(|told| is_same(told, *latched)))
+    }
+
     pub(crate) const fn source(&self) -> Option<SocketAddr> {
         self.source
     }

@@ -291,6 +291,16 @@ impl Party {
         self.media.as_ref().is_some_and(|media| media.rtcp_mux)
     }
 
+    /// The source that RTP is latched to, if no other would be heard.
+    pub(crate) fn only_rtp_source(&self) -> Option<SocketAddr> {
+        self.rtp_latch.only(Some(self.media.as_ref()?.rtp))
+    }
+
+    /// As [`Self::only_rtp_source`], of RTCP.
+    pub(crate) fn only_rtcp_source(&self) -> Option<SocketAddr> {
+        self.rtcp_latch.only(self.media.as_ref()?.rtcp)
+    }
+
     /// Our next report to this party.
     pub(crate) fn report(&mut self, now: Tick, opened: Tick) -> Vec<u8> {
         self.sent_rtcp = true;

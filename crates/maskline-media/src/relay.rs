@@ -175,6 +175,19 @@ impl Relay {
         self.on_control(now, side, from, false, datagram);
     }
 
+    /// The one source from which a side's RTP is heard now, if there is no other: what comes from
+    /// elsewhere would be dropped, until the side is programmed anew.
+    #[must_use]
+    pub fn only_rtp_source(&self, side: Side) -> Option<SocketAddr> {
+        self.party(side).only_rtp_source()
+    }
+
+    /// As [`Self::only_rtp_source`], of RTCP.
+    #[must_use]
+    pub fn only_rtcp_source(&self, side: Side) -> Option<SocketAddr> {
+        self.party(side).only_rtcp_source()
+    }
+
     /// When to call [`Relay::on_deadline`], and why. May move after each input; one that moved
     /// later may be kept at its earlier time.
     #[must_use]

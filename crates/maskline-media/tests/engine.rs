@@ -108,14 +108,7 @@ impl Bench {
         let (caller_port, callee_port) = self.open(id).await;
         let caller = Phone::at(address, caller_port).await;
         let callee = Phone::at(address, callee_port).await;
-        self.order(MediaCommand::ProgramCaller {
-            key: key(id),
-            media: CallerMedia(caller.media([codec(0, 8, false), codec(101, 96, true)])),
-        });
-        self.order(MediaCommand::ProgramCallee {
-            key: key(id),
-            media: CalleeMedia(callee.media([codec(8, 0, false), codec(96, 101, true)])),
-        });
+        self.program(id, &caller, &callee);
         // Programmed once packets pass.
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = [0; 2_048];
@@ -127,6 +120,17 @@ impl Bench {
             }
             assert!(Instant::now() < deadline, "no packet passes");
         }
+    }
+
+    fn program(&self, id: u64, caller: &Phone, callee: &Phone) {
+        self.order(MediaCommand::ProgramCaller {
+            key: key(id),
+            media: CallerMedia(caller.media([codec(0, 8, false), codec(101, 96, true)])),
+        });
+        self.order(MediaCommand::ProgramCallee {
+            key: key(id),
+            media: CalleeMedia(callee.media([codec(8, 0, false), codec(96, 101, true)])),
+        });
     }
 
     async fn close(&mut self, id: u64) -> MediaEvent {
@@ -206,6 +210,18 @@ impl Phone {
         assert_eq!(from.port(), self.switch.port() + 1);
         buffer.truncate(length);
         buffer
+    }
+
+    /// Nothing but what opened the call, until these words, and nothing after them.
+    async fn hears_only(&self, opening: &[u8], words: &[u8]) {
+        loop {
+            let heard = self.hear().await.payload;
+            if heard == words {
+                break;
+            }
+            assert_eq!(heard, opening);
+        }
+        assert!(self.has_heard_nothing_more());
     }
 
     fn has_heard_nothing_more(&self) -> bool {
@@ -328,39 +344,120 @@ async fn a_press_is_reported_once_through_loss_and_repetition() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_never_heard_by_either_party() {
+async fn a_stranger_is_never_heard_by_a_party_behind_a_nat() {
     let mut bench = Bench::start(config(30_060..=30_079));
-    let (caller, callee) = bench.bridge(1).await;
-    callee.send(&rtp(8, 0, 0, b"here I am")).await;
-    caller.hear().await;
-    // One has the parties' address and another port, the other not even that.
-    let neighbour = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
-    let elsewhere = UdpSocket::bind("127.0.0.2:0").await.unwrap();
-    for n in 0..100u16 {
-        for socket in [&neighbour, &elsewhere] {
-            let audio = rtp(0, n, u32::from(n) * 160, b"stranger");
-            socket.send_to(&audio, caller.switch).await.unwrap();
-            let audio = rtp(8, n, u32::from(n) * 160, b"stranger");
-            socket.send_to(&audio, callee.switch).await.unwrap();
+    let (caller_port, callee_port) = bench.open(1).await;
+    let caller = Phone::at(LOOPBACK, caller_port).await;
+    let callee = Phone::at(LOOPBACK, callee_port).await;
+    // They describe ports that nobody sends from.
+    let (at_a, at_b) = (
+        Phone::at(LOOPBACK, caller_port).await,
+        Phone::at(LOOPBACK, callee_port).await,
+    );
+    bench.program(1, &at_a, &at_b);
+    let deadline = Instant::now() + PATIENCE;
+    for (from, to, payload_type) in [(&callee, &caller, 8), (&caller, &callee, 0)] {
+        // What latches one side leaves for where the other says that it is, until that is latched too.
+        while to.has_heard_nothing_more() {
+            to.send(&rtp(8 - payload_type, 0, 0, b"opening")).await;
+            from.send(&rtp(payload_type, 0, 0, b"opening")).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert!(Instant::now() < deadline, "no packet passes");
         }
     }
+    let drops = bench.engine.counters().relay.drops;
+    strangers_send(&caller, &callee, b"stranger").await;
     bench
         .until(|engine| {
-            let drops = engine.counters().relay.drops;
-            drops.of(DropReason::NotLatched) == 200 && drops.of(DropReason::Stranger) == 200
+            let now = engine.counters().relay.drops;
+            now.of(DropReason::NotLatched) == drops.of(DropReason::NotLatched) + 200
+                && now.of(DropReason::Stranger) == 200
         })
         .await;
     caller.send(&rtp(0, 9, 1_440, b"to B")).await;
     callee.send(&rtp(8, 9, 1_440, b"to A")).await;
-    loop {
-        let heard = callee.hear().await.payload;
-        if heard == b"to B" {
-            break;
-        }
-        assert_eq!(heard, [0xff; 160], "what opened the call");
+    callee.hears_only(b"opening", b"to B").await;
+    caller.hears_only(b"opening", b"to A").await;
+}
+
+#[tokio::test]
+async fn a_stranger_is_never_heard_by_a_party_that_is_where_it_said() {
+    let mut bench = Bench::start(config(30_500..=30_519));
+    let (caller, callee) = bench.bridge(1).await;
+    callee.send(&rtp(8, 0, 0, &[0xff; 160])).await;
+    caller.hear().await;
+    strangers_send(&caller, &callee, b"stranger").await;
+    caller.send(&rtp(0, 9, 1_440, b"to B")).await;
+    callee.send(&rtp(8, 9, 1_440, b"to A")).await;
+    callee.hears_only(&[0xff; 160], b"to B").await;
+    caller.hears_only(&[0xff; 160], b"to A").await;
+    // The system drops them before they are ours to count.
+    let MediaEvent::Closed { callee, .. } = bench.close(1).await else {
+        panic!("closed");
+    };
+    assert_eq!(callee.unwrap().packets, 2);
+    let counted = bench.engine.counters().relay;
+    assert_eq!(
+        counted.rtp_forwarded,
+        counted.rtp_received - counted.drops.total()
+    );
+}
+
+#[tokio::test]
+async fn a_party_that_describes_another_address_is_heard_there_and_sent_to_there() {
+    let mut bench = Bench::start(config(30_520..=30_539));
+    let (caller, callee) = bench.bridge(1).await;
+    callee.send(&rtp(8, 0, 0, &[0xff; 160])).await;
+    caller.hear().await;
+    let moved = Phone::at(LOOPBACK, caller.switch.port()).await;
+    bench.program(1, &moved, &callee);
+    let deadline = Instant::now() + PATIENCE;
+    while moved.has_heard_nothing_more() {
+        callee.send(&rtp(8, 1, 160, b"where are you")).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(Instant::now() < deadline, "nothing at the new address");
     }
-    assert_eq!(caller.hear().await.payload, b"to A");
-    assert!(caller.has_heard_nothing_more() && callee.has_heard_nothing_more());
+    moved.send(&rtp(0, 9, 1_440, b"here")).await;
+    callee.hears_only(&[0xff; 160], b"here").await;
+}
+
+#[tokio::test]
+async fn a_party_that_is_gone_for_a_while_is_sent_to_again() {
+    let mut bench = Bench::start(config(30_540..=30_559));
+    let (caller, mut callee) = bench.bridge(1).await;
+    callee.send(&rtp(8, 0, 0, &[0xff; 160])).await;
+    caller.hear().await;
+    let address = callee.rtp.local_addr().unwrap();
+    drop(std::mem::replace(
+        &mut callee.rtp,
+        UdpSocket::bind((LOOPBACK, 0)).await.unwrap(),
+    ));
+    for n in 0..20u16 {
+        caller.send(&rtp(0, n, 0, b"refused by its system")).await;
+    }
+    bench
+        .until(|engine| engine.counters().relay.rtp_forwarded >= 22)
+        .await;
+    callee.rtp = UdpSocket::bind(address).await.unwrap();
+    caller.send(&rtp(0, 20, 160, b"back")).await;
+    assert_eq!(callee.hear().await.payload, b"back");
+    callee.send(&rtp(8, 1, 160, b"yes")).await;
+    assert_eq!(caller.hear().await.payload, b"yes");
+}
+
+/// One has the parties' address and another port, the other not even that: 400 packets.
+async fn strangers_send(caller: &Phone, callee: &Phone, words: &[u8]) {
+    let neighbour = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
+    let elsewhere = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    for n in 0..100u16 {
+        for socket in [&neighbour, &elsewhere] {
+            let audio = rtp(0, n, u32::from(n) * 160, words);
+            // Whose system refuses it hears so at its next one.
+            let _ = socket.send_to(&audio, caller.switch).await;
+            let audio = rtp(8, n, u32::from(n) * 160, words);
+            let _ = socket.send_to(&audio, callee.switch).await;
+        }
+    }
 }
 
 #[tokio::test]

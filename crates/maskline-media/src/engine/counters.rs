@@ -45,8 +45,8 @@ impl CounterCells {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn send_failed(&self) {
-        add(&self.send_failures, 1);
+    pub(super) fn sends_failed(&self, datagrams: u64) {
+        add(&self.send_failures, datagrams);
     }
 
     pub(super) fn press_discarded(&self) {

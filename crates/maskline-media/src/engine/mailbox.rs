@@ -4,10 +4,10 @@
 //! one closing to be done, however fast orders come.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
-
+use super::poller::Bell;
 use super::ports::Lease;
 use crate::command::{CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure};
 
@@ -15,7 +15,7 @@ use crate::command::{CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKe
 #[derive(Debug)]
 pub(super) struct Mailbox {
     state: Mutex<State>,
-    posted: Notify,
+    bell: Bell,
     max_waiting_opens: usize,
     max_sessions: usize,
 }
@@ -82,18 +82,24 @@ pub(super) enum Taken {
 }
 
 impl Mailbox {
-    pub(super) fn new(max_waiting_opens: usize, max_sessions: usize) -> Self {
-        Self {
+    pub(super) fn new(max_waiting_opens: usize, max_sessions: usize) -> io::Result<Self> {
+        Ok(Self {
             state: Mutex::default(),
-            posted: Notify::new(),
+            bell: Bell::new()?,
             max_waiting_opens,
             max_sessions,
-        }
+        })
+    }
+
+    /// Rings when there is something to take after there was nothing.
+    pub(super) const fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// Keeps an order, or answers it at once.
     pub(super) fn post(&self, command: MediaCommand) -> Option<MediaEvent> {
         let mut state = self.lock();
+        let idle = state.ready.is_empty();
         if state.stopped {
             drop(state);
             return command.answer_without_session(OpenFailure::Unavailable);
@@ -120,7 +126,9 @@ impl Mailbox {
             }
         };
         drop(state);
-        self.posted.notify_one();
+        if idle {
+            self.bell.ring();
+        }
         answer
     }
 
@@ -137,7 +145,7 @@ impl Mailbox {
             self.insert(&mut state, key, opening)
         };
         drop(state);
-        self.posted.notify_one();
+        self.bell.ring();
         answer
     }
 
@@ -160,11 +168,6 @@ impl Mailbox {
         Taken::Nothing
     }
 
-    /// Waits until there may be something to take.
-    pub(super) async fn posted(&self) {
-        self.posted.notified().await;
-    }
-
     /// The session's last answer was taken by its shard, or there is no such session: its place
     /// is free, unless more is to be done and answered.
     pub(super) fn release(&self, key: MediaKey) {
@@ -177,7 +180,7 @@ impl Mailbox {
     /// Ends it: nothing is taken any more, and all orders are answered at once.
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
-        self.posted.notify_one();
+        self.bell.ring();
     }
 
     fn admit(&self, state: &mut State, key: MediaKey, opening: Opening) -> Option<MediaEvent> {
@@ -272,7 +275,7 @@ mod tests {
 
     #[test]
     fn orders_of_a_session_wait_as_one_piece_of_work_with_the_last_programming() {
-        let mailbox = Mailbox::new(8, 8);
+        let mailbox = Mailbox::new(8, 8).unwrap();
         assert_eq!(mailbox.post(open(1)), None);
         for n in 0..1_000 {
             assert_eq!(mailbox.post(program(1, n % 2 == 0)), None);
@@ -296,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_openings_and_still_takes_closes() {
-        let mailbox = Mailbox::new(2, 8);
+        let mailbox = Mailbox::new(2, 8).unwrap();
         assert_eq!(mailbox.post(open(1)), None);
         assert_eq!(mailbox.post(open(2)), None);
         assert_eq!(mailbox.post(open(3)), refused(3));
@@ -311,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_session_keeps_its_place_until_its_last_answer_was_taken() {
-        let mailbox = Mailbox::new(8, 1);
+        let mailbox = Mailbox::new(8, 1).unwrap();
         assert_eq!(mailbox.post(open(1)), None);
         mailbox.take();
         assert_eq!(mailbox.post(close(1)), None);
@@ -323,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_close_that_came_while_a_refusal_was_on_its_way_is_not_forgotten() {
-        let mailbox = Mailbox::new(8, 8);
+        let mailbox = Mailbox::new(8, 8).unwrap();
         assert_eq!(mailbox.post(open(1)), None);
         mailbox.take();
         assert_eq!(mailbox.post(close(1)), None);
@@ -338,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_stopped_mailbox_answers_everything_at_once() {
-        let mailbox = Mailbox::new(8, 8);
+        let mailbox = Mailbox::new(8, 8).unwrap();
         assert_eq!(mailbox.post(open(1)), None);
         mailbox.stop();
         assert!(matches!(mailbox.take(), Taken::Stopped));

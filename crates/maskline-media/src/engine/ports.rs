@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::command::OpenFailure;
+use crate::engine::socket::MediaSocket;
 use crate::engine::{EngineConfig, at_port};
 
 /// How many pairs are tried for one side of a session before its opening is refused: it bounds
@@ -39,8 +40,8 @@ struct Resting {
 /// A port pair with its sockets. The sockets close before the ports go back.
 #[derive(Debug)]
 pub(super) struct PortPair {
-    pub(super) rtp: tokio::net::UdpSocket,
-    pub(super) rtcp: tokio::net::UdpSocket,
+    pub(super) rtp: MediaSocket,
+    pub(super) rtcp: MediaSocket,
     lease: Lease,
 }
 
@@ -85,8 +86,7 @@ impl PortPool {
         self.passed_over.load(Ordering::Relaxed)
     }
 
-    /// Takes the pair that has rested longest and binds it. Needs the runtime whose sockets they
-    /// shall be.
+    /// Takes the pair that has rested longest and binds it.
     pub(super) fn take(self: &Arc<Self>) -> Result<PortPair, OpenFailure> {
         for _ in 0..MAX_ATTEMPTS.min(self.capacity) {
             let lease = self.lease().ok_or(OpenFailure::PortsExhausted)?;
@@ -128,7 +128,7 @@ impl PortPool {
         })
     }
 
-    /// Binds a pair that was taken. Needs the runtime whose sockets they shall be.
+    /// Binds a pair that was taken.
     pub(super) fn bind(lease: Lease) -> Result<PortPair, OpenFailure> {
         match lease.bind() {
             Ok((rtp, rtcp)) => Ok(PortPair { rtp, rtcp, lease }),
@@ -153,14 +153,11 @@ impl PortPair {
 }
 
 impl Lease {
-    fn bind(&self) -> io::Result<(tokio::net::UdpSocket, tokio::net::UdpSocket)> {
+    fn bind(&self) -> io::Result<(MediaSocket, MediaSocket)> {
         let address = self.pool.address;
         let rtp = udp_socket(address, self.port)?;
         let rtcp = udp_socket(address, self.port.saturating_add(1))?;
-        Ok((
-            tokio::net::UdpSocket::from_std(rtp)?,
-            tokio::net::UdpSocket::from_std(rtcp)?,
-        ))
+        Ok((MediaSocket::new(rtp), MediaSocket::new(rtcp)))
     }
 }
 

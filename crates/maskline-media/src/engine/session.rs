@@ -1,303 +1,205 @@
-//! One session's sockets: a task that carries datagrams between them and its relay.
+//! One session in its worker: four sockets and the relay between them.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
-
-use tokio::io::ReadBuf;
-use tokio::net::UdpSocket;
-use tokio::time::Sleep;
 
 use crate::command::{CalleeMedia, CallerMedia, MediaEvent, MediaKey, Side};
-use crate::engine::counters::CounterCells;
+use crate::counters::RelayCounters;
 use crate::engine::outlet::Outlet;
 use crate::engine::ports::PortPair;
-use crate::relay::{Relay, RelayOutput, Verdict};
+use crate::engine::socket::MediaSocket;
+use crate::relay::{Figures, Relay, RelayOutput, Verdict};
 use crate::rtp::MAX_PACKET_BYTES;
 use crate::tick::Tick;
 
-/// How many datagrams are taken from one socket before the others, and other sessions, get their
-/// turn: a flood on one port shall not silence another.
-const DATAGRAMS_PER_TURN: usize = 16;
+/// A session that holds its ports.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) key: MediaKey,
+    relay: Relay,
+    caller: PortPair,
+    callee: PortPair,
+    /// For when the worker's timer of it is set.
+    pub(super) timer: Option<Tick>,
+}
 
-/// How far ahead a timer without a deadline is set.
-const NO_DEADLINE: Duration = Duration::from_secs(3_600);
+/// Which of a side's two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Rtp,
+    Rtcp,
+}
 
 /// What the sessions of a worker share.
 #[derive(Debug)]
 pub(super) struct Surroundings {
     pub(super) outlet: Outlet,
-    pub(super) counters: Arc<CounterCells>,
-    pub(super) buffers: RefCell<Buffers>,
-    /// The origin of ticks.
-    pub(super) start: Instant,
-}
-
-/// Room for one datagram each way.
-#[derive(Debug)]
-pub(super) struct Buffers {
+    /// One byte more than is accepted, so that a longer datagram can be told.
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
-}
-
-/// The handle by which orders reach a session.
-#[derive(Debug)]
-pub(super) struct Session {
-    key: MediaKey,
-    relay: RefCell<Relay>,
-    closing: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-}
-
-/// The sockets of both sides.
-#[derive(Debug)]
-pub(super) struct Sides {
-    pub(super) caller: PortPair,
-    pub(super) callee: PortPair,
-}
-
-#[derive(Clone, Copy)]
-enum Flow {
-    Rtp,
-    Rtcp,
+    /// Counted since these were last taken.
+    pub(super) counted: RelayCounters,
+    pub(super) send_failures: u64,
 }
 
 impl Surroundings {
-    pub(super) fn now(&self) -> Tick {
-        Tick::from_start(self.start.elapsed())
-    }
-}
-
-impl Buffers {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(outlet: Outlet) -> Self {
         Self {
-            // One byte more than is accepted, so that a longer datagram can be told.
+            outlet,
             incoming: vec![0; MAX_PACKET_BYTES + 1],
             outgoing: Vec::with_capacity(MAX_PACKET_BYTES),
+            counted: RelayCounters::default(),
+            send_failures: 0,
         }
     }
 }
 
 impl Session {
-    pub(super) fn new(key: MediaKey, relay: Relay) -> Self {
-        Self {
-            key,
-            relay: RefCell::new(relay),
-            closing: Cell::new(false),
-            waker: RefCell::default(),
-        }
-    }
-
-    pub(super) fn program_caller(&self, now: Tick, media: CallerMedia) {
-        self.relay.borrow_mut().program_caller(now, media);
-        self.wake();
-    }
-
-    pub(super) fn program_callee(&self, now: Tick, media: CalleeMedia) {
-        self.relay.borrow_mut().program_callee(now, media);
-        self.wake();
-    }
-
-    pub(super) fn close(&self) {
-        self.closing.set(true);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
-}
-
-impl Sides {
-    const fn pair(&self, side: Side) -> &PortPair {
-        match side {
-            Side::Caller => &self.caller,
-            Side::Callee => &self.callee,
-        }
-    }
-
-    const fn socket(&self, side: Side, flow: Flow) -> &UdpSocket {
-        match flow {
-            Flow::Rtp => &self.pair(side).rtp,
-            Flow::Rtcp => &self.pair(side).rtcp,
-        }
-    }
-
-    const ALL: [(Side, Flow); 4] = [
+    pub(super) const ALL: [(Side, Flow); 4] = [
         (Side::Caller, Flow::Rtp),
         (Side::Callee, Flow::Rtp),
         (Side::Caller, Flow::Rtcp),
         (Side::Callee, Flow::Rtcp),
     ];
-}
 
-/// Carries a session until it is closed; answers its opening and its closing.
-pub(super) async fn run(session: Rc<Session>, sides: Sides, around: Rc<Surroundings>) {
-    // A socket sends once the runtime has seen it writable; without this a first packet is lost.
-    for (side, flow) in Sides::ALL {
-        if let Err(error) = sides.socket(side, flow).writable().await {
-            tracing::warn!(%error, "a media socket does not get ready");
+    pub(super) const fn new(
+        key: MediaKey,
+        relay: Relay,
+        caller: PortPair,
+        callee: PortPair,
+    ) -> Self {
+        Self {
+            key,
+            relay,
+            caller,
+            callee,
+            timer: None,
         }
     }
-    around.counters.session_opened();
-    around.outlet.push(MediaEvent::Opened {
-        key: session.key,
-        caller_port: sides.caller.port(),
-        callee_port: sides.callee.port(),
-    });
-    let mut timer = Timer::new(&around);
-    poll_fn(|cx| turn(cx, &session, &sides, &around, &mut timer)).await;
 
-    let figures = session.relay.borrow_mut().close(around.now());
-    drain(&session, &sides, &around);
-    drop(sides);
-    around.counters.session_closed();
-    around.outlet.push(MediaEvent::Closed {
-        key: session.key,
-        caller: figures.caller,
-        callee: figures.callee,
-    });
-}
-
-/// Takes what is there, within bounds, and arranges to be woken for more.
-fn turn(
-    cx: &mut Context<'_>,
-    session: &Session,
-    sides: &Sides,
-    around: &Surroundings,
-    timer: &mut Timer,
-) -> Poll<()> {
-    {
-        let mut waker = session.waker.borrow_mut();
-        if !waker
-            .as_ref()
-            .is_some_and(|known| known.will_wake(cx.waker()))
-        {
-            *waker = Some(cx.waker().clone());
+    pub(super) const fn opened(&self) -> MediaEvent {
+        MediaEvent::Opened {
+            key: self.key,
+            caller_port: self.caller.port(),
+            callee_port: self.callee.port(),
         }
     }
-    if session.closing.get() {
-        return Poll::Ready(());
-    }
-    for (side, flow) in Sides::ALL {
-        if receive(cx, session, sides, around, side, flow) {
-            cx.waker().wake_by_ref();
-        }
-    }
-    while timer.poll(cx, session, around) {
-        session.relay.borrow_mut().on_deadline(around.now());
-    }
-    drain(session, sides, around);
-    Poll::Pending
-}
 
-/// Takes datagrams from one socket; true if there may be more.
-fn receive(
-    cx: &mut Context<'_>,
-    session: &Session,
-    sides: &Sides,
-    around: &Surroundings,
-    side: Side,
-    flow: Flow,
-) -> bool {
-    let mut buffers = around.buffers.borrow_mut();
-    let Buffers { incoming, outgoing } = &mut *buffers;
-    let mut relay = session.relay.borrow_mut();
-    for _ in 0..DATAGRAMS_PER_TURN {
-        let mut datagram = ReadBuf::new(incoming);
-        let from = match sides.socket(side, flow).poll_recv_from(cx, &mut datagram) {
-            Poll::Ready(Ok(from)) => from,
-            // An error that belongs to a datagram sent earlier; the socket goes on.
-            Poll::Ready(Err(_)) => continue,
-            Poll::Pending => return false,
+    pub(super) const fn socket(&self, side: Side, flow: Flow) -> &MediaSocket {
+        let pair = match side {
+            Side::Caller => &self.caller,
+            Side::Callee => &self.callee,
         };
         match flow {
+            Flow::Rtp => &pair.rtp,
+            Flow::Rtcp => &pair.rtcp,
+        }
+    }
+
+    const fn socket_mut(&mut self, side: Side, flow: Flow) -> &mut MediaSocket {
+        let pair = match side {
+            Side::Caller => &mut self.caller,
+            Side::Callee => &mut self.callee,
+        };
+        match flow {
+            Flow::Rtp => &mut pair.rtp,
+            Flow::Rtcp => &mut pair.rtcp,
+        }
+    }
+
+    pub(super) fn program(
+        &mut self,
+        now: Tick,
+        caller: Option<CallerMedia>,
+        callee: Option<CalleeMedia>,
+        around: &mut Surroundings,
+    ) {
+        if let Some(media) = caller {
+            self.relay.program_caller(now, media);
+        }
+        if let Some(media) = callee {
+            self.relay.program_callee(now, media);
+        }
+        for (side, flow) in Self::ALL {
+            self.settle(side, flow);
+        }
+        self.drain(around);
+    }
+
+    /// Takes one datagram from a socket that holds one.
+    pub(super) fn receive(&mut self, now: Tick, side: Side, flow: Flow, around: &mut Surroundings) {
+        let Some((length, from)) = self.socket(side, flow).receive(&mut around.incoming) else {
+            return;
+        };
+        let datagram = around.incoming.get(..length).unwrap_or_default();
+        match flow {
             Flow::Rtp => {
-                let verdict = relay.on_rtp(around.now(), side, from, datagram.filled(), outgoing);
-                if let Verdict::Forward { to } = verdict {
-                    let socket = sides.socket(side.other(), Flow::Rtp);
-                    send(socket, outgoing, to, &around.counters);
+                let verdict = self
+                    .relay
+                    .on_rtp(now, side, from, datagram, &mut around.outgoing);
+                if let Verdict::Forward { to } = verdict
+                    && !self
+                        .socket(side.other(), Flow::Rtp)
+                        .send(&around.outgoing, to)
+                {
+                    around.send_failures += 1;
                 }
             }
-            Flow::Rtcp => relay.on_rtcp(around.now(), side, from, datagram.filled()),
+            Flow::Rtcp => self.relay.on_rtcp(now, side, from, datagram),
         }
-    }
-    true
-}
-
-/// Does what the relay wants done, and adds up what it counted.
-fn drain(session: &Session, sides: &Sides, around: &Surroundings) {
-    let mut relay = session.relay.borrow_mut();
-    let key = session.key;
-    while let Some(output) = relay.poll() {
-        match output {
-            RelayOutput::SendRtcp {
-                side,
-                muxed,
-                to,
-                datagram,
-            } => {
-                let flow = if muxed { Flow::Rtp } else { Flow::Rtcp };
-                send(sides.socket(side, flow), &datagram, to, &around.counters);
-            }
-            RelayOutput::Dtmf { side, digit } => {
-                around.outlet.push(MediaEvent::Dtmf { key, side, digit });
-            }
-            RelayOutput::Silent { side } => around.outlet.push(MediaEvent::Silent { key, side }),
-        }
-    }
-    around.counters.add_relay(&relay.take_counters());
-}
-
-/// Late audio is worthless: what the operating system does not take now is dropped and counted.
-fn send(socket: &UdpSocket, datagram: &[u8], to: SocketAddr, counters: &CounterCells) {
-    let sent: io::Result<usize> = socket.try_send_to(datagram, to);
-    if sent.is_err() {
-        counters.send_failed();
-    }
-}
-
-/// The session's timer. Packets move a silence's deadline all the time; the timer is only moved
-/// when a deadline comes nearer, and otherwise looks again when it fires.
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    set_to: Tick,
-}
-
-impl Timer {
-    fn new(around: &Surroundings) -> Self {
-        Self {
-            sleep: Box::pin(tokio::time::sleep(NO_DEADLINE)),
-            set_to: around.now() + NO_DEADLINE,
-        }
+        self.settle(side, flow);
+        self.drain(around);
     }
 
-    /// True if the relay's deadline has passed; otherwise the task will be woken for it.
-    fn poll(&mut self, cx: &mut Context<'_>, session: &Session, around: &Surroundings) -> bool {
-        loop {
-            let deadline = session.relay.borrow().deadline().map(|(at, _)| at);
-            let fired = self.sleep.as_mut().poll(cx).is_ready();
-            let nearer = deadline.is_some_and(|at| at < self.set_to);
-            if !fired && !nearer {
-                return false;
+    /// When [`Self::on_deadline`] is to be called.
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        self.relay.deadline().map(|(at, _)| at)
+    }
+
+    pub(super) fn on_deadline(&mut self, now: Tick, around: &mut Surroundings) {
+        self.relay.on_deadline(now);
+        self.drain(around);
+    }
+
+    /// Says goodbye to both parties.
+    pub(super) fn close(&mut self, now: Tick, around: &mut Surroundings) -> Figures {
+        let figures = self.relay.close(now);
+        self.drain(around);
+        figures
+    }
+
+    /// Keeps a socket for the one address that may still be heard on it.
+    fn settle(&mut self, side: Side, flow: Flow) {
+        let only: Option<SocketAddr> = match flow {
+            Flow::Rtp => self.relay.only_rtp_source(side),
+            Flow::Rtcp => self.relay.only_rtcp_source(side),
+        };
+        self.socket_mut(side, flow).keep_for(only);
+    }
+
+    /// Does what the relay wants done, and adds up what it counted.
+    fn drain(&mut self, around: &mut Surroundings) {
+        let key = self.key;
+        while let Some(output) = self.relay.poll() {
+            match output {
+                RelayOutput::SendRtcp {
+                    side,
+                    muxed,
+                    to,
+                    datagram,
+                } => {
+                    let flow = if muxed { Flow::Rtp } else { Flow::Rtcp };
+                    if !self.socket(side, flow).send(&datagram, to) {
+                        around.send_failures += 1;
+                    }
+                }
+                RelayOutput::Dtmf { side, digit } => {
+                    around.outlet.push(MediaEvent::Dtmf { key, side, digit });
+                }
+                RelayOutput::Silent { side } => {
+                    around.outlet.push(MediaEvent::Silent { key, side });
+                }
             }
-            let now = around.now();
-            if deadline.is_some_and(|at| at <= now) {
-                return true;
-            }
-            let wait = deadline.map_or(NO_DEADLINE, |at| at.since(now));
-            self.set_to = now + wait;
-            self.sleep
-                .as_mut()
-                .reset(tokio::time::Instant::now() + wait);
         }
+        around.counted += self.relay.take_counters();
     }
 }
