@@ -13,6 +13,7 @@ mod countries;
 mod error;
 mod extract;
 mod frame;
+mod media;
 mod number_change;
 mod numbers;
 mod openapi;
@@ -27,8 +28,8 @@ mod webhooks;
 pub use openapi::openapi_json;
 pub use serve::{ServeLimits, serve, serve_with};
 pub use state::{
-    ApiConfig, Clock, CountryLookup, DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE, MetricsText,
-    ProvisioningChanged, TrunkStatuses, UrlCheck, router,
+    ApiConfig, Clock, CountryLookup, DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE, MediaReports,
+    MetricsText, ProvisioningChanged, TrunkStatuses, UrlCheck, router,
 };
 pub use traces::{SessionEntry, SessionList, Traces, session_list};
 pub use trunks::{TrunkRegistrationStatus, TrunkStatus, TrunkTarget};

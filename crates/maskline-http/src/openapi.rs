@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::error::ErrorBody;
 use crate::state::ApiState;
-use crate::{admin, number_change, numbers, system, traces, trunks, webhooks};
+use crate::{admin, media, number_change, numbers, system, traces, trunks, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -37,6 +37,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(number_change::routes())
         .merge(trunks::routes())
         .merge(traces::routes())
+        .merge(media::routes())
         .merge(system::routes())
 }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use maskline_events::{Msisdn, Timestamp, WebhookType};
+use maskline_media::MediaReport;
 use maskline_store::Store;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::auth::{KeyHash, Throttles};
 use crate::traces::Traces;
@@ -26,6 +28,9 @@ pub type CountryLookup = Arc<dyn Fn(&Msisdn) -> Option<String> + Send + Sync>;
 
 /// Looks at the trunks, in the configuration's order.
 pub type TrunkStatuses = Arc<dyn Fn() -> Vec<TrunkStatus> + Send + Sync>;
+
+/// How the audio of a live session goes; `None`: there is no such session, or it has no audio yet.
+pub type MediaReports = Arc<dyn Fn(Uuid) -> Option<MediaReport> + Send + Sync>;
 
 /// Renders all metrics in Prometheus' text format.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
@@ -56,6 +61,8 @@ pub struct ApiConfig {
     pub trunks: Vec<String>,
     /// The trunks as they are now.
     pub trunk_status: TrunkStatuses,
+    /// Looks at a session's audio.
+    pub media_report: MediaReports,
     /// Addresses or networks from which webhooks are sent, for receivers' allow-lists.
     pub egress_addresses: Vec<String>,
     /// The egress guard's opinion of a webhook URL.

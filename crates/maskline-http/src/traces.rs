@@ -144,7 +144,7 @@ pub fn session_list(sessions: Vec<TracedSession>, shown: Shown) -> SessionList {
 }
 
 /// The session in a path. One that is no UUID names nothing.
-pub(crate) struct SessionInPath(Uuid);
+pub(crate) struct SessionInPath(pub(crate) Uuid);
 
 impl FromRequestParts<ApiState> for SessionInPath {
     type Rejection = ApiError;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::codec::Voice;
 use crate::emodel::VoiceCodec;
+use crate::one_way::OneWay;
 
 /// One session's media: the shard that owns the call and a number that this shard never uses twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -218,6 +219,16 @@ pub enum MediaEvent {
         /// Who is silent.
         side: Side,
     },
+    /// A party that should be heard is not, while the other is, for [`crate::one_way::ONE_WAY_AFTER`].
+    /// Once until it is heard again, or either side programmed.
+    OneWay {
+        /// The session's media.
+        key: MediaKey,
+        /// Who is not heard.
+        side: Side,
+        /// Since when, and what came instead.
+        fault: OneWay,
+    },
     /// The ports are free again. The figures are of what was received from each party; absent when
     /// nothing was.
     Closed {
@@ -239,6 +250,7 @@ impl MediaEvent {
             | Self::Refused { key, .. }
             | Self::Dtmf { key, .. }
             | Self::Silent { key, .. }
+            | Self::OneWay { key, .. }
             | Self::Closed { key, .. } => *key,
         }
     }

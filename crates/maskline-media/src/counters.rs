@@ -113,6 +113,8 @@ pub struct RelayCounters {
     pub presses: u64,
     /// Key presses that came faster than any finger and were not reported.
     pub presses_suppressed: u64,
+    /// How often one party was heard and the other was not.
+    pub one_way: u64,
     /// Datagrams of both kinds that went no further.
     pub drops: DropCounts,
 }
@@ -125,6 +127,7 @@ impl AddAssign for RelayCounters {
         self.rtcp_sent += other.rtcp_sent;
         self.presses += other.presses;
         self.presses_suppressed += other.presses_suppressed;
+        self.one_way += other.one_way;
         for (reason, packets) in other.drops.iter() {
             self.drops.add(reason, packets);
         }

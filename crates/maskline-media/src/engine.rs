@@ -16,6 +16,7 @@ mod mailbox;
 mod outlet;
 mod poller;
 mod ports;
+mod reports;
 mod session;
 mod socket;
 mod worker;
@@ -31,11 +32,13 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::command::{MediaCommand, MediaEvent, OpenFailure};
+use crate::command::{MediaCommand, MediaEvent, MediaKey, OpenFailure};
 use crate::relay::DEFAULT_SILENCE;
+use crate::report::MediaReport;
 use counters::CounterCells;
 use mailbox::{Mailbox, Opening};
 use ports::PortPool;
+use reports::Reports;
 use worker::Worker;
 
 pub use counters::EngineCounters;
@@ -92,6 +95,7 @@ pub enum EngineError {
 pub struct MediaEngine {
     mailboxes: Vec<Arc<Mailbox>>,
     counters: Vec<Arc<CounterCells>>,
+    reports: Arc<Reports>,
     ports: Arc<PortPool>,
     threads: Vec<JoinHandle<()>>,
     shards: usize,
@@ -137,6 +141,7 @@ impl MediaEngine {
         let mut engine = Self {
             mailboxes: Vec::new(),
             counters: Vec::new(),
+            reports: Arc::default(),
             ports,
             threads: Vec::new(),
             shards: events.len(),
@@ -193,6 +198,13 @@ impl MediaEngine {
         }
     }
 
+    /// How the audio of a session goes, a few seconds old; `None` before both sides were programmed
+    /// and after its end. Packets do not wait for it.
+    #[must_use]
+    pub fn report(&self, key: MediaKey) -> Option<MediaReport> {
+        self.reports.of(key)
+    }
+
     /// Ports that are taken, RTCP ports included.
     #[must_use]
     pub fn ports_in_use(&self) -> usize {
@@ -228,6 +240,7 @@ impl MediaEngine {
             config,
             Arc::clone(&mailbox),
             Arc::clone(&counters),
+            Arc::clone(&self.reports),
             Arc::clone(&self.ports),
             events.to_vec(),
         )?;

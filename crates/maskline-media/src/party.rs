@@ -14,7 +14,9 @@ use crate::command::{PayloadMap, Quality, RemoteMedia};
 use crate::counters::DropReason;
 use crate::dtmf::DtmfReceiver;
 use crate::latch::Latch;
+use crate::one_way::Sight;
 use crate::quality::{Arrival, Reception};
+use crate::report::SideReport;
 use crate::round_trip::FarEnd;
 use crate::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket};
 use crate::rtp::{MAX_PACKET_BYTES, RtpPacket};
@@ -46,8 +48,9 @@ pub(crate) struct Party {
     pub(crate) silence_reported: bool,
     pub(crate) next_report: Option<Tick>,
     pub(crate) stream: OutgoingStream,
-    pub(crate) reception: Reception,
-    pub(crate) far: FarEnd,
+    reception: Reception,
+    far: FarEnd,
+    pub(crate) sight: Sight,
     dtmf: DtmfReceiver,
     transcoder: Option<Box<Transcoder>>,
     presses: Allowance,
@@ -102,6 +105,7 @@ impl Party {
             stream,
             reception: Reception::default(),
             far: FarEnd::default(),
+            sight: Sight::default(),
             dtmf: DtmfReceiver::default(),
             transcoder: None,
             presses: Allowance {
@@ -122,6 +126,27 @@ impl Party {
         let round_trip = self.far.round_trip().map(|it| it.mean_ms);
         let received = self.reception.received()?;
         Some(received.quality(round_trip))
+    }
+
+    /// How this side goes.
+    pub(crate) fn side_report(&self, now: Tick) -> SideReport {
+        let media = self.media.as_ref();
+        let sent = self.stream.sent_so_far();
+        SideReport {
+            described: media.map(|media| media.rtp),
+            latched: self.rtp_latch.source(),
+            rtcp_mux: media.is_some_and(|media| media.rtcp_mux),
+            sends: media.is_some_and(|media| media.sends),
+            receives: media.is_some_and(|media| media.receives),
+            received: self.reception.received(),
+            mos: self.quality().map(|quality| quality.mos),
+            sent_packets: sent.map_or(0, |sent| sent.packets),
+            sent_octets: sent.map_or(0, |sent| sent.octets),
+            far: self.far.report(),
+            round_trip: self.far.round_trip(),
+            silent_for: self.last_heard.map(|heard| now.since(heard)),
+            one_way: self.sight.told(),
+        }
     }
 
     /// Takes what was negotiated; forgets the latched sources if they may not be right any more.
@@ -146,6 +171,20 @@ impl Party {
 
     /// Decides whether an RTP datagram is this party's; if so, measures it and latches its source.
     pub(crate) fn accept_rtp<'a>(
+        &mut self,
+        now: Tick,
+        from: SocketAddr,
+        datagram: &'a [u8],
+    ) -> Result<Accepted<'a>, DropReason> {
+        let accepted = self.measure_rtp(now, from, datagram);
+        match accepted {
+            Ok(_) => self.sight.on_rtp(now),
+            Err(reason) => self.sight.on_refused(reason, from.ip(), datagram),
+        }
+        accepted
+    }
+
+    fn measure_rtp<'a>(
         &mut self,
         now: Tick,
         from: SocketAddr,
@@ -215,6 +254,7 @@ impl Party {
         if !muxed {
             latch.take(from);
         }
+        self.sight.on_rtcp();
         self.heard(now);
         // The last of each counts, however many a compound holds.
         let (mut of_sender, mut of_us) = (None, None);

@@ -15,6 +15,9 @@
 //! sent it, on average every 5 s (RFC 3550 §6.2 with its least interval; a session of two needs
 //! neither bandwidth shares nor timer reconsideration, and so no compensation for the latter).
 //!
+//! **One-way audio.** While one party's RTP comes and the other's, which is wanted, has not come for
+//! five seconds, that is told with what was seen of it.
+//!
 //! **Silence.** A direction flows when both sides are programmed, its sender is expected to send
 //! and its receiver to receive. When its sender sent neither RTP nor RTCP for the configured time,
 //! counted from the last such packet or the last programming of either side, that is reported,
@@ -29,7 +32,9 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::command::{CalleeMedia, CallerMedia, Carriage, Quality, RemoteMedia, Side};
 use crate::counters::{DropReason, RelayCounters};
+use crate::one_way::{OneWay, WATCH_EVERY};
 use crate::party::Party;
+use crate::report::MediaReport;
 use crate::rtp::HEADER_BYTES;
 use crate::tick::Tick;
 use crate::transcode::is_transcodable;
@@ -49,6 +54,8 @@ pub struct Relay {
     caller: Party,
     callee: Party,
     programmed: Tick,
+    /// When to look for one-way audio next; `None` before both sides are programmed.
+    watch: Option<Tick>,
     outputs: VecDeque<RelayOutput>,
     counters: RelayCounters,
 }
@@ -68,7 +75,7 @@ pub enum Verdict {
 }
 
 /// What a relay wants done or known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RelayOutput {
     /// Send this from the side's RTCP port, or from its RTP port if they are one to the party.
     SendRtcp {
@@ -88,6 +95,15 @@ pub enum RelayOutput {
         /// `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
     },
+    /// A party is not heard while the other is; once until it is heard again.
+    OneWay {
+        /// Who is not heard.
+        side: Side,
+        /// Since when, and what came instead.
+        fault: OneWay,
+    },
+    /// How both sides go, for whoever asks; the last one counts.
+    Report(Box<MediaReport>),
     /// A party that should send has been silent for the configured time; once per silence.
     Silent {
         /// Who.
@@ -102,6 +118,8 @@ pub enum RelayTimer {
     Report(Side),
     /// A party would be silent by then.
     Silence(Side),
+    /// It is time to see whether both parties are heard.
+    Watch,
 }
 
 /// What was received from both parties; absent where nothing was.
@@ -128,6 +146,7 @@ impl Relay {
             caller,
             callee,
             programmed: now,
+            watch: None,
             outputs: VecDeque::new(),
             counters: RelayCounters::default(),
         }
@@ -203,6 +222,7 @@ impl Relay {
                 ]
             })
             .flatten()
+            .chain(self.watch.map(|at| (at, RelayTimer::Watch)))
             .min_by_key(|(at, _)| *at)
     }
 
@@ -217,6 +237,26 @@ impl Relay {
                 self.outputs.push_back(RelayOutput::Silent { side });
             }
         }
+        if self.watch.is_some_and(|at| at <= now) {
+            self.look_for_one_way(now);
+            self.tell(now);
+        }
+    }
+
+    /// Leaves a report, and looks again soon.
+    fn tell(&mut self, now: Tick) {
+        self.watch = Some(now + WATCH_EVERY);
+        let report = Box::new(self.report_of_both(now));
+        self.outputs.push_back(RelayOutput::Report(report));
+    }
+
+    /// How both sides go.
+    #[must_use]
+    pub fn report_of_both(&self, now: Tick) -> MediaReport {
+        MediaReport {
+            caller: self.caller.side_report(now),
+            callee: self.callee.side_report(now),
+        }
     }
 
     /// What is to be done next; to be called until `None` after each other call.
@@ -226,6 +266,7 @@ impl Relay {
 
     /// Ends the media: a BYE to each party that heard of us comes out, and the call's figures.
     pub fn close(&mut self, now: Tick) -> Figures {
+        self.watch = None;
         for side in [Side::Caller, Side::Callee] {
             let opened = self.opened;
             let party = self.party_mut(side);
@@ -256,6 +297,11 @@ impl Relay {
             None => None,
         };
         self.programmed = now;
+        self.caller.sight.restart();
+        self.callee.sight.restart();
+        if self.caller.media().is_some() && self.callee.media().is_some() {
+            self.tell(now);
+        }
         self.caller.silence_reported = false;
         self.callee.silence_reported = false;
     }
@@ -366,6 +412,27 @@ impl Relay {
     fn report_interval(&mut self) -> Duration {
         let mean_us = REPORT_INTERVAL.as_micros() as u64;
         Duration::from_micros(mean_us / 2 + u64::from(self.rng.next_u32()) % mean_us)
+    }
+
+    fn look_for_one_way(&mut self, now: Tick) {
+        let talks = |side| {
+            let from = self.party(side).media();
+            let to = self.party(side.other()).media();
+            from.is_some_and(|from| from.sends) && to.is_some_and(|to| to.receives)
+        };
+        if !talks(Side::Caller) || !talks(Side::Callee) {
+            return;
+        }
+        for side in [Side::Caller, Side::Callee] {
+            let other = &self.party(side.other()).sight;
+            let fault = self.party(side).sight.missing(now, self.programmed, other);
+            if let Some(fault) = fault
+                && self.party_mut(side).sight.tell(fault)
+            {
+                self.counters.one_way += 1;
+                self.outputs.push_back(RelayOutput::OneWay { side, fault });
+            }
+        }
     }
 
     fn silence_due(&self, side: Side) -> Option<Tick> {

@@ -95,7 +95,6 @@ impl FarEnd {
         self.round_trip
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "shown by the live report"))]
     pub(crate) const fn report(&self) -> Option<FarReport> {
         self.report
     }

@@ -116,7 +116,7 @@ impl Churn {
             }
             MediaEvent::Closed { key, .. } => *self.closed.entry(key.id).or_default() += 1,
             MediaEvent::Refused { .. } => panic!("{event:?}"),
-            MediaEvent::Dtmf { .. } | MediaEvent::Silent { .. } => {}
+            MediaEvent::Dtmf { .. } | MediaEvent::Silent { .. } | MediaEvent::OneWay { .. } => {}
         }
     }
 

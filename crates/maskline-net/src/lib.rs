@@ -16,6 +16,7 @@ mod error;
 mod intake;
 mod keepalive;
 mod limits;
+mod media_keys;
 mod node;
 mod queue;
 mod shard;

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use maskline_media::{MediaEngine, MediaEvent};
+use maskline_media::{MediaEngine, MediaEvent, MediaKey};
 use maskline_store::{Journal, JournalReport};
 use maskline_switch::sip::Transport;
 use maskline_switch::snapshot::Snapshot;
@@ -18,6 +18,7 @@ use rand::rngs::OsRng;
 use tokio::sync::{Barrier, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::bind::{Listening, Sockets};
 use crate::callflow::CallflowSource;
@@ -27,6 +28,7 @@ use crate::error::NetError;
 use crate::intake::Intake;
 use crate::keepalive;
 use crate::limits::NetLimits;
+use crate::media_keys::MediaKeys;
 use crate::queue::queue;
 use crate::shard::{Drain, Found, Inbox, Level, Orders, Outside, Questions, ShardTask};
 use crate::supervise;
@@ -97,6 +99,7 @@ struct Running {
     levels: Vec<Arc<Level>>,
     configured: Arc<[Trunk]>,
     tls: Arc<Tls>,
+    media_keys: Arc<MediaKeys>,
     stop: CancellationToken,
     supervisor: Mutex<Option<JoinHandle<()>>>,
 }
@@ -155,6 +158,7 @@ impl SipNode {
         let health = Arc::new(JournalHealth::new(Arc::clone(&config.journal_down)));
         let mut found = by_shard(config.found, &dispatcher, shards).into_iter();
         let levels: Vec<_> = (0..shards).map(|_| Arc::default()).collect();
+        let media_keys = Arc::new(MediaKeys::default());
         let all_adopted = Arc::new(Barrier::new(usize::from(shards)));
 
         let mut tasks = JoinSet::new();
@@ -186,6 +190,7 @@ impl SipNode {
                 udp: outlet(&sockets, number),
                 tcp: Arc::clone(&connections),
                 media: Arc::clone(&media),
+                media_keys: Arc::clone(&media_keys),
                 commits: Commits::new(
                     Arc::clone(&journal),
                     Arc::clone(&health),
@@ -242,6 +247,7 @@ impl SipNode {
                 levels,
                 configured: Arc::clone(&config.switch.trunks),
                 tls,
+                media_keys,
                 stop,
                 supervisor: Mutex::new(Some(supervisor)),
             }),
@@ -291,6 +297,12 @@ impl SipNode {
         let drain = self.running.orders.borrow().drain;
         let levels = self.running.levels.iter();
         levels.map(|level| level.sessions_after(drain)).sum()
+    }
+
+    /// The media of a live session.
+    #[must_use]
+    pub fn media_key(&self, session_id: Uuid) -> Option<MediaKey> {
+        self.running.media_keys.of(session_id)
     }
 
     /// The addresses of every trunk, in the configuration's order.

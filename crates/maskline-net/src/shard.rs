@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use maskline_events::{ErrorDetails, SessionStatus, Timestamp};
-use maskline_media::{MediaEngine, MediaEvent, Tick};
+use maskline_media::{MediaCommand, MediaEngine, MediaEvent, Tick};
 use maskline_store::JournalReport;
 use maskline_switch::sip::{Peer, Transport};
 use maskline_switch::{
@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 use crate::callflow::CallflowSource;
 use crate::commits::Commits;
+use crate::media_keys::MediaKeys;
 use crate::queue::Arrivals;
 use crate::tcp::Connections;
 use crate::traces::TraceSink;
@@ -72,6 +73,7 @@ pub(crate) struct Outside {
     pub(crate) udp: Outlet,
     pub(crate) tcp: Arc<Connections>,
     pub(crate) media: Arc<MediaEngine>,
+    pub(crate) media_keys: Arc<MediaKeys>,
     pub(crate) commits: Commits,
     pub(crate) admission: Arc<Mutex<Admission>>,
     pub(crate) questions: Questions,
@@ -293,6 +295,13 @@ impl ShardTask {
         while let Some(input) = self.answers.pop_front() {
             self.shard.handle(now, input);
             while let Some(action) = self.shard.poll() {
+                if let Action::Media(
+                    MediaCommand::Open { key, .. } | MediaCommand::Resume { key, .. },
+                ) = &action
+                    && let Some(session_id) = self.shard.session_id(key.id)
+                {
+                    self.outside.media_keys.put(session_id, *key);
+                }
                 let answer = self.outside.perform(now, action).await;
                 self.answers.extend(answer);
             }
@@ -365,6 +374,10 @@ impl Outside {
                 metrics::counter!("maskline_switch_events_total", "reason" => reason).increment(1);
                 None
             }
+            Action::Warn { session_id, text } => {
+                tracing::warn!(%session_id, "{text}");
+                None
+            }
             Action::Trace(entry) => {
                 if let Some(traces) = &self.traces {
                     traces.take(entry);
@@ -377,6 +390,7 @@ impl Outside {
                 status,
                 error,
             } => {
+                self.media_keys.remove(session_id);
                 log_end(session_id, &sub_account_id, status, error.as_ref());
                 None
             }

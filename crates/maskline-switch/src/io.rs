@@ -164,6 +164,13 @@ pub enum Action {
     },
     /// Count this reason.
     Count(&'static str),
+    /// Something is wrong with a session that goes on: for the log.
+    Warn {
+        /// Which.
+        session_id: Uuid,
+        /// What, and what to do. No phone number.
+        text: String,
+    },
     /// Something happened in a session, for whoever wants to see later how the call went.
     Trace(Box<TraceEntry>),
     /// A session is over, for the log and the counters.

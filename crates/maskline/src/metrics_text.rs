@@ -90,6 +90,12 @@ impl Sources {
             "maskline_media_rtcp_sent_total",
             counters.relay.rtcp_sent,
         );
+        line(
+            text,
+            "counter",
+            "maskline_media_one_way_total",
+            counters.relay.one_way,
+        );
         head(text, "counter", "maskline_media_dropped_total");
         for (reason, packets) in counters.relay.drops.iter() {
             let reason = reason.label();

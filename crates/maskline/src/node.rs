@@ -197,6 +197,7 @@ impl Node {
 
         let draining = Arc::new(AtomicBool::new(false));
         let reloads = Reloads::new();
+        let (of_media, by_sip) = (Arc::clone(&media), sip.clone());
         let sources = Sources {
             recorder,
             media,
@@ -214,6 +215,7 @@ impl Node {
                 .map(|trunk| trunk.name.clone())
                 .collect(),
             trunk_status: Arc::new(move || trunk_status(&of_sip)),
+            media_report: Arc::new(move |session| of_media.report(by_sip.media_key(session)?)),
             egress_addresses: config.egress_addresses.clone(),
             check_webhook_url: Arc::new(move |url| {
                 check_url(url, &policy)

@@ -290,6 +290,7 @@ impl Bench {
             | Action::TargetsDown(_)
             | Action::TrunkRegistered { .. }
             | Action::Trace(_)
+            | Action::Warn { .. }
             | Action::Ended { .. } => None,
         }
     }

@@ -520,6 +520,7 @@ const fn media_word(event: &MediaEvent) -> &'static str {
         MediaEvent::Refused { .. } => "refused",
         MediaEvent::Dtmf { .. } => "key",
         MediaEvent::Silent { .. } => "silence",
+        MediaEvent::OneWay { .. } => "one way",
         MediaEvent::Closed { .. } => "closed",
     }
 }

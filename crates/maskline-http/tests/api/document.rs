@@ -42,6 +42,7 @@ fn the_document_has_exactly_these_operations_each_described() {
     found.sort();
     let mut expected = vec![
         "DELETE /api/v1/subaccounts/{subAccountId}/webhooks/{type}",
+        "GET /api/v1/admin/calls/{sessionId}/media",
         "GET /api/v1/admin/subaccounts",
         "GET /api/v1/admin/trunks",
         "GET /api/v1/sessions",

@@ -11,6 +11,7 @@ mod access;
 mod admin;
 mod bodies;
 mod document;
+mod media;
 mod number_change;
 mod numbers;
 mod schema;

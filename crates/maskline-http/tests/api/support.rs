@@ -66,6 +66,7 @@ pub struct Setup {
     pub failed_authentications_per_minute: u32,
     pub limits: ServeLimits,
     pub traces: Option<maskline_http::Traces>,
+    pub media_report: fn(uuid::Uuid) -> Option<maskline_media::MediaReport>,
 }
 
 impl Default for Setup {
@@ -75,6 +76,7 @@ impl Default for Setup {
             failed_authentications_per_minute: 1_000,
             limits: ServeLimits::default(),
             traces: None,
+            media_report: |_| None,
         }
     }
 }
@@ -123,6 +125,7 @@ pub async fn start_with(setup: Setup) -> Api {
                 trunk("backup", 0, None),
             ]
         }),
+        media_report: Arc::new(setup.media_report),
         egress_addresses: vec!["203.0.113.5".to_owned(), "198.51.100.0/28".to_owned()],
         check_webhook_url: Arc::new(|url| {
             assert!(url != PANIC_URL, "planted: {url}");

@@ -31,6 +31,7 @@ pub(super) struct CounterCells {
     rtcp_sent: AtomicU64,
     presses: AtomicU64,
     presses_suppressed: AtomicU64,
+    one_way: AtomicU64,
     drops: [AtomicU64; DropReason::ALL.len()],
     send_failures: AtomicU64,
     presses_discarded: AtomicU64,
@@ -60,6 +61,7 @@ impl CounterCells {
         add(&self.rtcp_sent, counted.rtcp_sent);
         add(&self.presses, counted.presses);
         add(&self.presses_suppressed, counted.presses_suppressed);
+        add(&self.one_way, counted.one_way);
         for (cell, (_, packets)) in self.drops.iter().zip(counted.drops.iter()) {
             add(cell, packets);
         }
@@ -76,6 +78,7 @@ impl CounterCells {
             rtcp_sent: read(&self.rtcp_sent),
             presses: read(&self.presses),
             presses_suppressed: read(&self.presses_suppressed),
+            one_way: read(&self.one_way),
             ..RelayCounters::default()
         };
         for (cell, reason) in self.drops.iter().zip(DropReason::ALL) {

@@ -62,6 +62,8 @@ impl Outlet {
                     self.counters.press_discarded();
                     return;
                 }
+                // Nothing hangs on it, and it is counted.
+                MediaEvent::OneWay { .. } => return,
                 // One that waits says the same.
                 MediaEvent::Silent { .. } if lane.waiting.contains(&event) => return,
                 MediaEvent::Silent { .. }

@@ -1,11 +1,13 @@
 //! One session in its worker: four sockets and the relay between them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::command::{CalleeMedia, CallerMedia, MediaEvent, MediaKey, Side};
 use crate::counters::RelayCounters;
 use crate::engine::outlet::Outlet;
 use crate::engine::ports::PortPair;
+use crate::engine::reports::Reports;
 use crate::engine::socket::MediaSocket;
 use crate::relay::{Figures, Relay, RelayOutput, Verdict};
 use crate::rtp::MAX_PACKET_BYTES;
@@ -33,6 +35,7 @@ pub(super) enum Flow {
 #[derive(Debug)]
 pub(super) struct Surroundings {
     pub(super) outlet: Outlet,
+    pub(super) reports: Arc<Reports>,
     /// One byte more than is accepted, so that a longer datagram can be told.
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
@@ -42,9 +45,10 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn new(outlet: Outlet) -> Self {
+    pub(super) fn new(outlet: Outlet, reports: Arc<Reports>) -> Self {
         Self {
             outlet,
+            reports,
             incoming: vec![0; MAX_PACKET_BYTES + 1],
             outgoing: Vec::with_capacity(MAX_PACKET_BYTES),
             counted: RelayCounters::default(),
@@ -194,6 +198,10 @@ impl Session {
                 }
                 RelayOutput::Dtmf { side, digit } => {
                     around.outlet.push(MediaEvent::Dtmf { key, side, digit });
+                }
+                RelayOutput::Report(report) => around.reports.put(key, *report),
+                RelayOutput::OneWay { side, fault } => {
+                    around.outlet.push(MediaEvent::OneWay { key, side, fault });
                 }
                 RelayOutput::Silent { side } => {
                     around.outlet.push(MediaEvent::Silent { key, side });

@@ -18,6 +18,7 @@ use crate::engine::mailbox::{Mailbox, Opening, Taken, Work};
 use crate::engine::outlet::Outlet;
 use crate::engine::poller::Poller;
 use crate::engine::ports::PortPool;
+use crate::engine::reports::Reports;
 use crate::engine::session::{Flow, Session, Surroundings};
 use crate::relay::{Figures, Relay};
 use crate::tick::Tick;
@@ -41,6 +42,7 @@ pub(super) struct Worker {
     poller: Poller,
     mailbox: Arc<Mailbox>,
     counters: Arc<CounterCells>,
+    reports: Arc<Reports>,
     ports: Arc<PortPool>,
     events: Vec<mpsc::Sender<MediaEvent>>,
     silence: Duration,
@@ -77,6 +79,7 @@ impl Worker {
         config: &EngineConfig,
         mailbox: Arc<Mailbox>,
         counters: Arc<CounterCells>,
+        reports: Arc<Reports>,
         ports: Arc<PortPool>,
         events: Vec<mpsc::Sender<MediaEvent>>,
     ) -> io::Result<Self> {
@@ -86,6 +89,7 @@ impl Worker {
             poller,
             mailbox,
             counters,
+            reports,
             ports,
             events,
             silence: config.silence,
@@ -99,6 +103,7 @@ impl Worker {
             poller,
             mailbox,
             counters,
+            reports,
             ports,
             events,
             silence,
@@ -111,7 +116,7 @@ impl Worker {
             free: Vec::new(),
             by_key: HashMap::new(),
             timers: BinaryHeap::new(),
-            around: Surroundings::new(outlet),
+            around: Surroundings::new(outlet, reports),
             poller,
             mailbox,
             counters,
@@ -338,6 +343,7 @@ impl Sessions {
             self.by_key.remove(&session.key);
             self.free.push(index);
             self.counters.session_closed();
+            self.around.reports.remove(session.key);
         }
     }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use maskline_events::{CallStatus, ErrorCode, ErrorDetails, LegStatus, SessionStatus};
-use maskline_media::{Side, Tick};
+use maskline_media::{OneWay, Side, Tick};
 
 use super::record::Detail;
 use super::{Gated, Purpose, Shard};
+use crate::io::Action;
 use crate::overload::RETRY_AFTER_SECONDS;
 use crate::session::{LegEnd, Media, OwedBye, Session, SessionTimer, Stage};
 use crate::sip::{HeaderName, Method, Request, TxId, view};
@@ -49,7 +50,7 @@ impl Shard {
         let actions = &mut self.actions;
         s.places.retain(|(held, trunk)| {
             if *held == side {
-                actions.push_back(crate::io::Action::Release { trunk: *trunk });
+                actions.push_back(Action::Release { trunk: *trunk });
             }
             *held != side
         });
@@ -297,6 +298,24 @@ impl Shard {
         };
         let error = ErrorDetails::with_reason(ErrorCode::Connectivity, reason);
         self.hang_up(s, None, Some(error));
+    }
+
+    /// One party hears nothing of the other: for whoever runs this to know. The call goes on.
+    pub(super) fn on_one_way(&mut self, s: &Session, side: Side, fault: OneWay) {
+        if s.stage != Stage::Connected || s.caller.holding || s.callee.holding {
+            return;
+        }
+        let who = match side {
+            Side::Caller => "A",
+            Side::Callee => "B",
+        };
+        let text = format!("one-way audio: {who} {fault}");
+        self.count("one_way_audio");
+        self.trace_note(s, text.clone());
+        self.actions.push_back(Action::Warn {
+            session_id: s.id,
+            text,
+        });
     }
 
     /// The drain's deadline passed.

@@ -435,6 +435,12 @@ impl Shard {
         }
     }
 
+    /// The id of the session that this is the key of.
+    #[must_use]
+    pub fn session_id(&self, key: SessionKey) -> Option<uuid::Uuid> {
+        self.sessions.get(&key).map(|session| session.id)
+    }
+
     fn on_media(&mut self, event: MediaEvent) {
         let key = event.key().id;
         match event {
@@ -462,6 +468,9 @@ impl Shard {
             }
             MediaEvent::Silent { side, .. } => {
                 self.with(key, |shard, s| shard.on_silence(s, side));
+            }
+            MediaEvent::OneWay { side, fault, .. } => {
+                self.with(key, |shard, s| shard.on_one_way(s, side, fault));
             }
             MediaEvent::Closed { caller, callee, .. } => self.with(key, |shard, s| {
                 s.quality = (caller, callee);

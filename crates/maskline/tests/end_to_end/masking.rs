@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::support::media::{Media, Packet, announced};
 use crate::support::sipp::{Ended, Message, Run, Transport};
 use crate::support::site::{CALLEE, CALLEE_ADDRESS, CALLER, CALLER_ADDRESS, FROM, Options, Site};
+use crate::support::steps::{Says, Steps};
 
 /// Every word that A's scenarios plant starts so, and every word of B's so.
 const OF_A: &str = "Zq7A";
@@ -228,6 +229,77 @@ async fn media_and_its_reports() {
         let control = control.expect("the switch reports too");
         assert_eq!(found(&control, &secrets), [""; 0], "RTCP {control:?}");
     }
+    assert_eq!(caller.finish().await.complaint, "");
+    assert_eq!(callee.finish().await.complaint, "");
+    site.receiver.summary().await;
+    assert!(site.switch.take().unwrap().drain().await.success());
+}
+
+/// The same where A has RTP and RTCP on one port, and B on two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn media_and_its_reports_on_a_shared_port() {
+    let mut site = Site::open("mask-mux", Options::new(Transport::Udp)).await;
+    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
+    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let callee = site.phone(site.callee_run("callee_answers")).await;
+    let shares = Says {
+        shares: true,
+        ..Says::FIRST
+    };
+    let steps = Steps::default()
+        .calls(Some(shares), "")
+        .acks(1, None)
+        .waits()
+        .asks("BYE", 2, None)
+        .hears(200);
+    let run = Run {
+        fill: &[("STEPS", steps.text())],
+        pause: Duration::from_secs(9),
+        ..site.caller_run("caller_steps", FROM)
+    };
+    let caller = site.phone(run).await;
+    caller.acknowledges().await;
+    let answer = caller
+        .messages()
+        .into_iter()
+        .find(|it| it.received && it.status() == Some(200))
+        .expect("A got its 200");
+    assert!(answer.text.contains("a=rtcp-mux"), "{}", answer.text);
+    let offer = callee.messages().into_iter().find(|it| it.received);
+    let offer = offer.expect("B got an INVITE");
+    assert!(offer.text.contains("a=rtcp-mux"), "B may share as well");
+    let (towards_a, towards_b) = (announced(&answer), announced(&offer));
+    for index in 0..20 {
+        caller_media.send(&telling(OF_A, index), towards_a).await;
+        callee_media.send(&telling(OF_B, index), towards_b).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    caller_media
+        .send_control_shared(&report(OF_A), towards_a)
+        .await;
+    callee_media.send_control(&report(OF_B), towards_b).await;
+
+    let of_b = secrets(&site, false);
+    let mut control = 0;
+    while control == 0 {
+        let packet = caller_media.receive_within(Duration::from_secs(8)).await;
+        let packet = packet.expect("the switch reports on the shared port");
+        assert_eq!(found(&packet, &of_b), [""; 0], "towards A {packet:?}");
+        control += usize::from((192..=223).contains(&packet[1]));
+    }
+    assert_eq!(
+        caller_media.receive_control(Duration::from_millis(1)).await,
+        None,
+        "nothing comes on the port that A does not have"
+    );
+    let of_a = secrets(&site, true);
+    while let Some(packet) = callee_media.receive().await {
+        assert!(!(192..=223).contains(&packet[1]), "B has a port for RTCP");
+        assert_eq!(found(&packet, &of_a), [""; 0], "towards B {packet:?}");
+    }
+    let control = callee_media.receive_control(Duration::from_secs(8)).await;
+    let control = control.expect("the switch reports to B too");
+    assert_eq!(found(&control, &of_a), [""; 0], "towards B {control:?}");
     assert_eq!(caller.finish().await.complaint, "");
     assert_eq!(callee.finish().await.complaint, "");
     site.receiver.summary().await;

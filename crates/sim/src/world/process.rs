@@ -280,6 +280,11 @@ impl World<'_> {
                 }
                 Ok(())
             }
+            Action::Warn { session_id, text } => {
+                let call = self.calls.get(&session_id).copied();
+                self.note(call, format!("   warning: {text}"), &[]);
+                Ok(())
+            }
             Action::Ended {
                 session_id, status, ..
             } => {

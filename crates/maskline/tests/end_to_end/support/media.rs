@@ -101,6 +101,16 @@ impl Media {
         self.rtcp.send_to(bytes, rtcp).await.unwrap();
     }
 
+    /// Sends an RTCP packet from the RTP port to the RTP port (RFC 5761).
+    pub async fn send_control_shared(&self, bytes: &[u8], rtp: SocketAddr) {
+        self.rtp.send_to(bytes, rtp).await.unwrap();
+    }
+
+    /// The next packet on the RTP port, whatever it is, if one comes within `wait`.
+    pub async fn receive_within(&self, wait: Duration) -> Option<Vec<u8>> {
+        next(&self.rtp, wait).await
+    }
+
     /// The next RTP packet, if one comes soon.
     pub async fn receive(&self) -> Option<Vec<u8>> {
         next(&self.rtp, Duration::from_millis(500)).await

@@ -19,6 +19,8 @@ pub struct Says {
     pub direction: &'static str,
     /// Its address; SIPp's own by default.
     pub address: &'static str,
+    /// Whether RTP and RTCP share a port.
+    pub shares: bool,
 }
 
 impl Says {
@@ -28,6 +30,7 @@ impl Says {
         formats: "8 101",
         direction: "sendrecv",
         address: "[local_ip]",
+        shares: false,
     };
 
     /// The same with another direction, as another version.
@@ -45,6 +48,7 @@ impl Says {
             formats,
             direction,
             address,
+            shares,
         } = self;
         let mut text = format!(
             "v=0\no=- 1 {version} IN IP4 {address}\ns=-\nc=IN IP4 {address}\nt=0 0\n\
@@ -58,6 +62,9 @@ impl Says {
                 other => panic!("payload type {other}"),
             };
             text.push_str(lines);
+        }
+        if shares {
+            text.push_str("a=rtcp-mux\n");
         }
         let _ = writeln!(text, "a={direction}");
         text
