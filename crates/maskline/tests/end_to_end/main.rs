@@ -4,7 +4,8 @@
 //!
 //! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
-//! other's wire; [`audio`] sends RTP through it, [`early_media`] before the answer; [`bad_input`] sends what no phone should;
+//! other's wire; [`audio`] sends RTP through it, [`codecs`] voices of baresip,
+//! [`early_media`] comes before the answer; [`bad_input`] sends what no phone should;
 //! [`injection`] has a third address send too; [`impaired`] loses packets on the way, in a network namespace;
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
@@ -28,6 +29,7 @@ mod audio;
 mod auth;
 mod bad_input;
 mod calls;
+mod codecs;
 mod commands;
 mod crash;
 mod early_media;

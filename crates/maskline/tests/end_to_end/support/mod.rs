@@ -1,6 +1,7 @@
-//! What the end-to-end tests stand on: ports, the switch as a process, SIPp as two processes, and
+//! What the end-to-end tests stand on: ports, the switch as a process, SIPp as two processes, baresip, and
 //! the customer's server.
 
+pub mod baresip;
 pub mod certificates;
 pub mod client;
 pub mod expect;
@@ -12,6 +13,7 @@ pub mod raw;
 pub mod receiver;
 pub mod sipp;
 pub mod site;
+pub mod sound;
 pub mod steps;
 pub mod switch;
 pub mod tunnel;

@@ -79,6 +79,16 @@ impl Ports {
         self.first + 10
     }
 
+    /// Where the caller is told what to do.
+    pub const fn caller_control(&self) -> u16 {
+        self.first + 11
+    }
+
+    /// Where the callee is told what to do.
+    pub const fn callee_control(&self) -> u16 {
+        self.first + 12
+    }
+
     /// A port on which nothing listens.
     pub const fn nobody(&self) -> u16 {
         self.first + 3

@@ -1,0 +1,111 @@
+//! Voices through the switch between two baresips, each of which knows one codec: where it is the
+//! same, it passes through; else it is transcoded. What arrives is compared with what was said, and
+//! each presses a key.
+
+use std::net::SocketAddr;
+
+use crate::support::baresip::{Baresip, Codec, G722, OPUS, PCMA, PCMU, Setup};
+use crate::support::expect::{check_rules, fits, told};
+use crate::support::sipp::Transport;
+use crate::support::site::{
+    CALLEE, CALLEE_ADDRESS, CALLER, CALLER_ADDRESS, Options, SWITCH_ADDRESS, Site, VIRTUAL,
+};
+use crate::support::sound;
+
+/// How long each side is heard.
+const SECONDS: usize = 3;
+
+/// A call between two codecs, and how like the source what arrives has to be.
+async fn talks(name: &str, caller: Codec, callee: Codec, least: f64) {
+    let mut options = Options::new(Transport::Udp);
+    // baresip sends from whatever address the route has.
+    options.trunk_tables = "media_sources = [\"127.0.0.1\"]";
+    let mut site = Site::open(&format!("codecs-{name}"), options).await;
+    let voices = [sound::speech(1, SECONDS + 3), sound::speech(4, SECONDS + 3)];
+    let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+    let b = Setup {
+        name: "callee",
+        number: CALLEE,
+        sip: at(CALLEE_ADDRESS, site.ports.callee_sip()),
+        control: site.ports.callee_control(),
+        media: site.ports.callee_media(),
+        codec: callee,
+        says: &voices[1],
+    };
+    let mut b = Baresip::start(&site.folder, b).await;
+    let a = Setup {
+        name: "caller",
+        number: CALLER,
+        sip: at(CALLER_ADDRESS, site.ports.caller_sip()),
+        control: site.ports.caller_control(),
+        media: site.ports.caller_media(),
+        codec: caller,
+        says: &voices[0],
+    };
+    let mut a = Baresip::start(&site.folder, a).await;
+    let number = format!("sip:{VIRTUAL}@{SWITCH_ADDRESS}:{}", site.ports.sip());
+    a.tell("dial", &number).await;
+    a.logs("Call established").await;
+    let at_b = b.hears(SECONDS).await;
+    let at_a = a.hears(SECONDS).await;
+    a.tell("sndcode", "5").await;
+    b.logs("received event: '5' (end=1)").await;
+    b.tell("sndcode", "#").await;
+    a.logs("received event: '#' (end=1)").await;
+    a.tell("hangup", "").await;
+    b.logs("terminated").await;
+    site.receiver.summary().await;
+    assert!(site.switch.take().unwrap().drain().await.success());
+
+    let likeness = [
+        sound::likeness(&voices[0], &at_b),
+        sound::likeness(&voices[1], &at_a),
+    ];
+    eprintln!(
+        "{name}: A at B {:.3}, B at A {:.3}",
+        likeness[0], likeness[1]
+    );
+    let of_another = sound::likeness(&voices[1], &at_b);
+    assert!(
+        of_another < 0.7,
+        "another voice is as like: {of_another:.3}"
+    );
+    for (direction, like) in ["A at B", "B at A"].iter().zip(likeness) {
+        assert!(like >= least, "{direction}: {like:.3}");
+    }
+    let received = site.receiver.received();
+    check_rules(&received, CALLEE);
+    let story = told(&received);
+    let expected = [
+        "A received",
+        "B initiated",
+        "?B ringing",
+        "B connected",
+        "A connected",
+        "A pressed 5",
+        "B pressed #",
+        "A disconnected 200",
+        "B disconnected 200",
+    ];
+    assert!(fits(&story, &expected), "{story:#?}");
+}
+
+macro_rules! row {
+    ($name:ident: $caller:ident, $callee:ident, $least:literal) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            talks(stringify!($name), $caller, $callee, $least).await;
+        }
+    };
+}
+
+row!(pcma_passes_through: PCMA, PCMA, 0.9);
+row!(pcmu_passes_through: PCMU, PCMU, 0.9);
+row!(g722_passes_through: G722, G722, 0.9);
+row!(opus_passes_through: OPUS, OPUS, 0.8);
+row!(pcma_calls_pcmu: PCMA, PCMU, 0.9);
+row!(pcmu_calls_pcma: PCMU, PCMA, 0.9);
+row!(pcma_calls_g722: PCMA, G722, 0.9);
+row!(g722_calls_pcma: G722, PCMA, 0.9);
+row!(pcmu_calls_g722: PCMU, G722, 0.9);
+row!(g722_calls_pcmu: G722, PCMU, 0.9);
