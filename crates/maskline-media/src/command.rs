@@ -70,6 +70,10 @@ pub enum Carriage {
         /// What the other side's party knows by `there`.
         to: Voice,
     },
+    /// It is a telephone-event, and the other side's party knows none, or of another clock rate
+    /// only: each press is played to it anew, meanwhile in place of voice. As telephone-events if it
+    /// has any, else as tones in its voice codec.
+    Anew,
 }
 
 impl PayloadMap {
@@ -96,6 +100,9 @@ pub struct RemoteMedia {
     pub sends: bool,
     /// Whether this party wants to receive (not `sendonly`, not `inactive`).
     pub receives: bool,
+    /// Whether key presses are listened for in this party's audio, if it negotiated no
+    /// telephone-event.
+    pub listens: bool,
 }
 
 /// What A negotiated. A type of its own, so that the sides cannot be swapped.
@@ -144,6 +151,16 @@ pub enum MediaCommand {
         /// What B negotiated.
         media: CalleeMedia,
     },
+    /// A key that a party pressed came by signalling, and is to be played to the other one. Nothing
+    /// happens if RTP has brought it, or if the other party takes no presses.
+    Press {
+        /// The session's media.
+        key: MediaKey,
+        /// Who pressed it.
+        side: Side,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+    },
     /// Free the ports. Answered by [`MediaEvent::Closed`], also when the key is unknown.
     Close {
         /// The session's media.
@@ -160,6 +177,7 @@ impl MediaCommand {
             | Self::Resume { key, .. }
             | Self::ProgramCaller { key, .. }
             | Self::ProgramCallee { key, .. }
+            | Self::Press { key, .. }
             | Self::Close { key } => *key,
         }
     }
@@ -178,7 +196,7 @@ impl MediaCommand {
                 caller: None,
                 callee: None,
             }),
-            Self::ProgramCaller { .. } | Self::ProgramCallee { .. } => None,
+            Self::ProgramCaller { .. } | Self::ProgramCallee { .. } | Self::Press { .. } => None,
         }
     }
 }
@@ -202,7 +220,7 @@ pub enum MediaEvent {
         /// Why.
         reason: OpenFailure,
     },
-    /// A key press, at its first packet (RFC 4733); one per press.
+    /// A key press, at its first packet (RFC 4733) or once it is heard; one per press.
     Dtmf {
         /// The session's media.
         key: MediaKey,

@@ -29,11 +29,14 @@ pub enum DropReason {
     NoDestination,
     /// It was to be transcoded and is empty, of an odd length or longer than 200 ms.
     NotTranscodable,
+    /// It is a key press that is played to the other party anew, or voice that such a press
+    /// replaces.
+    PlayedAnew,
 }
 
 impl DropReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NotProgrammed,
         Self::Stranger,
         Self::NotLatched,
@@ -46,6 +49,7 @@ impl DropReason {
         Self::ReceiverLacksCodec,
         Self::NoDestination,
         Self::NotTranscodable,
+        Self::PlayedAnew,
     ];
 
     /// The reason as a metric's label.
@@ -64,6 +68,7 @@ impl DropReason {
             Self::ReceiverLacksCodec => "receiver_lacks_codec",
             Self::NoDestination => "no_destination",
             Self::NotTranscodable => "not_transcodable",
+            Self::PlayedAnew => "played_anew",
         }
     }
 }
@@ -105,6 +110,8 @@ pub struct RelayCounters {
     pub rtp_received: u64,
     /// RTP packets passed on.
     pub rtp_forwarded: u64,
+    /// RTP packets of our own.
+    pub rtp_made: u64,
     /// Datagrams on the RTCP ports.
     pub rtcp_received: u64,
     /// RTCP compounds of our own.
@@ -123,6 +130,7 @@ impl AddAssign for RelayCounters {
     fn add_assign(&mut self, other: Self) {
         self.rtp_received += other.rtp_received;
         self.rtp_forwarded += other.rtp_forwarded;
+        self.rtp_made += other.rtp_made;
         self.rtcp_received += other.rtcp_received;
         self.rtcp_sent += other.rtcp_sent;
         self.presses += other.presses;
@@ -147,6 +155,6 @@ mod tests {
         for (n, (reason, packets)) in (1..).zip(counts.iter()) {
             assert_eq!((packets, counts.of(reason)), (n, n), "{}", reason.label());
         }
-        assert_eq!(counts.total(), 78);
+        assert_eq!(counts.total(), 91);
     }
 }

@@ -83,6 +83,8 @@ struct Segment {
     code: u8,
     timestamp: u32,
     duration: u32,
+    /// What earlier segments of the press lasted.
+    before: u32,
     ended: bool,
 }
 
@@ -115,6 +117,14 @@ impl DtmfReceiver {
         pressed.into_iter().flatten()
     }
 
+    /// The latest press: its key, how many clock ticks it lasts so far, and whether it is over.
+    #[must_use]
+    pub fn latest(&self) -> Option<(char, u32, bool)> {
+        let segment = self.current?;
+        let ticks = segment.before.saturating_add(segment.duration);
+        Some((digit(segment.code)?, ticks, segment.ended))
+    }
+
     fn on_segment(&mut self, timestamp: u32, event: TelephoneEvent) -> Option<char> {
         let digit = digit(event.code)?;
         let duration = u32::from(event.duration);
@@ -122,6 +132,7 @@ impl DtmfReceiver {
             code: event.code,
             timestamp,
             duration,
+            before: 0,
             ended: event.end,
         };
         let Some(current) = &mut self.current else {
@@ -142,7 +153,11 @@ impl DtmfReceiver {
         let goes_on = current.code == event.code
             && !current.ended
             && (ahead == current.duration || ahead == SEGMENT_TICKS);
-        *current = arrived;
+        let before = current.before.saturating_add(ahead);
+        *current = Segment {
+            before: if goes_on { before } else { 0 },
+            ..arrived
+        };
         (!goes_on).then_some(digit)
     }
 }

@@ -144,6 +144,7 @@ impl Sight {
             | DropReason::ReceiverOnHold
             | DropReason::ReceiverLacksCodec
             | DropReason::NotTranscodable
+            | DropReason::PlayedAnew
             | DropReason::NoDestination => return,
         };
     }
@@ -200,6 +201,7 @@ mod tests {
             }],
             sends: true,
             receives: true,
+            listens: false,
         }
     }
 

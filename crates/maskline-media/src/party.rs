@@ -4,7 +4,6 @@
 //! What lives elsewhere: what happens between the sides, and when ([`crate::relay`]).
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
@@ -12,16 +11,19 @@ use rand_chacha::rand_core::RngCore;
 use crate::codec::Voice;
 use crate::command::{PayloadMap, Quality, RemoteMedia};
 use crate::counters::DropReason;
-use crate::dtmf::DtmfReceiver;
+use crate::keys::Keys;
 use crate::latch::Latch;
 use crate::one_way::Sight;
+use crate::press_player::{PressPlayer, TakesPresses};
 use crate::quality::{Arrival, Reception};
 use crate::report::SideReport;
 use crate::round_trip::FarEnd;
 use crate::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket};
-use crate::rtp::{MAX_PACKET_BYTES, RtpPacket};
-use crate::stream::{OutgoingStream, ntp};
+use crate::rtp::{HEADER_BYTES, MAX_PACKET_BYTES, RtpPacket};
+use crate::stream::{OutgoingStream, OwnPacket, ntp};
 use crate::tick::Tick;
+use crate::tone_listener::ToneListener;
+use crate::tones::FRAME_OCTETS;
 use crate::transcode::Transcoder;
 
 /// The most codecs of one party; further ones are not looked at.
@@ -33,10 +35,6 @@ const CNAME_CHARACTERS: usize = 20;
 const CNAME_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// RFC 5761 §4: the packet types of RTCP on a port that it shares with RTP.
 const MULTIPLEXED: std::ops::RangeInclusive<u8> = 192..=223;
-/// Presses that may come at once after a stall of the network.
-const PRESS_BURST: u32 = 32;
-/// The pace at which that allowance refills: 20 a second, faster than fingers and dialers.
-const PRESS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One side of a relay.
 #[derive(Debug)]
@@ -51,9 +49,10 @@ pub(crate) struct Party {
     reception: Reception,
     far: FarEnd,
     pub(crate) sight: Sight,
-    dtmf: DtmfReceiver,
+    pub(crate) keys: Keys,
     transcoder: Option<Box<Transcoder>>,
-    presses: Allowance,
+    /// What is played to this party of the other's key presses.
+    pub(crate) player: PressPlayer,
     cname: String,
     sent_rtcp: bool,
     last_sender_report: Option<SenderReportSeen>,
@@ -73,12 +72,6 @@ struct SenderReportSeen {
     ssrc: u32,
     middle: u32,
     at: Tick,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Allowance {
-    left: u32,
-    refilled_at: Tick,
 }
 
 impl Party {
@@ -106,12 +99,9 @@ impl Party {
             reception: Reception::default(),
             far: FarEnd::default(),
             sight: Sight::default(),
-            dtmf: DtmfReceiver::default(),
+            keys: Keys::new(opened),
             transcoder: None,
-            presses: Allowance {
-                left: PRESS_BURST,
-                refilled_at: opened,
-            },
+            player: PressPlayer::default(),
             cname,
             sent_rtcp: false,
             last_sender_report: None,
@@ -165,6 +155,13 @@ impl Party {
             if moved || before.rtcp != media.rtcp || before.rtcp_mux != media.rtcp_mux {
                 self.rtcp_latch.release();
             }
+        }
+        // Whoever signals its keys is not listened to.
+        let listens = media.listens && !media.payloads.iter().any(|it| it.telephone_event);
+        if !listens {
+            self.keys.listener = None;
+        } else if self.keys.listener.is_none() {
+            self.keys.listener = Some(Box::<ToneListener>::default());
         }
         self.media = Some(media);
     }
@@ -285,18 +282,6 @@ impl Party {
         Ok(())
     }
 
-    /// The keys that an accepted telephone-event newly presses, with whether each may be reported.
-    pub(crate) fn presses(
-        &mut self,
-        now: Tick,
-        packet: &RtpPacket<'_>,
-    ) -> impl Iterator<Item = (char, bool)> {
-        let pressed = self
-            .dtmf
-            .on_event(packet.ssrc, packet.timestamp, packet.payload);
-        pressed.map(move |digit| (digit, self.presses.take(now)))
-    }
-
     /// Turns what this party sent into what the other one knows, in place.
     pub(crate) fn transcode(&mut self, from: Voice, to: Voice, payload: &mut [u8]) {
         let known = self.transcoder.take();
@@ -305,6 +290,59 @@ impl Party {
             .unwrap_or_else(|| Box::new(Transcoder::new(from, to)));
         transcoder.run(payload);
         self.transcoder = Some(transcoder);
+    }
+
+    /// How key presses are played to this party; `None`: they can't be.
+    pub(crate) fn takes_presses(&self) -> Option<TakesPresses> {
+        let media = self.media.as_ref().filter(|media| media.receives)?;
+        let event = media.payloads.iter().find(|it| it.telephone_event);
+        let voice = media
+            .payloads
+            .iter()
+            .find_map(|it| Some((it.here, Voice::of(it.codec?)?)));
+        match (event, voice) {
+            (Some(event), _) => Some(TakesPresses::Events {
+                payload_type: event.here,
+                clock_rate: event.clock_rate,
+            }),
+            (None, Some((payload_type, voice))) => Some(TakesPresses::Tones {
+                payload_type,
+                voice,
+            }),
+            (None, None) => None,
+        }
+    }
+
+    /// The next packet of the presses that are played to this party; `None`: none is due, or it
+    /// takes none any more.
+    pub(crate) fn next_played(&mut self, now: Tick) -> Option<Vec<u8>> {
+        let Some(to) = self.takes_presses() else {
+            self.player.stop();
+            return None;
+        };
+        let (payload_type, clock_rate) = match to {
+            TakesPresses::Events {
+                payload_type,
+                clock_rate,
+            } => (payload_type, clock_rate),
+            TakesPresses::Tones { payload_type, .. } => (payload_type, DEFAULT_CLOCK_RATE),
+        };
+        let mut payload = Vec::with_capacity(FRAME_OCTETS);
+        let played = self.player.play(now, to, &mut payload)?;
+        let mut datagram = Vec::with_capacity(HEADER_BYTES + FRAME_OCTETS);
+        self.stream
+            .own(
+                now,
+                OwnPacket {
+                    payload_type,
+                    marker: played.begins,
+                    clock_rate,
+                    step: played.step,
+                    payload: &payload,
+                },
+            )
+            .write(&mut datagram);
+        Some(datagram)
     }
 
     /// Where RTP to this party goes: where its own comes from, else where it asked for it.
@@ -384,23 +422,6 @@ impl Party {
     const fn heard(&mut self, now: Tick) {
         self.last_heard = Some(now);
         self.silence_reported = false;
-    }
-}
-
-impl Allowance {
-    fn take(&mut self, now: Tick) -> bool {
-        let earned = now.since(self.refilled_at).as_millis() / PRESS_INTERVAL.as_millis();
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-        if self.left.saturating_add(earned) >= PRESS_BURST {
-            self.left = PRESS_BURST;
-            self.refilled_at = now;
-        } else {
-            self.left += earned;
-            self.refilled_at = self.refilled_at + PRESS_INTERVAL * earned;
-        }
-        let granted = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        granted
     }
 }
 

@@ -23,6 +23,8 @@
 //! counted from the last such packet or the last programming of either side, that is reported,
 //! and again only after the party was heard or programmed anew.
 
+mod presses;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::codec::Voice;
 use crate::command::{CalleeMedia, CallerMedia, Carriage, Quality, RemoteMedia, Side};
 use crate::counters::{DropReason, RelayCounters};
 use crate::one_way::{OneWay, WATCH_EVERY};
@@ -88,6 +91,15 @@ pub enum RelayOutput {
         /// The compound.
         datagram: Vec<u8>,
     },
+    /// Send this from the side's RTP port.
+    SendRtp {
+        /// Whose port sends it.
+        side: Side,
+        /// To whom.
+        to: SocketAddr,
+        /// The packet.
+        datagram: Vec<u8>,
+    },
     /// A party pressed a key; once per press.
     Dtmf {
         /// Who.
@@ -120,6 +132,8 @@ pub enum RelayTimer {
     Silence(Side),
     /// It is time to see whether both parties are heard.
     Watch,
+    /// The next packet of a press that is played to a party is due.
+    Press(Side),
 }
 
 /// What was received from both parties; absent where nothing was.
@@ -176,7 +190,9 @@ impl Relay {
             return self.on_control(now, side, from, true, datagram);
         }
         self.counters.rtp_received += 1;
-        match self.forward_rtp(now, side, from, datagram, out) {
+        let forwarded = self.forward_rtp(now, side, from, datagram, out);
+        self.play(now, side.other());
+        match forwarded {
             Ok(to) => {
                 self.counters.rtp_forwarded += 1;
                 Verdict::Forward { to }
@@ -216,9 +232,11 @@ impl Relay {
             .flat_map(|side| {
                 let report = self.party(side).next_report;
                 let silence = self.silence_due(side);
+                let press = self.party(side).player.due();
                 [
                     report.map(|at| (at, RelayTimer::Report(side))),
                     silence.map(|at| (at, RelayTimer::Silence(side))),
+                    press.map(|at| (at, RelayTimer::Press(side))),
                 ]
             })
             .flatten()
@@ -229,6 +247,7 @@ impl Relay {
     /// Does what is due by now; nothing if it is called early.
     pub fn on_deadline(&mut self, now: Tick) {
         for side in [Side::Caller, Side::Callee] {
+            self.play(now, side);
             if self.party(side).next_report.is_some_and(|at| at <= now) {
                 self.report(now, side);
             }
@@ -271,6 +290,7 @@ impl Relay {
             let opened = self.opened;
             let party = self.party_mut(side);
             party.next_report = None;
+            party.player.stop();
             if let Some(to) = party.rtcp_destination()
                 && let Some(datagram) = party.goodbye(now, opened)
             {
@@ -333,30 +353,29 @@ impl Relay {
         datagram: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<SocketAddr, DropReason> {
-        let (sender, receiver) = match side {
-            Side::Caller => (&mut self.caller, &mut self.callee),
-            Side::Callee => (&mut self.callee, &mut self.caller),
-        };
+        let (sender, receiver) = self.both(side);
         let accepted = sender.accept_rtp(now, from, datagram)?;
         if accepted.latched {
             receiver.stream.source_changed();
         }
+        let voice = accepted.payload.codec.and_then(Voice::of);
         if accepted.payload.telephone_event {
-            for (digit, reported) in sender.presses(now, &accepted.packet) {
-                if reported {
-                    self.counters.presses += 1;
-                    self.outputs.push_back(RelayOutput::Dtmf { side, digit });
-                } else {
-                    self.counters.presses_suppressed += 1;
-                }
-            }
+            self.on_event(now, side, &accepted);
+        } else if let Some(voice) = voice.filter(|_| self.party(side).keys.listener.is_some()) {
+            self.listen(now, side, &accepted, voice);
         }
+        let (sender, receiver) = self.both(side);
         let media = receiver.media().ok_or(DropReason::ReceiverNotProgrammed)?;
         if !media.receives {
             return Err(DropReason::ReceiverOnHold);
         }
         if accepted.payload.there > 127 {
             return Err(DropReason::ReceiverLacksCodec);
+        }
+        let withheld =
+            accepted.payload.telephone_event && sender.keys.is_withheld(accepted.packet.timestamp);
+        if withheld || receiver.player.is_playing() {
+            return Err(DropReason::PlayedAnew);
         }
         let to = receiver
             .rtp_destination()
@@ -369,6 +388,7 @@ impl Relay {
                 }
                 Some((from, to))
             }
+            Carriage::Anew => return Err(DropReason::PlayedAnew),
         };
         receiver
             .stream
@@ -452,6 +472,14 @@ impl Relay {
         match side {
             Side::Caller => &self.caller,
             Side::Callee => &self.callee,
+        }
+    }
+
+    /// A side's party, and the other one.
+    const fn both(&mut self, side: Side) -> (&mut Party, &mut Party) {
+        match side {
+            Side::Caller => (&mut self.caller, &mut self.callee),
+            Side::Callee => (&mut self.callee, &mut self.caller),
         }
     }
 

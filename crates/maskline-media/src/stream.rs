@@ -24,6 +24,30 @@ pub struct OutgoingStream {
     sent: Option<Sent>,
 }
 
+/// A packet that no party sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnPacket<'a> {
+    /// The payload type by which the party knows it.
+    pub payload_type: u8,
+    /// The marker bit.
+    pub marker: bool,
+    /// Of the payload type, in Hz.
+    pub clock_rate: u32,
+    /// Where it stands in the stream's time.
+    pub step: Step,
+    /// What it holds.
+    pub payload: &'a [u8],
+}
+
+/// How far a packet of our own is behind the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// As far as time has passed: it begins something.
+    TimePassed,
+    /// So many ticks of its clock: it goes on with something. None: it says more of the same moment.
+    Ticks(u32),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Shift {
     incoming_ssrc: u32,
@@ -111,6 +135,31 @@ impl OutgoingStream {
         };
         self.count(now, &translated, clock_rate);
         translated
+    }
+
+    /// A packet of our own making, in one timeline with what is relayed: it has the next sequence
+    /// number, and what comes in behind it goes on as a new source would.
+    pub fn own<'a>(&mut self, now: Tick, own: OwnPacket<'a>) -> RtpPacket<'a> {
+        let start = (self.first_sequence, self.first_timestamp);
+        let (sequence, timestamp) = self.sent.map_or(start, |sent| {
+            let ticks = match own.step {
+                Step::TimePassed => clock_ticks(now.since(sent.at), own.clock_rate).max(1),
+                Step::Ticks(ticks) => ticks,
+            };
+            let sequence = sent.highest_sequence.wrapping_add(1);
+            (sequence, sent.timestamp.wrapping_add(ticks))
+        });
+        self.shift = None;
+        let packet = RtpPacket {
+            marker: own.marker,
+            payload_type: own.payload_type,
+            sequence,
+            timestamp,
+            ssrc: self.ssrc,
+            payload: own.payload,
+        };
+        self.count(now, &packet, own.clock_rate);
+        packet
     }
 
     /// What a sender report says of this stream (RFC 3550 §6.4.1), `None` before the first packet.
@@ -239,6 +288,40 @@ mod tests {
         stream.source_changed();
         let same_ssrc = stream.translate(at(520), &packet(2, 900, 4), 0, 8_000);
         assert_eq!((same_ssrc.sequence, same_ssrc.timestamp), (13, 5_161));
+    }
+
+    #[test]
+    fn packets_of_our_own_stand_in_one_timeline_with_what_is_relayed() {
+        let mut stream = OutgoingStream::new(77, 10, 1_000);
+        let own = |step| OwnPacket {
+            payload_type: 101,
+            marker: step == Step::TimePassed,
+            clock_rate: 8_000,
+            step,
+            payload: &[0; 4],
+        };
+        let first = stream.own(at(0), own(Step::TimePassed));
+        assert_eq!(
+            (first.sequence, first.timestamp, first.ssrc),
+            (10, 1_000, 77)
+        );
+        stream.translate(at(20), &packet(1, 500, 9_000), 0, 8_000);
+        for (ms, step, sequence, timestamp) in [
+            (60, Step::TimePassed, 12, 1_160 + 320),
+            (80, Step::Ticks(0), 13, 1_160 + 320),
+            (100, Step::Ticks(160), 14, 1_160 + 480),
+        ] {
+            let sent = stream.own(at(ms), own(step));
+            assert_eq!(
+                (sent.sequence, sent.timestamp),
+                (sequence, timestamp),
+                "{ms}"
+            );
+        }
+        let relayed = stream.translate(at(130), &packet(1, 503, 9_480), 0, 8_000);
+        assert_eq!((relayed.sequence, relayed.timestamp), (15, 1_160 + 720));
+        let next = stream.translate(at(150), &packet(1, 504, 9_640), 0, 8_000);
+        assert_eq!((next.sequence, next.timestamp), (16, 1_160 + 880));
     }
 
     #[test]

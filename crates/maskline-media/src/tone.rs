@@ -1,6 +1,7 @@
-//! Tones for built-in phones and tests: making one, recognising it.
+//! Tones: making one, and recognising it in whole recordings, for built-in phones and tests.
 //!
-//! The relay never looks into audio and uses nothing of this.
+//! What lives elsewhere: the pairs of tones of keys ([`crate::tones`]), hearing them as they come
+//! ([`crate::tone_listener`]).
 
 /// An endless sine tone, sample by sample.
 #[derive(Clone, Debug)]

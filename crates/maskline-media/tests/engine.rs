@@ -179,6 +179,7 @@ impl Phone {
             payloads: payloads.to_vec(),
             sends: true,
             receives: true,
+            listens: false,
         }
     }
 

@@ -150,6 +150,7 @@ impl Churn {
             }],
             sends: true,
             receives: true,
+            listens: false,
         }
     }
 

@@ -58,6 +58,7 @@ fn a_media() -> RemoteMedia {
         payloads: vec![codec(0, 0, false), codec(101, 96, true)],
         sends: true,
         receives: true,
+        listens: false,
     }
 }
 
@@ -70,6 +71,7 @@ fn b_media() -> RemoteMedia {
         payloads: vec![codec(0, 0, false), codec(96, 101, true)],
         sends: true,
         receives: true,
+        listens: false,
     }
 }
 
@@ -349,6 +351,7 @@ fn a_party_that_shares_one_port_is_reported_to_and_heard_there_and_the_other_on_
             } if *side == wanted => Some((*muxed, *to)),
             RelayOutput::SendRtcp { .. }
             | RelayOutput::Dtmf { .. }
+            | RelayOutput::SendRtp { .. }
             | RelayOutput::OneWay { .. }
             | RelayOutput::Report(_)
             | RelayOutput::Silent { .. } => None,
@@ -463,7 +466,8 @@ fn a_silent_party_is_reported_once_per_silence() {
         seen.into_iter()
             .filter_map(|(at, output)| match output {
                 RelayOutput::Silent { side } => Some((at, side)),
-                RelayOutput::SendRtcp { .. }
+                RelayOutput::SendRtp { .. }
+                | RelayOutput::SendRtcp { .. }
                 | RelayOutput::Dtmf { .. }
                 | RelayOutput::OneWay { .. }
                 | RelayOutput::Report(_) => None,
@@ -549,6 +553,7 @@ fn each_party_gets_reports_of_our_own_about_what_it_sent_and_a_bye() {
                 } if *side == wanted => Some((*at, *to, datagram.clone())),
                 RelayOutput::SendRtcp { .. }
                 | RelayOutput::Dtmf { .. }
+                | RelayOutput::SendRtp { .. }
                 | RelayOutput::OneWay { .. }
                 | RelayOutput::Report(_)
                 | RelayOutput::Silent { .. } => None,

@@ -85,7 +85,11 @@ impl Speaker {
         let voice = remote.codecs.iter().find_map(|codec| match codec.name {
             CodecName::Pcmu => Some((Law::Mu, codec.payload_type)),
             CodecName::Pcma => Some((Law::A, codec.payload_type)),
-            CodecName::G722 | CodecName::G729 | CodecName::Opus | CodecName::TelephoneEvent => None,
+            CodecName::G722
+            | CodecName::G729
+            | CodecName::Opus
+            | CodecName::TelephoneEvent
+            | CodecName::ComfortNoise => None,
         })?;
         let event_type = remote
             .codecs

@@ -138,7 +138,12 @@ impl Phone {
     pub(crate) fn accept_with(&mut self, at: usize, tx: TxId, tag: &str, sdp: &str, offers: bool) {
         let mut extra = self.device_headers(b"Server");
         extra.push((HeaderName::Contact, self.config.sent_by.contact()));
-        extra.push((HeaderName::Allow, compose::ALLOW.to_owned()));
+        let allow = if self.config.manners.lacks_info {
+            compose::ALLOW.replace(", INFO", "")
+        } else {
+            compose::ALLOW.to_owned()
+        };
+        extra.push((HeaderName::Allow, allow));
         if let Some(invite) = self.transactions.request(tx).cloned() {
             extra.extend(self.timer_answer(&invite));
         }

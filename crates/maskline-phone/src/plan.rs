@@ -126,6 +126,8 @@ pub struct Manners {
     pub only: Option<Voice>,
     /// Knows no telephone-event.
     pub lacks_events: bool,
+    /// A callee whose `Allow` does not name INFO.
+    pub lacks_info: bool,
     /// A callee that asks by UPDATE in its early dialog whether the caller is there.
     pub updates_early: bool,
     /// A caller that requires 100rel.

@@ -39,6 +39,8 @@ pub struct Trunk {
     pub allow: Vec<IpNet>,
     /// Addresses beside the negotiated one from which media may come.
     pub media_sources: Vec<IpAddr>,
+    /// Whether keys are listened for in the audio of a party that knows no telephone-event.
+    pub inband_keys: bool,
     /// Most legs at the same time, in and out.
     pub max_calls: u32,
     /// Most new calls per second, in and out; short bursts up to one second's worth.
@@ -78,6 +80,7 @@ impl Trunk {
             transport: Transport::Udp,
             allow: Vec::new(),
             media_sources: Vec::new(),
+            inband_keys: false,
             max_calls: 1000,
             max_calls_per_second: 100,
             max_calls_per_source_per_second: None,

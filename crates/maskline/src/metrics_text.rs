@@ -81,6 +81,12 @@ impl Sources {
         line(
             text,
             "counter",
+            "maskline_media_rtp_made_total",
+            counters.relay.rtp_made,
+        );
+        line(
+            text,
+            "counter",
             "maskline_media_rtcp_received_total",
             counters.relay.rtcp_received,
         );

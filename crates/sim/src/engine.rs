@@ -81,6 +81,12 @@ impl Engine {
                 opened.planned = true;
                 Ok(plan.map_or_else(Vec::new, |plan| planned(key, plan)))
             }
+            MediaCommand::Press { digit, .. } => {
+                if maskline_media::dtmf::code(digit).is_none() {
+                    return Err(format!("{digit:?} is to be played, and is no key"));
+                }
+                Ok(Vec::new())
+            }
             MediaCommand::Close { .. } => {
                 let flowed = self.open.remove(&key).is_some_and(|opened| opened.planned);
                 let mut quality = || {

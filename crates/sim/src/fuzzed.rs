@@ -161,10 +161,7 @@ pub fn description(bytes: &[u8]) {
 fn both_ways(offer: &sdp::MediaDescription, ours: &sdp::Local, transcoding: sdp::Transcoding) {
     let towards = sdp::towards_callee(offer, transcoding);
     let written = sdp::write_offer(ours, &towards, offer.ptime_ms, offer.direction);
-    if towards
-        .iter()
-        .any(|codec| codec.name != sdp::CodecName::TelephoneEvent)
-    {
+    if towards.iter().any(|codec| codec.name.is_voice()) {
         let read = sdp::parse(written.as_bytes());
         assert!(
             read.is_ok_and(|read| read.rtp.ip() == ours.address),
@@ -277,6 +274,7 @@ impl Bench {
                 MediaCommand::Resume { .. }
                 | MediaCommand::ProgramCaller { .. }
                 | MediaCommand::ProgramCallee { .. }
+                | MediaCommand::Press { .. }
                 | MediaCommand::Close { .. } => command
                     .answer_without_session(maskline_media::OpenFailure::Unavailable)
                     .map(Input::Media),

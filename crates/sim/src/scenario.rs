@@ -461,6 +461,7 @@ impl Scenario {
             for manners in [&mut call.caller_manners, &mut call.callee_manners] {
                 manners.only = dice.pick(&[None, None, Some(Voice::Pcmu), Some(Voice::Pcma)]);
                 manners.lacks_events = dice.chance(15);
+                manners.lacks_info = dice.chance(30);
             }
         }
         scenario

@@ -27,6 +27,7 @@ pub(super) struct CounterCells {
     sessions: AtomicU64,
     rtp_received: AtomicU64,
     rtp_forwarded: AtomicU64,
+    rtp_made: AtomicU64,
     rtcp_received: AtomicU64,
     rtcp_sent: AtomicU64,
     presses: AtomicU64,
@@ -57,6 +58,7 @@ impl CounterCells {
     pub(super) fn add_relay(&self, counted: &RelayCounters) {
         add(&self.rtp_received, counted.rtp_received);
         add(&self.rtp_forwarded, counted.rtp_forwarded);
+        add(&self.rtp_made, counted.rtp_made);
         add(&self.rtcp_received, counted.rtcp_received);
         add(&self.rtcp_sent, counted.rtcp_sent);
         add(&self.presses, counted.presses);
@@ -74,6 +76,7 @@ impl CounterCells {
         let mut relay = RelayCounters {
             rtp_received: read(&self.rtp_received),
             rtp_forwarded: read(&self.rtp_forwarded),
+            rtp_made: read(&self.rtp_made),
             rtcp_received: read(&self.rtcp_received),
             rtcp_sent: read(&self.rtcp_sent),
             presses: read(&self.presses),

@@ -1,7 +1,7 @@
 //! The orders of a worker, kept per session as the work still to be done for it.
 //!
 //! That is what bounds them: a session has at most one opening, one programming of each side and
-//! one closing to be done, however fast orders come.
+//! one closing to be done, and a few presses to be played, however fast orders come.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -9,7 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::poller::Bell;
 use super::ports::Lease;
-use crate::command::{CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure};
+use crate::command::{
+    CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure, Side,
+};
+
+/// Presses of one session that wait for the worker; further ones are not played.
+const MOST_PRESSES: usize = 16;
 
 /// A worker's orders; shared by whoever gives them and the worker.
 #[derive(Debug)]
@@ -47,6 +52,8 @@ pub(super) struct Work {
     pub(super) caller: Option<CallerMedia>,
     /// What B negotiated last.
     pub(super) callee: Option<CalleeMedia>,
+    /// Keys to be played, and who pressed them; [`MOST_PRESSES`] at most.
+    pub(super) presses: Vec<(Side, char)>,
     /// Close it.
     pub(super) close: bool,
 }
@@ -114,6 +121,14 @@ impl Mailbox {
             }
             MediaCommand::ProgramCallee { key, media } => {
                 state.order(key, |work| work.callee = Some(media));
+                None
+            }
+            MediaCommand::Press { key, side, digit } => {
+                state.order(key, |work| {
+                    if work.presses.len() < MOST_PRESSES {
+                        work.presses.push((side, digit));
+                    }
+                });
                 None
             }
             MediaCommand::Close { key } => {
@@ -261,6 +276,7 @@ mod tests {
                 payloads: Vec::new(),
                 sends,
                 receives: true,
+                listens: false,
             }),
         }
     }

@@ -129,6 +129,19 @@ impl Session {
         self.drain(around);
     }
 
+    /// Plays keys that came by signalling.
+    pub(super) fn press(
+        &mut self,
+        now: Tick,
+        presses: Vec<(Side, char)>,
+        around: &mut Surroundings,
+    ) {
+        for (side, digit) in presses {
+            self.relay.press(now, side, digit);
+        }
+        self.drain(around);
+    }
+
     /// Takes one datagram from a socket that holds one.
     pub(super) fn receive(&mut self, now: Tick, side: Side, flow: Flow, around: &mut Surroundings) {
         let Some((length, from)) = self.socket(side, flow).receive(&mut around.incoming) else {
@@ -193,6 +206,11 @@ impl Session {
                 } => {
                     let flow = if muxed { Flow::Rtp } else { Flow::Rtcp };
                     if !self.socket(side, flow).send(&datagram, to) {
+                        around.send_failures += 1;
+                    }
+                }
+                RelayOutput::SendRtp { side, to, datagram } => {
+                    if !self.socket(side, Flow::Rtp).send(&datagram, to) {
                         around.send_failures += 1;
                     }
                 }

@@ -23,6 +23,8 @@ pub enum CodecName {
     Opus,
     /// Key presses (RFC 4733): no voice.
     TelephoneEvent,
+    /// What stands for silence beside a codec of 8 kHz (RFC 3389): no voice.
+    ComfortNoise,
 }
 
 /// A codec under one party's payload type.
@@ -68,16 +70,16 @@ impl CodecName {
             Self::G722 => Some(VoiceCodec::G722),
             Self::G729 => Some(VoiceCodec::G729),
             Self::Opus => Some(VoiceCodec::Opus),
-            Self::TelephoneEvent => None,
+            Self::TelephoneEvent | Self::ComfortNoise => None,
         }
     }
 
-    /// Whether it carries voice: all but `telephone-event`.
+    /// Whether it carries voice: all but key presses and comfort noise.
     #[must_use]
     pub const fn is_voice(self) -> bool {
         match self {
             Self::Pcmu | Self::Pcma | Self::G722 | Self::G729 | Self::Opus => true,
-            Self::TelephoneEvent => false,
+            Self::TelephoneEvent | Self::ComfortNoise => false,
         }
     }
 
@@ -88,7 +90,7 @@ impl CodecName {
             Self::Pcmu => Some(Voice::Pcmu),
             Self::Pcma => Some(Voice::Pcma),
             Self::G722 => Some(Voice::G722),
-            Self::G729 | Self::Opus | Self::TelephoneEvent => None,
+            Self::G729 | Self::Opus | Self::TelephoneEvent | Self::ComfortNoise => None,
         }
     }
 
@@ -101,6 +103,7 @@ impl CodecName {
             Self::G729 => "G729",
             Self::Opus => "opus",
             Self::TelephoneEvent => "telephone-event",
+            Self::ComfortNoise => "CN",
         }
     }
 
@@ -108,26 +111,32 @@ impl CodecName {
     pub(super) const fn channels(self) -> u8 {
         match self {
             Self::Opus => 2,
-            Self::Pcmu | Self::Pcma | Self::G722 | Self::G729 | Self::TelephoneEvent => 1,
+            Self::Pcmu
+            | Self::Pcma
+            | Self::G722
+            | Self::G729
+            | Self::TelephoneEvent
+            | Self::ComfortNoise => 1,
         }
     }
 
     /// The clock rates that we pass on.
     const fn clock_rates(self) -> &'static [u32] {
         match self {
-            Self::Pcmu | Self::Pcma | Self::G722 | Self::G729 => &[8_000],
+            Self::Pcmu | Self::Pcma | Self::G722 | Self::G729 | Self::ComfortNoise => &[8_000],
             Self::Opus => &[48_000],
             Self::TelephoneEvent => &[8_000, 16_000, 48_000],
         }
     }
 
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Pcmu,
         Self::Pcma,
         Self::G722,
         Self::G729,
         Self::Opus,
         Self::TelephoneEvent,
+        Self::ComfortNoise,
     ];
 }
 
@@ -149,6 +158,7 @@ pub(super) const fn static_codec(payload_type: u8) -> Option<(CodecName, u32)> {
         0 => Some((CodecName::Pcmu, 8_000)),
         8 => Some((CodecName::Pcma, 8_000)),
         9 => Some((CodecName::G722, 8_000)),
+        13 => Some((CodecName::ComfortNoise, 8_000)),
         18 => Some((CodecName::G729, 8_000)),
         _ => None,
     }
@@ -176,7 +186,7 @@ pub(super) const ANNEX_B_NO: &str = "annexb=no";
 /// keys are what is passed on.
 pub(super) fn known_parameters(name: CodecName, fmtp: Option<&str>) -> Option<String> {
     match name {
-        CodecName::Pcmu | CodecName::Pcma | CodecName::G722 => None,
+        CodecName::Pcmu | CodecName::Pcma | CodecName::G722 | CodecName::ComfortNoise => None,
         CodecName::TelephoneEvent => Some("0-15".to_owned()),
         CodecName::G729 => {
             let value = parameter(fmtp?, "annexb")?;

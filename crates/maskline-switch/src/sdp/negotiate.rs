@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::MediaDescription;
 use super::codec::{ANNEX_B_NO, Codec, CodecName};
-use super::transcoding::{Transcoding, alone};
+use super::transcoding::{Transcoding, alone, is_keys, keys_anew};
 
 /// What both parties can do: two lists of the same length, codec by codec. First what passes
 /// through, in the order of the party that answered; then what is transcoded, where the two codecs
-/// of a pair differ. One codec of a side may stand in several pairs: what it sends goes the way of
-/// the first.
+/// of a pair differ; then a side's key presses with how the other side takes them, where they are
+/// not common. One codec of a side may stand in several pairs: what it sends goes the way of the
+/// first.
 ///
 /// Each list is what *we* write towards that side: its own payload types, and the parameters that
 /// the *other* party declared, for a parameter says what its writer wants to receive.
@@ -31,7 +32,7 @@ pub struct Negotiated {
 }
 
 impl Negotiated {
-    /// What we write towards a side, each codec once.
+    /// What we write towards a side, each codec once, voice first.
     #[must_use]
     pub fn codecs(&self, side: Side) -> Vec<Codec> {
         let all = match side {
@@ -44,6 +45,8 @@ impl Negotiated {
                 once.push(codec.clone());
             }
         }
+        // Some parties take the first for the codec to speak.
+        once.sort_by_key(|codec| !codec.name.is_voice());
         once
     }
 
@@ -51,6 +54,16 @@ impl Negotiated {
     #[must_use]
     pub fn offered_late(&self, transcoding: Transcoding) -> Vec<Codec> {
         offered_to(&self.caller, None, transcoding)
+    }
+
+    /// Whether key presses that came by signalling can be played to a side: it knows telephone-event,
+    /// or a codec in which tones may be made.
+    #[must_use]
+    pub fn takes_presses(&self, side: Side, transcoding: Transcoding) -> bool {
+        let tones = transcoding == Transcoding::On;
+        self.codecs(side)
+            .iter()
+            .any(|codec| is_keys(codec) || tones && codec.name.transcodable().is_some())
     }
 
     /// The first voice codec.
@@ -136,7 +149,7 @@ pub fn between(
 }
 
 /// The codecs to offer to the callee: the caller's, in the caller's order, under payload types of
-/// our own (PCMU 0, PCMA 8, G722 9, G729 18, telephone-event 101 at 8 kHz, 102 at 16 kHz and 103 at
+/// our own (PCMU 0, PCMA 8, G722 9, CN 13, G729 18, telephone-event 101 at 8 kHz, 102 at 16 kHz and 103 at
 /// 48 kHz, opus 111), so that the numbering does not tell the caller's device.
 #[must_use]
 pub fn towards_callee(offer: &MediaDescription, transcoding: Transcoding) -> Vec<Codec> {
@@ -189,6 +202,14 @@ fn agree(offer: &[Codec], answer: &[Codec], transcoding: Transcoding) -> Option<
         if let Some(caller) = transcoding.partner(callee, offer) {
             negotiated.caller.push(alone(caller));
             negotiated.callee.push(alone(callee));
+        }
+    }
+    if transcoding == Transcoding::On && !negotiated.callee.iter().any(is_keys) {
+        let pair = keys_anew((offer, &negotiated.caller), (answer, &negotiated.callee))
+            .map(|(caller, callee)| (alone(caller), alone(callee)));
+        if let Some((caller, callee)) = pair {
+            negotiated.caller.push(caller);
+            negotiated.callee.push(callee);
         }
     }
     negotiated
@@ -249,6 +270,9 @@ fn map(codec: &Codec, here: u8, there: &Codec) -> PayloadMap {
         codec: codec.name.voice(),
         carriage: match (codec.name.transcodable(), there.name.transcodable()) {
             (Some(from), Some(to)) if from != to => Carriage::Transcoded { from, to },
+            (Some(_) | None, Some(_) | None) if is_keys(codec) && !codec.is_same(there) => {
+                Carriage::Anew
+            }
             (Some(_) | None, Some(_) | None) => Carriage::AsIs,
         },
     }
@@ -274,6 +298,7 @@ const fn own_payload_type(name: CodecName, clock_rate: u32) -> u8 {
         (CodecName::Pcmu, _) => 0,
         (CodecName::Pcma, _) => 8,
         (CodecName::G722, _) => 9,
+        (CodecName::ComfortNoise, _) => 13,
         (CodecName::G729, _) => 18,
         (CodecName::Opus, _) => 111,
         (CodecName::TelephoneEvent, 16_000) => 102,

@@ -1,7 +1,8 @@
 //! What the relay adds to what two parties have in common: codecs that it turns into one another.
 //!
-//! PCMA, PCMU and G.722 are transcoded. Where both parties know a codec, it passes through; what is
-//! transcoded comes behind it.
+//! PCMA, PCMU and G.722 are transcoded, and key presses are made anew: as tones for a party that knows no
+//! telephone-event, as events at its own clock rate for another. Where both parties know a codec, it
+//! passes through; what is transcoded comes behind it.
 
 use maskline_media::Voice;
 
@@ -36,6 +37,7 @@ impl Transcoding {
             Self::On if helps => TARGETS
                 .into_iter()
                 .filter(|name| !offer.iter().any(|codec| codec.name == *name))
+                .chain((!offer.iter().any(is_keys)).then_some(CodecName::TelephoneEvent))
                 .map(|name| Codec::new(name, 0, 8_000, None))
                 .collect(),
             Self::On | Self::Off => Vec::new(),
@@ -59,6 +61,35 @@ impl Transcoding {
         };
         others().find(as_narrow).or_else(|| others().next())
     }
+}
+
+/// The key presses of two sides that have none in common: each side's telephone-event, or the voice
+/// codec in which it hears tones. A side is what it described, and what of that is in use. `None`:
+/// neither has any, or the other takes none.
+pub(super) fn keys_anew<'a>(
+    caller: (&'a [Codec], &'a [Codec]),
+    callee: (&'a [Codec], &'a [Codec]),
+) -> Option<(&'a Codec, &'a Codec)> {
+    let keys = |(described, _): (&'a [Codec], _)| {
+        let events = described.iter().filter(|it| is_keys(it));
+        events.min_by_key(|it| it.clock_rate)
+    };
+    let voice = |(_, in_use): (_, &'a [Codec])| {
+        in_use
+            .iter()
+            .find(|codec| codec.name.transcodable().is_some())
+    };
+    match (keys(caller), keys(callee)) {
+        (Some(caller), Some(callee)) => Some((caller, callee)),
+        (Some(caller), None) => Some((caller, voice(callee)?)),
+        (None, Some(callee)) => Some((voice(caller)?, callee)),
+        (None, None) => None,
+    }
+}
+
+/// Whether this is telephone-event.
+pub(super) fn is_keys(codec: &Codec) -> bool {
+    codec.name == CodecName::TelephoneEvent
 }
 
 /// A codec as it is written to its side when the other side's is another one.

@@ -418,11 +418,10 @@ impl Shard {
         described: &MediaDescription,
         payloads: Vec<maskline_media::PayloadMap>,
     ) -> RemoteMedia {
-        let mut sources = vec![described.rtp.ip()];
         let place = s.places.iter().find(|(held, _)| *held == side);
-        if let Some(trunk) = place.and_then(|(_, trunk)| self.config.trunk(*trunk)) {
-            sources.extend(trunk.media_sources.iter().copied());
-        }
+        let trunk = place.and_then(|(_, trunk)| self.config.trunk(*trunk));
+        let mut sources = vec![described.rtp.ip()];
+        sources.extend(trunk.iter().flat_map(|it| it.media_sources.iter().copied()));
         RemoteMedia {
             rtp: described.rtp,
             rtcp: described.rtcp,
@@ -431,6 +430,7 @@ impl Shard {
             payloads,
             sends: described.direction.sends(),
             receives: described.direction.receives(),
+            listens: trunk.is_some_and(|trunk| trunk.inband_keys),
         }
     }
 }

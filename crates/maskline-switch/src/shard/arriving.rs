@@ -230,7 +230,7 @@ impl Shard {
         let offer = sdp::parse(invite.body()).map_err(|_| (488, "sdp_unusable"))?;
         if !sdp::towards_callee(&offer, self.config.transcoding)
             .iter()
-            .any(|codec| codec.name != sdp::CodecName::TelephoneEvent)
+            .any(|codec| codec.name.is_voice())
         {
             return Err((488, "no_common_codec"));
         }

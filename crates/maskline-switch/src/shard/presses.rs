@@ -1,11 +1,12 @@
-//! Key presses: what RTP and INFO say of them, what is told of them, and the INFO to the other
-//! party. Also the other requests in a dialog that change nothing: OPTIONS, REFER.
+//! Key presses: what RTP and INFO say of them, what is told of them, and how one that came by INFO
+//! reaches the other party. Also the other requests in a dialog that change nothing: OPTIONS, REFER.
 
 use maskline_events::CallStatus;
-use maskline_media::Side;
+use maskline_media::{MediaCommand, Side};
 
 use super::record::Detail;
 use super::{Purpose, Shard};
+use crate::io::Action;
 use crate::session::presses::Signal;
 use crate::session::{Session, Stage};
 use crate::sip::{HeaderName, Method, Request, TxId, compose, extensions, view};
@@ -96,7 +97,7 @@ impl Shard {
         self.tell_press(s, side, digit);
         let other = s.party_mut(side.other());
         if !other.allows.info {
-            self.count("info_not_passed_on");
+            self.play_press(s, side, digit);
             return;
         }
         let Some(dialog) = other.dialog.as_mut() else {
@@ -116,6 +117,23 @@ impl Shard {
             self.transactions
                 .send_request(now, peer, info, Purpose::Aside);
         }
+    }
+
+    /// To a party that takes no INFO, a press goes within the audio.
+    fn play_press(&mut self, s: &Session, side: Side, digit: char) {
+        let transcoding = self.config.transcoding;
+        let takes = s
+            .negotiated
+            .as_ref()
+            .is_some_and(|agreed| agreed.takes_presses(side.other(), transcoding));
+        if !takes {
+            self.count("info_not_passed_on");
+            return;
+        }
+        self.count("info_played");
+        let key = s.media_key(self.config.shard);
+        self.actions
+            .push_back(Action::Media(MediaCommand::Press { key, side, digit }));
     }
 
     /// An OPTIONS in a dialog asks whether it is there.

@@ -35,7 +35,16 @@ pub(super) struct Block {
     #[serde(default)]
     keepalive: keepalive::Block,
     #[serde(default)]
+    dtmf: Dtmf,
+    #[serde(default)]
     overflow: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dtmf {
+    #[serde(default)]
+    inband: bool,
 }
 
 fn auto() -> String {
@@ -105,6 +114,7 @@ impl Resolver {
                 transport,
                 allow,
                 media_sources,
+                inband_keys: block.dtmf.inband,
                 max_calls: self.positive(&key("max_calls"), block.max_calls)?,
                 max_calls_per_second: self
                     .positive(&key("max_calls_per_second"), block.max_calls_per_second)?,

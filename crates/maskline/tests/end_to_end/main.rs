@@ -4,7 +4,7 @@
 //!
 //! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
-//! other's wire; [`audio`] sends RTP through it, [`codecs`] voices of baresip,
+//! other's wire; [`audio`] sends RTP through it, [`presses`] keys in each form, [`codecs`] voices of baresip,
 //! [`early_media`] comes before the answer; [`bad_input`] sends what no phone should;
 //! [`injection`] has a third address send too; [`impaired`] loses packets on the way, in a network namespace;
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
@@ -39,6 +39,7 @@ mod in_dialog;
 mod injection;
 mod masking;
 mod neighbour;
+mod presses;
 mod registration;
 mod reliable;
 mod restarts;

@@ -476,6 +476,13 @@ fn media_order(command: &MediaCommand) -> Option<String> {
             media: CalleeMedia(media),
             ..
         } => ('B', media),
+        MediaCommand::Press { side, digit, .. } => {
+            let who = match side {
+                Side::Caller => 'A',
+                Side::Callee => 'B',
+            };
+            return Some(format!("   relay: {digit} of {who} is played"));
+        }
         MediaCommand::Open { .. } | MediaCommand::Resume { .. } | MediaCommand::Close { .. } => {
             return None;
         }

@@ -46,7 +46,7 @@ fn ends_well(outcome: &Outcome) {
 #[test]
 fn a_phone_of_pcma_alone_talks_to_one_of_pcmu_alone() {
     let outcome = holds(&Scenario::calm(between(Voice::Pcma, Voice::Pcmu)));
-    assert_eq!(hears(&outcome, Side::Caller), [TelephoneEvent, Pcma]);
+    assert_eq!(hears(&outcome, Side::Caller), [Pcma, TelephoneEvent]);
     assert_eq!(
         hears(&outcome, Side::Callee),
         [Pcma, TelephoneEvent, Pcmu, G722]
@@ -96,4 +96,21 @@ fn a_party_that_changes_its_codec_in_the_call_goes_on_talking() {
     assert!(hears(&outcome, Side::Caller).contains(&Pcmu));
     assert!(hears(&outcome, Side::Callee).contains(&Pcma));
     ends_well(&outcome);
+}
+
+#[test]
+fn a_phone_that_knows_key_presses_is_answered_with_them_whatever_the_other_knows() {
+    for lacks in [Side::Caller, Side::Callee] {
+        let mut call = CallPlan::default();
+        match lacks {
+            Side::Caller => call.caller_manners.lacks_events = true,
+            Side::Callee => call.callee_manners.lacks_events = true,
+        }
+        let outcome = holds(&Scenario::calm(call));
+        assert!(hears(&outcome, lacks.other()).contains(&TelephoneEvent));
+        // A party is answered with nothing that it did not offer.
+        let offered = lacks == Side::Callee;
+        assert_eq!(hears(&outcome, lacks).contains(&TelephoneEvent), offered);
+        ends_well(&outcome);
+    }
 }

@@ -158,6 +158,29 @@ fn a_key_by_info_is_told_and_passed_on() {
 }
 
 #[test]
+fn a_key_by_info_is_played_to_a_party_that_takes_no_info() {
+    for lacks_events in [false, true] {
+        let mut call = CallPlan {
+            info_keys: vec![
+                (ms(3_000), Side::Caller, '5'),
+                (ms(3_500), Side::Callee, '#'),
+            ],
+            ..CallPlan::default()
+        };
+        call.callee_manners.lacks_info = true;
+        call.callee_manners.lacks_events = lacks_events;
+        let outcome = holds(&Scenario::calm(call));
+        let told = outcome.sessions[0].lines();
+        assert_eq!(told[5..7], ["A DTMF_RECEIVED 5", "B DTMF_RECEIVED #"]);
+        assert_eq!(outcome.phones[0].1.info_digits, "");
+        assert_eq!(outcome.phones[0].0.info_digits, "#", "A takes INFO");
+        let played = outcome.ladder.matches("is played").count();
+        assert_eq!(played, 1, "{}", outcome.ladder);
+        assert!(outcome.ladder.contains("relay: 5 of A is played"));
+    }
+}
+
+#[test]
 fn a_key_by_rtp_and_by_info_is_one_press() {
     let call = CallPlan {
         // The callee answers at about 2.05 s; the engine's keys count from there.

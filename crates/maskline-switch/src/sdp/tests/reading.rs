@@ -36,10 +36,16 @@ fn line_feeds_alone_trailing_blanks_unknown_letters_and_other_alphabets_are_tole
 }
 
 #[test]
-fn the_four_static_payload_types_need_no_rtpmap_and_the_dynamic_ones_do() {
+fn the_static_payload_types_need_no_rtpmap_and_the_dynamic_ones_do() {
     assert_eq!(
         names(&audio("9 18 3 0 8 111 13", "").codecs),
-        ["G722/8000@9", "G729/8000@18", "Pcmu/8000@0", "Pcma/8000@8"]
+        [
+            "G722/8000@9",
+            "G729/8000@18",
+            "Pcmu/8000@0",
+            "Pcma/8000@8",
+            "ComfortNoise/8000@13"
+        ]
     );
 }
 

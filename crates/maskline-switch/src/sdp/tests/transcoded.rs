@@ -27,11 +27,11 @@ const fn turned(from: Voice, to: Voice) -> Carriage {
 #[test]
 fn behind_what_the_caller_offers_stands_what_we_can_transcode_to() {
     for (offer, expected) in [
-        ("8", &[8, 0, 9][..]),
-        ("0", &[0, 8, 9]),
-        ("9 18", &[9, 18, 8, 0]),
-        ("0 8 9", &[0, 8, 9]),
-        ("96 18 0", &[111, 18, 0, 8, 9]),
+        ("8", &[8, 0, 9, 101][..]),
+        ("0", &[0, 8, 9, 101]),
+        ("9 18", &[9, 18, 8, 0, 101]),
+        ("0 8 9", &[0, 8, 9, 101]),
+        ("96 18 0", &[111, 18, 0, 8, 9, 101]),
         ("18", &[18]),
         ("96 18", &[111, 18]),
     ] {
@@ -53,7 +53,12 @@ fn an_addition_stands_by_the_number_that_the_party_has_for_it() {
     let towards = offered_to(&offer.codecs, Some(&known), Transcoding::On);
     assert_eq!(
         names(&towards),
-        ["Pcmu/8000@97", "Pcma/8000@96", "G722/8000@9"]
+        [
+            "Pcmu/8000@97",
+            "Pcma/8000@96",
+            "G722/8000@9",
+            "TelephoneEvent/8000@101 0-15"
+        ]
     );
 }
 
@@ -154,7 +159,7 @@ fn key_presses_pass_beside_voice_that_does_not() {
 fn a_callee_that_offers_is_helped_out_as_well() {
     let offer = audio("0", "");
     let offered = offered_to(&offer.codecs, Some(&audio("8", "")), Transcoding::On);
-    assert_eq!(numbers(&offered), [0, 8, 9]);
+    assert_eq!(numbers(&offered), [0, 8, 9, 101]);
     let answer = audio("8", "");
     let agreed = between(Side::Callee, &offer, &offered, &answer, Transcoding::On).unwrap();
     let (caller, callee) = media_payloads(&agreed);
@@ -164,7 +169,88 @@ fn a_callee_that_offers_is_helped_out_as_well() {
 
 #[test]
 fn a_caller_that_offered_nothing_is_offered_more_than_the_callee_chose() {
-    let agreed = negotiate_defaults(&audio("9", ""), Transcoding::On).unwrap();
-    assert_eq!(numbers(&agreed.offered_late(Transcoding::On)), [9, 8, 0]);
-    assert_eq!(numbers(&agreed.offered_late(Transcoding::Off)), [9]);
+    let late = |transcoding| {
+        let agreed = negotiate_defaults(&audio("9", ""), transcoding).unwrap();
+        numbers(&agreed.offered_late(transcoding))
+    };
+    assert_eq!(late(Transcoding::On), [9, 101, 8, 0]);
+    assert_eq!(late(Transcoding::Off), [9]);
+}
+
+#[test]
+fn the_keys_of_a_party_are_made_anew_for_one_that_knows_none() {
+    let with = audio("8 97", EVENTS);
+    for without in ["8", "0", "9"] {
+        let without = audio(without, "");
+        let agreed = negotiate(&with, &without, Transcoding::On).unwrap();
+        assert_eq!(numbers(&agreed.codecs(Side::Caller)), [8, 97]);
+        assert_eq!(agreed.codecs(Side::Callee).len(), 1);
+        assert!(agreed.takes_presses(Side::Callee, Transcoding::On));
+        assert!(!agreed.takes_presses(Side::Callee, Transcoding::Off));
+        let (caller, callee) = media_payloads(&agreed);
+        let there = without.codecs[0].payload_type;
+        assert_eq!(ways(&caller)[1], (97, there, Carriage::Anew));
+        assert!(caller[1].telephone_event && callee.len() == 1);
+
+        let agreed = negotiate(&without, &with, Transcoding::On).unwrap();
+        assert_eq!(agreed.codecs(Side::Caller).len(), 1);
+        let (caller, callee) = media_payloads(&agreed);
+        assert_eq!(caller.len(), 1);
+        // B numbers them 97 and answers our 101.
+        assert_eq!(
+            ways(&callee)[1..],
+            [(97, there, Carriage::Anew), (101, there, Carriage::Anew)]
+        );
+        assert!(negotiate(&with, &without, Transcoding::Off).is_none_or(|it| it.callee.len() == 1));
+    }
+}
+
+#[test]
+fn keys_at_clock_rates_that_differ_are_made_anew_both_ways() {
+    let fast = "a=rtpmap:98 telephone-event/48000\r\n";
+    for voice in ["96 8", "96"] {
+        let agreed = negotiate(
+            &audio(&format!("{voice} 98"), &format!("{OPUS}{fast}")),
+            &audio(&format!("{voice} 97"), &format!("{OPUS}{EVENTS}")),
+            Transcoding::On,
+        );
+        let (caller, callee) = media_payloads(&agreed.unwrap());
+        assert_eq!(ways(&caller).last(), Some(&(98, 97, Carriage::Anew)));
+        assert!(ways(&callee).contains(&(97, 98, Carriage::Anew)));
+        let rates = [&caller, &callee].map(|maps| {
+            let event = maps.iter().find(|it| it.telephone_event);
+            event.unwrap().clock_rate
+        });
+        assert_eq!(rates, [48_000, 8_000]);
+    }
+}
+
+#[test]
+fn a_party_of_opus_alone_takes_no_tones() {
+    let agreed = negotiate(
+        &audio("96 97", &format!("{OPUS}{EVENTS}")),
+        &audio("96", OPUS),
+        Transcoding::On,
+    );
+    let agreed = agreed.unwrap();
+    assert_eq!(agreed.caller.len(), 1);
+    assert!(!agreed.takes_presses(Side::Callee, Transcoding::On));
+}
+
+#[test]
+fn comfort_noise_passes_where_both_know_it_also_beside_voice_that_is_transcoded() {
+    for (answer, expected) in [("0 13", &[8, 13][..]), ("0", &[8])] {
+        let agreed = negotiate(&audio("8 13", ""), &audio(answer, ""), Transcoding::On);
+        let agreed = agreed.unwrap();
+        assert_eq!(numbers(&agreed.codecs(Side::Caller)), expected);
+        let (caller, callee) = media_payloads(&agreed);
+        let noise = (13, 13, Carriage::AsIs);
+        for maps in [&caller, &callee] {
+            assert_eq!(ways(maps).contains(&noise), expected.len() == 2);
+        }
+    }
+    let alone = negotiate(&audio("8 13", ""), &audio("18 13", ""), Transcoding::On);
+    assert_eq!(alone, None, "comfort noise is no call");
+    let offered = towards_callee(&audio("8 13", ""), Transcoding::On);
+    assert_eq!(numbers(&offered), [8, 13, 0, 9, 101]);
 }

@@ -247,6 +247,7 @@ fn open_batch(
             }],
             sends: true,
             receives: true,
+            listens: false,
         };
         for command in [
             MediaCommand::ProgramCaller {

@@ -13,7 +13,7 @@ pub struct Steps {
 pub struct Says {
     /// The version of its description.
     pub version: u32,
-    /// The payload types of its `m=` line: 0, 8 and 101 are known.
+    /// The payload types of its `m=` line: 0, 8, 13 and 101 are known.
     pub formats: &'static str,
     /// `sendrecv`, …
     pub direction: &'static str,
@@ -58,6 +58,7 @@ impl Says {
             let lines = match format {
                 "0" => "a=rtpmap:0 PCMU/8000\n",
                 "8" => "a=rtpmap:8 PCMA/8000\n",
+                "13" => "a=rtpmap:13 CN/8000\n",
                 "101" => "a=rtpmap:101 telephone-event/8000\na=fmtp:101 0-15\n",
                 other => panic!("payload type {other}"),
             };
@@ -211,6 +212,22 @@ impl Steps {
              CSeq: {cseq} {method}\nContact: <sip:caller@{CONTACT}"
         );
         self.sends(!matches!(method, "ACK"), &head, says)
+    }
+
+    /// A presses a key by INFO.
+    #[must_use]
+    pub fn presses(mut self, key: char, cseq: u32) -> Self {
+        let body = format!("Signal={key}\nDuration=160\n");
+        let _ = write!(
+            self.text,
+            "  <send retrans=\"@RETRANS@\"><![CDATA[\n\nINFO [next_url] SIP/2.0\n\
+             Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-[pid]-{cseq}-a;rport\n\
+             [routes]\nMax-Forwards: 70\nFrom: [from];tag=a-[pid]-[call_number]\n\
+             To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]\nCall-ID: [call_id]\n\
+             CSeq: {cseq} INFO\nContact: <sip:caller@{CONTACT}Content-Type: application/dtmf-relay\n\
+             Content-Length: [len]\n\n{body}\n]]></send>\n"
+        );
+        self.hears(200)
     }
 
     /// A's ACK, which is a transaction of its own after a 2xx.
