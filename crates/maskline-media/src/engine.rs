@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::addresses::MediaAddresses;
 use crate::command::{MediaCommand, MediaEvent, MediaKey, OpenFailure};
 use crate::relay::DEFAULT_SILENCE;
 use crate::report::MediaReport;
@@ -49,8 +50,8 @@ const WAITING_OPENS: usize = 1_024;
 /// How a media engine is set up.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// The address that all ports are bound to.
-    pub address: IpAddr,
+    /// The addresses that all ports are bound to: each port on each of them.
+    pub addresses: MediaAddresses,
     /// The ports to use, RTP on even ones and RTCP on the odd one above. A session takes four.
     pub ports: RangeInclusive<u16>,
     /// How many threads carry packets.
@@ -102,11 +103,11 @@ pub struct MediaEngine {
 }
 
 impl EngineConfig {
-    /// The default setup: a worker per core, [`DEFAULT_SILENCE`], one second of quarantine.
+    /// The default setup: one address, a worker per core, [`DEFAULT_SILENCE`], one second of quarantine.
     #[must_use]
     pub fn new(address: IpAddr, ports: RangeInclusive<u16>, start: Instant) -> Self {
         Self {
-            address,
+            addresses: address.into(),
             ports,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             silence: DEFAULT_SILENCE,
@@ -127,10 +128,9 @@ impl MediaEngine {
         config: EngineConfig,
         events: Vec<mpsc::Sender<MediaEvent>>,
     ) -> Result<Self, EngineError> {
-        ports::probe(config.address).map_err(|source| EngineError::Address {
-            address: config.address,
-            source,
-        })?;
+        for address in config.addresses.iter() {
+            ports::probe(address).map_err(|source| EngineError::Address { address, source })?;
+        }
         let ports = Arc::new(PortPool::new(&config));
         if ports.capacity() < 2 {
             return Err(EngineError::TooFewPorts {

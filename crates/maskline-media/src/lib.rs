@@ -5,6 +5,7 @@
 //!
 //! What lives elsewhere: SDP and the decision what to relay where (`maskline-switch`).
 
+pub mod addresses;
 pub mod codec;
 pub mod command;
 pub mod counters;
@@ -30,6 +31,7 @@ pub mod tone_listener;
 pub mod tones;
 pub mod transcode;
 
+pub use addresses::MediaAddresses;
 pub use codec::Voice;
 pub use command::{
     CalleeMedia, CallerMedia, Carriage, MediaCommand, MediaEvent, MediaKey, OpenFailure,

@@ -19,14 +19,16 @@ use maskline_media::rtcp::{Report, RtcpCompound, RtcpPacket};
 use maskline_media::rtp::RtpPacket;
 use maskline_media::tone::{Tone, tone_share};
 use maskline_media::{
-    CalleeMedia, CallerMedia, Carriage, DropReason, EngineConfig, EngineError, MediaCommand,
-    MediaEngine, MediaEvent, MediaKey, OpenFailure, PayloadMap, RemoteMedia, Side, VoiceCodec,
+    CalleeMedia, CallerMedia, Carriage, DropReason, EngineConfig, EngineError, MediaAddresses,
+    MediaCommand, MediaEngine, MediaEvent, MediaKey, OpenFailure, PayloadMap, RemoteMedia, Side,
+    VoiceCodec,
 };
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LOOPBACK6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Bench {
@@ -101,13 +103,13 @@ impl Bench {
 
     /// A session between two phones, its packets flowing.
     async fn bridge(&mut self, id: u64) -> (Phone, Phone) {
-        self.bridge_on(id, LOOPBACK).await
+        self.bridge_on(id, LOOPBACK, LOOPBACK).await
     }
 
-    async fn bridge_on(&mut self, id: u64, address: IpAddr) -> (Phone, Phone) {
+    async fn bridge_on(&mut self, id: u64, caller: IpAddr, callee: IpAddr) -> (Phone, Phone) {
         let (caller_port, callee_port) = self.open(id).await;
-        let caller = Phone::at(address, caller_port).await;
-        let callee = Phone::at(address, callee_port).await;
+        let caller = Phone::at(caller, caller_port).await;
+        let callee = Phone::at(callee, callee_port).await;
         self.program(id, &caller, &callee);
         // Programmed once packets pass.
         let deadline = Instant::now() + PATIENCE;
@@ -290,17 +292,60 @@ async fn a_tone_each_way_is_heard_at_the_other_end_in_the_other_ends_codec_numbe
 
 #[tokio::test]
 async fn audio_passes_over_ipv6_where_the_machine_has_it() {
-    let address = IpAddr::V6(Ipv6Addr::LOCALHOST);
-    if std::net::UdpSocket::bind((address, 0)).is_err() {
+    if std::net::UdpSocket::bind((LOOPBACK6, 0)).is_err() {
         return;
     }
     let mut bench = Bench::start(EngineConfig {
-        address,
+        addresses: LOOPBACK6.into(),
         ..config(30_020..=30_039)
     });
-    let (caller, callee) = bench.bridge_on(1, address).await;
+    let (caller, callee) = bench.bridge_on(1, LOOPBACK6, LOOPBACK6).await;
     callee.send(&rtp(8, 1, 160, b"hello")).await;
     assert_eq!(caller.hear().await.payload, b"hello");
+}
+
+#[tokio::test]
+async fn parties_of_either_family_hear_each_other_and_no_stranger_of_the_other_is_heard() {
+    if std::net::UdpSocket::bind((LOOPBACK6, 0)).is_err() {
+        return;
+    }
+    let mut bench = Bench::start(EngineConfig {
+        addresses: MediaAddresses::both(LOOPBACK, LOOPBACK6).unwrap(),
+        ..config(30_900..=30_919)
+    });
+    for (id, from, to) in [(1, LOOPBACK, LOOPBACK6), (2, LOOPBACK6, LOOPBACK)] {
+        let (caller, callee) = bench.bridge_on(id, from, to).await;
+        // Each port takes packets in the other family as well, and nobody is heard there.
+        let stranger = Phone::at(to, caller.switch.port()).await;
+        stranger.send(&rtp(0, 1, 0, b"strange")).await;
+        caller.send(&rtp(0, 2, 320, b"hello")).await;
+        callee.hears_only(&[0xff; 160], b"hello").await;
+        callee.send(&rtp(8, 1, 160, b"hello")).await;
+        assert_eq!(caller.hear().await.payload, b"hello");
+        // And after they change places: the ports are the same, the sockets others.
+        let (caller, callee) = (
+            Phone::at(to, caller.switch.port()).await,
+            Phone::at(from, callee.switch.port()).await,
+        );
+        bench.program(id, &caller, &callee);
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            callee.send(&rtp(8, 1, 160, b"moved")).await;
+            let mut heard = [0; 2_048];
+            if timeout(Duration::from_millis(50), caller.rtp.recv(&mut heard))
+                .await
+                .is_ok()
+            {
+                break;
+            }
+            assert!(
+                Instant::now() < patience,
+                "nothing is heard at another address"
+            );
+        }
+        bench.close(id).await;
+    }
+    assert_eq!(bench.engine.ports_in_use(), 0);
 }
 
 #[tokio::test]
@@ -732,7 +777,7 @@ fn a_configuration_that_cannot_work_is_refused_with_its_reason() {
         EngineError::TooFewPorts { first: 30_450, .. }
     ));
     let elsewhere = EngineConfig {
-        address: "192.0.2.77".parse().unwrap(),
+        addresses: IpAddr::from([192, 0, 2, 77]).into(),
         ..config(30_450..=30_499)
     };
     let error = start(elsewhere).to_string();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use maskline_media::MediaAddresses;
 
 use crate::credentials::TrunkAuth;
 use crate::identity::IdentityRules;
@@ -126,7 +127,7 @@ pub struct SwitchConfig {
     /// When a call goes on to another address or trunk.
     pub failover: Failover,
     /// What we write into SDP.
-    pub media_address: IpAddr,
+    pub media_addresses: MediaAddresses,
     /// Whether parties without a common codec are helped out.
     pub transcoding: Transcoding,
     /// SIP's base timers.
@@ -185,7 +186,7 @@ impl Default for SwitchConfig {
             trunks: Arc::default(),
             routes: Arc::default(),
             failover: Failover::default(),
-            media_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            media_addresses: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
             transcoding: Transcoding::default(),
             timers: SipTimers::default(),
             no_answer: Duration::from_secs(60),

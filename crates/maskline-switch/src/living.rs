@@ -105,9 +105,13 @@ impl LivingParty {
     }
 
     /// The trunk of this name, and the socket that the peer's messages now come by; `None`: the
-    /// configuration no longer has it.
+    /// configuration no longer has it, or no address of the party's family.
     #[must_use]
     pub fn placed(&self, peer: Peer, config: &SwitchConfig) -> Option<(TrunkId, u16)> {
+        let at = self.described.rtp.ip();
+        if !at.is_unspecified() {
+            config.media_addresses.like(at)?;
+        }
         let named = config.trunks.iter().position(|it| it.name == self.trunk)?;
         let bound = config.listeners.iter().position(|listener| {
             listener.bound == self.socket && listener.sent_by.transport == peer.transport

@@ -23,6 +23,7 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
+use maskline_media::addresses::are_alike;
 use serde::{Deserialize, Serialize};
 
 pub use codec::{Codec, CodecName};
@@ -30,7 +31,7 @@ pub use negotiate::{
     Negotiated, between, defaults, media_payloads, negotiate, negotiate_defaults, offered_to,
     towards_callee,
 };
-pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, parse};
+pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, parse, parse_for};
 pub use transcoding::Transcoding;
 pub use write::{write_answer, write_offer};
 
@@ -113,7 +114,8 @@ pub struct MediaDescription {
     /// [`Self::direction`] does not receive.
     pub rtp: SocketAddr,
     /// Where the party wants RTCP (RFC 3605 `a=rtcp`, else the next port). `None`: nowhere, because
-    /// it said so (RFC 3556 `b=RS:0` and `b=RR:0`), wrote something unreadable, or is on hold.
+    /// it said so (RFC 3556 `b=RS:0` and `b=RR:0`), wrote something unreadable or out of our reach, or is
+    /// on hold.
     pub rtcp: Option<SocketAddr>,
     /// Whether the party wants both on one port (RFC 5761 `a=rtcp-mux`), which it may of its offer and
     /// of any answer to ours: [`Self::rtcp`] is [`Self::rtp`] then.
@@ -153,8 +155,10 @@ pub struct Stream {
 /// Our own end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
-    /// What we write into `o=` and `c=`.
+    /// What we write into `o=` and `c=` of an offer to a party that has not described itself.
     pub address: IpAddr,
+    /// Our address of the other family: what a party of that family is told.
+    pub second: Option<IpAddr>,
     /// The RTP port; RTCP is the next one.
     pub port: u16,
     /// Of our own making, the same for the whole dialog. The top bit is not written: RFC 3264 §5
@@ -162,6 +166,18 @@ pub struct Local {
     pub session_id: u64,
     /// One more for each description that differs from the last (RFC 3264 §8). Top bit as above.
     pub version: u64,
+}
+
+impl Local {
+    /// What a party is told that is at this address: ours of the same family, if we have one.
+    ///
+    /// Of a party that holds by `0.0.0.0` nothing is known: IPv6 phones write that, too.
+    #[must_use]
+    pub fn towards(&self, party: IpAddr) -> IpAddr {
+        let held = party.is_unspecified() && party.is_ipv4();
+        let other = self.second.filter(|second| are_alike(*second, party));
+        other.filter(|_| !held).unwrap_or(self.address)
+    }
 }
 
 /// Why a description cannot be used, and on which line.
@@ -216,6 +232,9 @@ pub enum SdpFaultKind {
     /// A multicast or broadcast address in `c=`.
     #[error("a connection address belongs to one host")]
     NotUnicast,
+    /// An address of a family that we have none of.
+    #[error("a connection address is of a family in which media can be carried")]
+    AddressFamily,
     /// No voice codec that we can pass on.
     #[error("no voice codec that can be passed on")]
     NoCodec,

@@ -493,10 +493,18 @@ fn start_media(
 ) -> anyhow::Result<MediaEngine> {
     let engine = EngineConfig {
         silence: config.media_silence,
-        ..EngineConfig::new(config.media_address, config.media_ports.clone(), start)
+        addresses: config.media_addresses,
+        ..EngineConfig::new(
+            config.media_addresses.first(),
+            config.media_ports.clone(),
+            start,
+        )
     };
-    MediaEngine::start(engine, events)
-        .map_err(|error| config.fault("[media] address, ports", error).into())
+    MediaEngine::start(engine, events).map_err(|error| {
+        config
+            .fault("[media] address, second_address, ports", error)
+            .into()
+    })
 }
 
 fn delivery_config(config: &Config) -> DeliveryConfig {
@@ -534,7 +542,7 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         trunks: config.trunks.clone().into(),
         routes: config.routes.clone().into(),
         failover: config.failover,
-        media_address: config.media_public_address,
+        media_addresses: config.media_public_addresses,
         transcoding: config.transcoding,
         timers: SipTimers::from_t1(config.t1),
         no_answer: config.no_answer,

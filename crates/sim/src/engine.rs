@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use maskline_media::{MediaCommand, MediaEvent, MediaKey, OpenFailure, Quality};
+use maskline_media::{
+    CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure, Quality,
+};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
@@ -136,6 +138,30 @@ impl Engine {
     /// Sessions that hold ports.
     pub(crate) fn len(&self) -> usize {
         self.open.len()
+    }
+}
+
+/// A relay must not be told of a party that it has no address to reach from.
+pub(crate) fn in_reach(command: &MediaCommand, both_families: bool) -> Result<(), String> {
+    let media = match command {
+        MediaCommand::ProgramCaller {
+            media: CallerMedia(media),
+            ..
+        }
+        | MediaCommand::ProgramCallee {
+            media: CalleeMedia(media),
+            ..
+        } => media,
+        MediaCommand::Open { .. }
+        | MediaCommand::Resume { .. }
+        | MediaCommand::Press { .. }
+        | MediaCommand::Close { .. } => return Ok(()),
+    };
+    let told = std::iter::once(media.rtp).chain(media.rtcp);
+    let mut beyond = told.filter(|at| !both_families && at.is_ipv6() && !at.ip().is_unspecified());
+    match beyond.next() {
+        Some(at) => Err(format!("the relay has no address to reach {at} from")),
+        None => Ok(()),
     }
 }
 

@@ -149,6 +149,7 @@ pub fn description(bytes: &[u8]) {
     };
     let ours = sdp::Local {
         address: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
+        second: None,
         port: 30_000,
         session_id: 1,
         version: 1,
@@ -196,7 +197,10 @@ struct Bench {
 
 impl Bench {
     fn new(identity: IdentityRules) -> Self {
-        let scenario = Scenario::calm(CallPlan::default());
+        let scenario = Scenario {
+            both_families: true,
+            ..Scenario::calm(CallPlan::default())
+        };
         let trunk = Trunk {
             allow: "192.0.2.0/24".parse().into_iter().collect(),
             identity,

@@ -33,4 +33,5 @@ pub use scenario::{
     CallPlan, CalleeAsks, CrashAt, CrashPlan, OtherWay, Outage, QueuePlan, RegistrarFault,
     RegistrarPlan, Sabotage, Scenario, SupervisionPlan, VcaAnswer,
 };
+pub use site::ipv6_media;
 pub use world::{Outcome, run};

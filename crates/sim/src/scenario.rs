@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use crate::numbering::Numbering;
+use crate::site::ipv6_media;
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Scenario {
     pub max_duration: Duration,
     /// The callers' trunk takes this many calls at once.
     pub max_calls: u32,
+    /// Whether our media have an address of each family, in place of one of IPv4.
+    pub both_families: bool,
     /// How the carriers write numbers.
     pub numbering: Numbering,
     /// Whether the callers' trunk asks for credentials.
@@ -171,6 +174,8 @@ pub struct CallPlan {
     pub callee_transport: Transport,
     /// The caller's user.
     pub caller: Caller,
+    /// Whether the caller's media are at an IPv6 address.
+    pub caller_over_ipv6: bool,
     /// The caller's faults.
     pub caller_manners: Manners,
     /// The callee's user.
@@ -299,6 +304,7 @@ impl Default for CallPlan {
                 cancel_after: None,
                 hang_up_after: Some(Duration::from_secs(5)),
             },
+            caller_over_ipv6: false,
             caller_manners: Manners::default(),
             callee: Callee {
                 ring_after: Some(Duration::from_millis(200)),
@@ -354,6 +360,7 @@ impl Scenario {
             no_answer: Duration::from_secs(30),
             max_duration: Duration::from_secs(120),
             max_calls: 100,
+            both_families: false,
             numbering: Numbering::E164,
             callers_asked: false,
             queue: None,
@@ -462,6 +469,15 @@ impl Scenario {
                 manners.only = dice.pick(&[None, None, Some(Voice::Pcmu), Some(Voice::Pcma)]);
                 manners.lacks_events = dice.chance(15);
                 manners.lacks_info = dice.chance(30);
+            }
+        }
+        scenario.both_families = dice.chance(50);
+        for (at, call) in scenario.calls.iter_mut().enumerate() {
+            call.caller_over_ipv6 = dice.chance(15);
+            if dice.chance(15) {
+                let side = dice.pick(&[Side::Caller, Side::Callee]);
+                let moves = What::Move(ipv6_media(at, side)).by_invite();
+                call.changes.push((side, dice.millis(500, 9_000), moves));
             }
         }
         scenario

@@ -1,12 +1,12 @@
 //! The made-up site: addresses, numbers, trunks, and who the people are.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use maskline_events::{Action, Callflow, EarlyMedia, Msisdn};
-use maskline_media::Side;
+use maskline_media::{MediaAddresses, Side};
 use maskline_phone::{Asks, Identity, Part, PhoneConfig};
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::sip::{Peer, SipTimers, Transport};
@@ -36,6 +36,27 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// Where the switch listens, over every transport.
 pub(crate) fn switch_address() -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), 5060)
+}
+
+/// What the switch says of its media.
+fn our_media(both_families: bool) -> MediaAddresses {
+    let first = switch_address().ip();
+    let second = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    let both = MediaAddresses::both(first, second.into());
+    both.filter(|_| both_families)
+        .unwrap_or_else(|| first.into())
+}
+
+/// Where a phone's media are that has IPv6.
+#[must_use]
+pub fn ipv6_media(call: usize, side: Side) -> SocketAddr {
+    let net = match side {
+        Side::Caller => 0xa,
+        Side::Callee => 0xb,
+    };
+    let last = u16::try_from(call).unwrap_or(0) + 1;
+    let ip = Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, last);
+    SocketAddr::new(ip.into(), 40_000)
 }
 
 /// Where a phone is.
@@ -181,7 +202,11 @@ pub(crate) fn phone_config(wire: Wire, plan: &CallPlan, numbering: Numbering) ->
             host_port: addr.to_string(),
             transport,
         },
-        media: SocketAddr::new(addr.ip(), 40_000),
+        media: if side == Side::Caller && plan.caller_over_ipv6 {
+            ipv6_media(call, side)
+        } else {
+            SocketAddr::new(addr.ip(), 40_000)
+        },
         identity,
         timers: SipTimers::default(),
         audio: None,
@@ -380,7 +405,7 @@ pub(crate) fn switch_config(
             .map(listener)
             .into(),
         trunks: Arc::clone(trunks),
-        media_address: switch_address().ip(),
+        media_addresses: our_media(scenario.both_families),
         adopt_within: scenario.adopt_within,
         no_answer: scenario.no_answer,
         max_duration: scenario.max_duration,

@@ -1,5 +1,6 @@
 //! The ports of the engine: pairs of an even RTP port and the RTCP port above it, taken in turn
-//! and rested before they are taken again.
+//! and rested before they are taken again. A pair is taken on all addresses or on none, so that its
+//! number means the same to parties of either family.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::addresses::MediaAddresses;
 use crate::command::OpenFailure;
-use crate::engine::socket::MediaSocket;
+use crate::engine::socket::{MediaSocket, MediaSockets};
 use crate::engine::{EngineConfig, at_port};
 
 /// How many pairs are tried for one side of a session before its opening is refused: it bounds
@@ -21,7 +23,7 @@ const MAX_ATTEMPTS: usize = 128;
 /// All port pairs that are not taken.
 #[derive(Debug)]
 pub(super) struct PortPool {
-    address: IpAddr,
+    addresses: MediaAddresses,
     quarantine: Duration,
     /// Oldest release first, and so by time of availability.
     free: Mutex<VecDeque<Resting>>,
@@ -40,8 +42,8 @@ struct Resting {
 /// A port pair with its sockets. The sockets close before the ports go back.
 #[derive(Debug)]
 pub(super) struct PortPair {
-    pub(super) rtp: MediaSocket,
-    pub(super) rtcp: MediaSocket,
+    pub(super) rtp: MediaSockets,
+    pub(super) rtcp: MediaSockets,
     lease: Lease,
 }
 
@@ -62,7 +64,7 @@ impl PortPool {
             .map(|port| Resting { port, until: None })
             .collect();
         Self {
-            address: config.address,
+            addresses: config.addresses,
             quarantine: config.quarantine,
             capacity: free.len(),
             free: Mutex::new(free),
@@ -96,7 +98,7 @@ impl PortPool {
                     self.passed_over.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => {
-                    tracing::warn!(address = %self.address, %error, "no media port can be opened");
+                    tracing::warn!(addresses = ?self.addresses, %error, "no media port can be opened");
                     return Err(OpenFailure::Unavailable);
                 }
             }
@@ -153,11 +155,16 @@ impl PortPair {
 }
 
 impl Lease {
-    fn bind(&self) -> io::Result<(MediaSocket, MediaSocket)> {
-        let address = self.pool.address;
-        let rtp = udp_socket(address, self.port)?;
-        let rtcp = udp_socket(address, self.port.saturating_add(1))?;
-        Ok((MediaSocket::new(rtp), MediaSocket::new(rtcp)))
+    fn bind(&self) -> io::Result<(MediaSockets, MediaSockets)> {
+        let on_all = |port| {
+            let bound = |address| udp_socket(address, port).map(MediaSocket::new);
+            let addresses = self.pool.addresses;
+            Ok::<_, io::Error>(MediaSockets {
+                first: bound(addresses.first())?,
+                second: addresses.second().map(bound).transpose()?,
+            })
+        };
+        Ok((on_all(self.port)?, on_all(self.port.saturating_add(1))?))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One session in its worker: four sockets and the relay between them.
+//! One session in its worker: four sockets, or four of each family, and the relay between them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::counters::RelayCounters;
 use crate::engine::outlet::Outlet;
 use crate::engine::ports::PortPair;
 use crate::engine::reports::Reports;
-use crate::engine::socket::MediaSocket;
+use crate::engine::socket::{MediaSocket, MediaSockets};
 use crate::relay::{Figures, Relay, RelayOutput, Verdict};
 use crate::rtp::MAX_PACKET_BYTES;
 use crate::tick::Tick;
@@ -24,11 +24,20 @@ pub(super) struct Session {
     pub(super) timer: Option<Tick>,
 }
 
-/// Which of a side's two sockets.
+/// Which of a side's two ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     Rtp,
     Rtcp,
+}
+
+/// One socket of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) side: Side,
+    pub(super) flow: Flow,
+    /// Whether it is on the second of our addresses.
+    pub(super) second: bool,
 }
 
 /// What the sessions of a worker share.
@@ -58,7 +67,7 @@ impl Surroundings {
 }
 
 impl Session {
-    pub(super) const ALL: [(Side, Flow); 4] = [
+    const FLOWS: [(Side, Flow); 4] = [
         (Side::Caller, Flow::Rtp),
         (Side::Callee, Flow::Rtp),
         (Side::Caller, Flow::Rtcp),
@@ -88,7 +97,20 @@ impl Session {
         }
     }
 
-    pub(super) const fn socket(&self, side: Side, flow: Flow) -> &MediaSocket {
+    /// All sockets with their places.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Place, &MediaSocket)> {
+        let both = [false, true];
+        let places = Self::FLOWS
+            .into_iter()
+            .flat_map(move |(side, flow)| both.map(|second| Place { side, flow, second }));
+        places.filter_map(|place| Some((place, self.socket(place)?)))
+    }
+
+    const fn socket(&self, place: Place) -> Option<&MediaSocket> {
+        self.sockets(place.side, place.flow).at(place.second)
+    }
+
+    const fn sockets(&self, side: Side, flow: Flow) -> &MediaSockets {
         let pair = match side {
             Side::Caller => &self.caller,
             Side::Callee => &self.callee,
@@ -99,7 +121,7 @@ impl Session {
         }
     }
 
-    const fn socket_mut(&mut self, side: Side, flow: Flow) -> &mut MediaSocket {
+    const fn sockets_mut(&mut self, side: Side, flow: Flow) -> &mut MediaSockets {
         let pair = match side {
             Side::Caller => &mut self.caller,
             Side::Callee => &mut self.callee,
@@ -123,7 +145,7 @@ impl Session {
         if let Some(media) = callee {
             self.relay.program_callee(now, media);
         }
-        for (side, flow) in Self::ALL {
+        for (side, flow) in Self::FLOWS {
             self.settle(side, flow);
         }
         self.drain(around);
@@ -143,10 +165,14 @@ impl Session {
     }
 
     /// Takes one datagram from a socket that holds one.
-    pub(super) fn receive(&mut self, now: Tick, side: Side, flow: Flow, around: &mut Surroundings) {
-        let Some((length, from)) = self.socket(side, flow).receive(&mut around.incoming) else {
+    pub(super) fn receive(&mut self, now: Tick, place: Place, around: &mut Surroundings) {
+        let received = self
+            .socket(place)
+            .and_then(|socket| socket.receive(&mut around.incoming));
+        let Some((length, from)) = received else {
             return;
         };
+        let Place { side, flow, .. } = place;
         let datagram = around.incoming.get(..length).unwrap_or_default();
         match flow {
             Flow::Rtp => {
@@ -155,7 +181,7 @@ impl Session {
                     .on_rtp(now, side, from, datagram, &mut around.outgoing);
                 if let Verdict::Forward { to } = verdict
                     && !self
-                        .socket(side.other(), Flow::Rtp)
+                        .sockets(side.other(), Flow::Rtp)
                         .send(&around.outgoing, to)
                 {
                     around.send_failures += 1;
@@ -184,13 +210,13 @@ impl Session {
         figures
     }
 
-    /// Keeps a socket for the one address that may still be heard on it.
+    /// Keeps a port for the one address that may still be heard on it.
     fn settle(&mut self, side: Side, flow: Flow) {
         let only: Option<SocketAddr> = match flow {
             Flow::Rtp => self.relay.only_rtp_source(side),
             Flow::Rtcp => self.relay.only_rtcp_source(side),
         };
-        self.socket_mut(side, flow).keep_for(only);
+        self.sockets_mut(side, flow).keep_for(only);
     }
 
     /// Does what the relay wants done, and adds up what it counted.
@@ -205,12 +231,12 @@ impl Session {
                     datagram,
                 } => {
                     let flow = if muxed { Flow::Rtp } else { Flow::Rtcp };
-                    if !self.socket(side, flow).send(&datagram, to) {
+                    if !self.sockets(side, flow).send(&datagram, to) {
                         around.send_failures += 1;
                     }
                 }
                 RelayOutput::SendRtp { side, to, datagram } => {
-                    if !self.socket(side, Flow::Rtp).send(&datagram, to) {
+                    if !self.sockets(side, Flow::Rtp).send(&datagram, to) {
                         around.send_failures += 1;
                     }
                 }

@@ -13,17 +13,61 @@ pub(super) struct MediaSocket {
     /// The local address is known, so that connecting cannot choose another one.
     may_connect: bool,
     peer: Option<SocketAddr>,
+    is_ipv4: bool,
+}
+
+/// The sockets of one flow of one side, one of each family that we have an address of. They share a
+/// port number; that of its party's family is used.
+#[derive(Debug)]
+pub(super) struct MediaSockets {
+    pub(super) first: MediaSocket,
+    pub(super) second: Option<MediaSocket>,
+}
+
+impl MediaSockets {
+    /// The first, or the second if there is one.
+    pub(super) const fn at(&self, second: bool) -> Option<&MediaSocket> {
+        if second {
+            self.second.as_ref()
+        } else {
+            Some(&self.first)
+        }
+    }
+
+    /// From the socket of the receiver's family; `false`: the system did not take it, or there is none.
+    pub(super) fn send(&self, datagram: &[u8], to: SocketAddr) -> bool {
+        let socket = if self.first.is_of_family(to) {
+            Some(&self.first)
+        } else {
+            self.second.as_ref()
+        };
+        socket.is_some_and(|socket| socket.send(datagram, to))
+    }
+
+    /// From now on the one of its family is for this party alone, and the other for anyone; each is for
+    /// anyone without a party.
+    pub(super) fn keep_for(&mut self, peer: Option<SocketAddr>) {
+        self.first.keep_for(peer);
+        if let Some(second) = &mut self.second {
+            second.keep_for(peer);
+        }
+    }
 }
 
 impl MediaSocket {
     /// A socket that is bound and does not block.
     pub(super) fn new(socket: UdpSocket) -> Self {
-        let local = socket.local_addr();
+        let local = socket.local_addr().ok();
         Self {
-            may_connect: local.is_ok_and(|local| !local.ip().is_unspecified()),
+            may_connect: local.is_some_and(|local| !local.ip().is_unspecified()),
+            is_ipv4: local.is_none_or(|local| local.is_ipv4()),
             socket,
             peer: None,
         }
+    }
+
+    const fn is_of_family(&self, address: SocketAddr) -> bool {
+        self.is_ipv4 == address.is_ipv4()
     }
 
     /// The next datagram; `None`: there is none, or an error that belongs to one sent earlier.
@@ -47,8 +91,9 @@ impl MediaSocket {
         }
     }
 
-    /// From now on for this party alone, or for anyone.
+    /// From now on for this party alone if it is of this family, else for anyone.
     pub(super) fn keep_for(&mut self, peer: Option<SocketAddr>) {
+        let peer = peer.filter(|peer| self.is_of_family(*peer));
         if self.peer == peer || !self.may_connect {
             return;
         }

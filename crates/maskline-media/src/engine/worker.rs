@@ -19,7 +19,7 @@ use crate::engine::outlet::Outlet;
 use crate::engine::poller::Poller;
 use crate::engine::ports::PortPool;
 use crate::engine::reports::Reports;
-use crate::engine::session::{Flow, Session, Surroundings};
+use crate::engine::session::{Flow, Place, Session, Surroundings};
 use crate::relay::{Figures, Relay};
 use crate::tick::Tick;
 
@@ -33,7 +33,7 @@ const ORDERS_PER_TURN: usize = 4;
 const TIMERS_PER_TURN: usize = 32;
 /// The clock is read again after so many packets, which take some 50 µs.
 const PACKETS_PER_READING: usize = 8;
-/// The token of the mailbox's bell; other tokens are made of a slot, a side and a flow.
+/// The token of the mailbox's bell; other tokens are made of a slot and a place in it.
 const ORDERS: u64 = u64::MAX;
 
 /// A worker that does not run yet.
@@ -181,14 +181,14 @@ impl Sessions {
     }
 
     fn receive(&mut self, now: Tick, token: u64) {
-        let (index, side, flow) = places_of(token);
+        let (index, place) = place_of(token);
         // One that was closed in this turn may have been reported before.
         let Some(session) = self.slots.get_mut(index).and_then(Option::as_deref_mut) else {
             return;
         };
         let around = &mut self.around;
         let received = catch_unwind(AssertUnwindSafe(|| {
-            session.receive(now, side, flow, around);
+            session.receive(now, place, around);
         }));
         match received {
             Ok(()) => self.arrange(index),
@@ -284,9 +284,8 @@ impl Sessions {
             self.slots.push(None);
             self.slots.len().saturating_sub(1)
         });
-        for (side, flow) in Session::ALL {
-            let token = token_of(index, side, flow);
-            if let Err(error) = self.poller.add(session.socket(side, flow), token) {
+        for (place, socket) in session.all() {
+            if let Err(error) = self.poller.add(socket, token_of(index, place)) {
                 tracing::warn!(%error, "a media socket can't be waited for");
                 self.free.push(index);
                 return Err(OpenFailure::Unavailable);
@@ -377,25 +376,27 @@ impl Sessions {
     }
 }
 
-/// Four tokens to a slot.
-const fn token_of(index: usize, side: Side, flow: Flow) -> u64 {
-    let place = match (side, flow) {
+/// Eight tokens to a slot.
+const fn token_of(index: usize, place: Place) -> u64 {
+    let flow = match (place.side, place.flow) {
         (Side::Caller, Flow::Rtp) => 0,
         (Side::Callee, Flow::Rtp) => 1,
         (Side::Caller, Flow::Rtcp) => 2,
         (Side::Callee, Flow::Rtcp) => 3,
     };
-    index as u64 * 4 + place
+    index as u64 * 8 + flow * 2 + place.second as u64
 }
 
-const fn places_of(token: u64) -> (usize, Side, Flow) {
-    let (side, flow) = match token % 4 {
+const fn place_of(token: u64) -> (usize, Place) {
+    let (side, flow) = match token % 8 / 2 {
         0 => (Side::Caller, Flow::Rtp),
         1 => (Side::Callee, Flow::Rtp),
         2 => (Side::Caller, Flow::Rtcp),
         _ => (Side::Callee, Flow::Rtcp),
     };
-    ((token / 4) as usize, side, flow)
+    let second = token % 2 == 1;
+    let place = Place { side, flow, second };
+    ((token / 8) as usize, place)
 }
 
 #[cfg(test)]
@@ -404,10 +405,13 @@ mod tests {
 
     #[test]
     fn a_token_leads_back_to_its_socket() {
-        for index in [0, 1, 20_000] {
-            for (side, flow) in Session::ALL {
-                assert_eq!(places_of(token_of(index, side, flow)), (index, side, flow));
-            }
+        for token in 0..32 {
+            let (index, place) = place_of(token);
+            assert_eq!(token_of(index, place), token);
+            assert_eq!(index as u64, token / 8);
         }
+        let (_, place) = place_of(5);
+        assert_eq!((place.side, place.flow), (Side::Caller, Flow::Rtcp));
+        assert!(place.second);
     }
 }

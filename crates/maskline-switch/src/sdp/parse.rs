@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use maskline_media::MediaAddresses;
+
 use super::codec::{read_encoding, static_codec};
 use super::{Codec, Direction, MediaDescription, SdpFault, SdpFaultKind, Stream};
 
@@ -22,13 +24,29 @@ const MAX_TOKEN_BYTES: usize = 40;
 /// The longest packet time that is passed on.
 const MAX_PTIME_MS: u16 = 200;
 
-/// Reads a party's offer or answer and picks its first audio stream that can be carried.
+/// As [`parse_for`], with addresses of both families.
+///
+/// # Errors
+/// As [`parse_for`].
+pub fn parse(body: &[u8]) -> Result<MediaDescription, SdpFault> {
+    read(body, &|_| true)
+}
+
+/// Reads a party's offer or answer and picks its first audio stream that can be carried to where we
+/// are.
 ///
 /// Work and memory are linear in the body, of which at most [`MAX_BYTES`] are read.
 ///
 /// # Errors
 /// [`SdpFault`]; where audio streams exist but none can be carried, why the first of them can't.
-pub fn parse(body: &[u8]) -> Result<MediaDescription, SdpFault> {
+pub fn parse_for(body: &[u8], ours: MediaAddresses) -> Result<MediaDescription, SdpFault> {
+    read(body, &|address| ours.like(address).is_some())
+}
+
+/// Whether we have an address of this one's family.
+type Reaches<'a> = &'a dyn Fn(IpAddr) -> bool;
+
+fn read(body: &[u8], reaches: Reaches<'_>) -> Result<MediaDescription, SdpFault> {
     if body.len() > MAX_BYTES {
         return Err(fault(1, SdpFaultKind::TooLarge));
     }
@@ -66,7 +84,7 @@ pub fn parse(body: &[u8]) -> Result<MediaDescription, SdpFault> {
     if last == 0 {
         return Err(fault(1, SdpFaultKind::Version));
     }
-    choose(&session, drafts, last)
+    choose(&session, drafts, last, reaches)
 }
 
 /// The first audio stream that can be carried, beside the lines of all.
@@ -74,6 +92,7 @@ fn choose(
     session: &Level,
     drafts: Vec<Draft<'_>>,
     last: usize,
+    reaches: Reaches<'_>,
 ) -> Result<MediaDescription, SdpFault> {
     let mut chosen = Err(fault(last, SdpFaultKind::NoAudio));
     let audio = drafts
@@ -81,7 +100,7 @@ fn choose(
         .enumerate()
         .filter(|(_, draft)| draft.is_audio());
     for (tried, (index, draft)) in audio.enumerate() {
-        let outcome = draft.read(session, index);
+        let outcome = draft.read(session, index, reaches);
         if outcome.is_ok() || tried == 0 {
             chosen = outcome;
         }
@@ -219,7 +238,12 @@ impl<'a> Draft<'a> {
     }
 
     /// The stream as one to be carried, without the lines of the others.
-    fn read(&self, session: &Level, audio_index: usize) -> Result<MediaDescription, SdpFault> {
+    fn read(
+        &self,
+        session: &Level,
+        audio_index: usize,
+        reaches: Reaches<'_>,
+    ) -> Result<MediaDescription, SdpFault> {
         let failed = |kind| fault(self.line, kind);
         if self.port == 0 {
             return Err(failed(SdpFaultKind::Refused));
@@ -239,12 +263,16 @@ impl<'a> Draft<'a> {
             .or(session.direction)
             .unwrap_or(Direction::SendRecv);
         let held = address.is_unspecified();
+        if !held && !reaches(address) {
+            return Err(failed(SdpFaultKind::AddressFamily));
+        }
         Ok(MediaDescription {
             rtp: SocketAddr::new(address, self.port),
             rtcp: if held {
                 None
             } else {
                 self.rtcp_address(session, address)
+                    .filter(|rtcp| reaches(rtcp.ip()))
             },
             rtcp_mux: self.rtcp_mux,
             codecs,

@@ -29,6 +29,7 @@ fn audio(formats: &str, media: &str) -> MediaDescription {
 fn local() -> Local {
     Local {
         address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5)),
+        second: None,
         port: 20_000,
         session_id: 42,
         version: 7,

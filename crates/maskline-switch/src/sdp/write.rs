@@ -23,13 +23,14 @@ pub fn write_offer(
     ptime_ms: Option<u16>,
     direction: Direction,
 ) -> String {
-    let mut text = session_part(local);
+    let mut text = session_part(local, local.address);
     audio_stream(&mut text, local, codecs, ptime_ms, direction, true);
     text
 }
 
 /// An answer: one `m=` line for each line of the offer, all but the audio one refused with port 0
-/// (RFC 3264 §6). It goes to the party that made `offer` and to nobody else.
+/// (RFC 3264 §6), at our address of the offer's family. It goes to the party that made `offer` and to
+/// nobody else.
 ///
 /// It shares the RTP port with RTCP if the offer does (RFC 5761 §5.1.1). `codecs` are in the offering party's payload types (see [`super::Negotiated`]). Without a codec
 /// the audio stream is refused as well.
@@ -41,7 +42,7 @@ pub fn write_answer(
     ptime_ms: Option<u16>,
     direction: Direction,
 ) -> String {
-    let mut text = session_part(local);
+    let mut text = session_part(local, local.towards(offer.rtp.ip()));
     for (index, stream) in offer.streams.iter().enumerate() {
         if index == offer.audio_index {
             audio_stream(
@@ -67,14 +68,13 @@ pub fn write_answer(
     text
 }
 
-fn session_part(local: &Local) -> String {
-    let family = match local.address {
+fn session_part(local: &Local, address: IpAddr) -> String {
+    let family = match address {
         IpAddr::V4(_) => "IP4",
         IpAddr::V6(_) => "IP6",
     };
     let signed = |number: u64| number & (u64::MAX >> 1);
     let (id, version) = (signed(local.session_id), signed(local.version));
-    let address = local.address;
     let mut text = String::with_capacity(512);
     line(&mut text, format_args!("v=0"));
     line(

@@ -6,6 +6,7 @@ use maskline_events::{CallStatus, LegStatus, Party, SessionStatus};
 use maskline_media::{MediaCommand, Side};
 use rand::RngCore;
 
+use super::reading::Unfit;
 use super::record::Detail;
 use super::{Gated, Shard, repeated};
 use crate::admission::Refusal;
@@ -109,12 +110,10 @@ impl Shard {
         }
         let (number, offer) = match self.examine(invite) {
             Ok(found) => found,
-            Err((status, reason)) => {
-                self.count(reason);
-                // RFC 3261 §21.4.13: a 415 says what is accepted.
-                let accept = (HeaderName::Accept, "application/sdp".to_owned());
-                let extra = (status == 415).then_some(accept);
-                self.refuse(tx, invite, status, extra.as_slice());
+            Err(unfit) => {
+                self.count(unfit.reason);
+                let extra = self.refusal_headers(tx, unfit);
+                self.refuse(tx, invite, unfit.status, &extra);
                 return;
             }
         };
@@ -210,29 +209,24 @@ impl Shard {
         });
     }
 
-    /// What a new call needs before anything is kept of it: a status and a counter's reason
-    /// otherwise.
-    fn examine(&self, invite: &Request) -> Result<Examined, (u16, &'static str)> {
+    /// What a new call needs before anything is kept of it.
+    fn examine(&self, invite: &Request) -> Result<Examined, Unfit> {
         if view::max_forwards(&invite.headers) == 0 {
-            return Err((483, "too_many_hops"));
+            return Err(Unfit::new(483, "too_many_hops"));
         }
         let number = self
             .rules_of_arrival()
             .called(invite, |called| self.directory.number(called).cloned())
-            .ok_or((404, "unassigned_number"))?;
+            .ok_or(Unfit::new(404, "unassigned_number"))?;
         // RFC 3261 §13.2.1: our 200 will bring the offer.
-        if invite.body().is_empty() {
+        let Some(offer) = self.offer_in(invite)? else {
             return Ok((number, None));
-        }
-        if !view::is_sdp(&invite.headers) {
-            return Err((415, "not_sdp"));
-        }
-        let offer = sdp::parse(invite.body()).map_err(|_| (488, "sdp_unusable"))?;
+        };
         if !sdp::towards_callee(&offer, self.config.transcoding)
             .iter()
             .any(|codec| codec.name.is_voice())
         {
-            return Err((488, "no_common_codec"));
+            return Err(Unfit::new(488, "no_common_codec"));
         }
         Ok((number, Some(offer)))
     }

@@ -364,8 +364,16 @@ impl Shard {
 
     /// How we describe our own end of the media towards a side.
     pub(super) fn local(&self, s: &Session, side: Side, port: u16) -> Local {
+        // What a party says of itself counts more, where it has.
+        let way = match side {
+            Side::Caller => s.caller.dialog.as_ref().map(|dialog| dialog.peer),
+            Side::Callee => s.outbound.as_ref().map(|callee| callee.parts.peer),
+        };
+        let ours = self.config.media_addresses;
+        let ours = way.map_or(ours, |peer| ours.preferring(peer.addr.ip().to_canonical()));
         Local {
-            address: self.config.media_address,
+            address: ours.first(),
+            second: ours.second(),
             port,
             // Derived from the random session key, so that both sides' descriptions share nothing.
             session_id: match side {

@@ -2,7 +2,7 @@
 //! (RFC 3262 §4).
 
 use super::{Purpose, Shard};
-use crate::sdp::{self, MediaDescription};
+use crate::sdp::MediaDescription;
 use crate::session::Session;
 use crate::session::early::{EarlyDescription, EarlyDialog};
 use crate::sip::extensions::{self, Received};
@@ -38,7 +38,7 @@ impl Shard {
                 return true;
             }
         }
-        let said = sdp::parse(response.body()).ok();
+        let said = self.answer_in(s, Side::Callee, response.body());
         let Some(rseq) = extensions::reliable_number(response) else {
             let callee = s.outbound.as_mut();
             let early = callee.and_then(|callee| callee.early.with_tag_mut(&tag));
@@ -100,7 +100,9 @@ impl Shard {
         match early {
             Some(EarlyDescription::Answer(media)) => Some(media),
             Some(EarlyDescription::Preview(media)) if response.body().is_empty() => Some(media),
-            Some(EarlyDescription::Preview(_)) | None => sdp::parse(response.body()).ok(),
+            Some(EarlyDescription::Preview(_)) | None => {
+                self.answer_in(s, Side::Callee, response.body())
+            }
         }
     }
 

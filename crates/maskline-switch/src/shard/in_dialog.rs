@@ -8,11 +8,12 @@ use maskline_events::{CallStatus, ErrorCode, ErrorDetails, Update};
 use maskline_media::Side;
 
 use super::Shard;
+use super::reading::Unfit;
 use super::record::Detail;
 use crate::modification::{Asked, Intent, OwnRequest, OwnState, Vehicle};
 use crate::sdp::{self, Direction, MediaDescription};
 use crate::session::{Session, SessionTimer, Stage};
-use crate::sip::{HeaderName, Method, Request, TxId, compose, view};
+use crate::sip::{HeaderName, Method, Request, TxId, compose};
 
 impl Shard {
     pub(super) fn on_reinvite(&mut self, tx: TxId, invite: &Request) {
@@ -28,10 +29,10 @@ impl Shard {
             {
                 return;
             }
-            let offer = match offer_of(invite) {
+            let offer = match shard.offer_in(invite) {
                 Ok(offer) => offer,
-                Err(status) => {
-                    shard.refuse_offer(tx, invite, status);
+                Err(unfit) => {
+                    shard.refuse_offer(tx, invite, unfit);
                     return;
                 }
             };
@@ -77,11 +78,11 @@ impl Shard {
             if !shard.may_offer(s, side, tx, update) {
                 return;
             }
-            let offer = match offer_of(update) {
+            let offer = match shard.offer_in(update) {
                 Ok(Some(offer)) => offer,
                 Ok(None) => return,
-                Err(status) => {
-                    shard.refuse_offer(tx, update, status);
+                Err(unfit) => {
+                    shard.refuse_offer(tx, update, unfit);
                     return;
                 }
             };
@@ -168,11 +169,10 @@ impl Shard {
         self.respond(tx, request, 491, None, &[]);
     }
 
-    fn refuse_offer(&mut self, tx: TxId, request: &Request, status: u16) {
-        // RFC 3261 §21.4.13: a 415 says what is accepted.
-        let accept = (HeaderName::Accept, "application/sdp".to_owned());
-        let extra = (status == 415).then_some(accept);
-        self.respond(tx, request, status, None, extra.as_slice());
+    fn refuse_offer(&mut self, tx: TxId, request: &Request, unfit: Unfit) {
+        self.count(unfit.reason);
+        let extra = self.refusal_headers(tx, unfit);
+        self.respond(tx, request, unfit.status, None, &extra);
     }
 
     /// A refresh of the session that changes nothing is no business of the other party.
@@ -397,7 +397,7 @@ impl Shard {
             return;
         }
         let other = side.other();
-        let answer = sdp::parse(ack.body()).ok();
+        let answer = self.answer_in(s, side, ack.body());
         if s.party(side).described.is_none() {
             self.on_first_answer(s, side, answer);
             return;
@@ -540,17 +540,6 @@ impl Shard {
         let error = ErrorDetails::with_reason(ErrorCode::Connectivity, &reason);
         self.hang_up(s, None, Some(error));
     }
-}
-
-/// The offer in a request; `None`: it has no body. Otherwise the status that refuses it.
-fn offer_of(request: &Request) -> Result<Option<MediaDescription>, u16> {
-    if request.body().is_empty() {
-        return Ok(None);
-    }
-    if !view::is_sdp(&request.headers) {
-        return Err(415);
-    }
-    sdp::parse(request.body()).map(Some).map_err(|_| 488)
 }
 
 /// Whether a party that describes itself so holds the other. An answer tells only where it could

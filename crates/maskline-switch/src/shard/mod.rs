@@ -19,6 +19,7 @@ mod modify;
 mod presses;
 mod probing;
 mod provisional;
+mod reading;
 mod record;
 mod registering;
 mod repeated;

@@ -311,11 +311,12 @@ impl Shard {
         response: &Response,
     ) {
         let invited = own.vehicle == Vehicle::Invite;
-        let described = sdp::parse(response.body()).ok();
         if invited && !own.offers {
-            self.on_offer_in_answer(s, side, own, cseq, described);
+            let offer = sdp::parse_for(response.body(), self.config.media_addresses).ok();
+            self.on_offer_in_answer(s, side, own, cseq, offer);
             return;
         }
+        let described = self.answer_in(s, side, response.body());
         if invited {
             self.acknowledge(s, side, cseq, None);
         }

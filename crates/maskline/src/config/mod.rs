@@ -22,6 +22,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use ipnet::IpNet;
+use maskline_media::MediaAddresses;
 use maskline_net::TlsConfig;
 use maskline_switch::config::Failover;
 use maskline_switch::sdp::Transcoding;
@@ -190,8 +191,8 @@ pub(crate) struct Config {
     pub(crate) t1: Duration,
     pub(crate) shards: u16,
     pub(crate) max_sessions: usize,
-    pub(crate) media_address: IpAddr,
-    pub(crate) media_public_address: IpAddr,
+    pub(crate) media_addresses: MediaAddresses,
+    pub(crate) media_public_addresses: MediaAddresses,
     pub(crate) media_ports: RangeInclusive<u16>,
     pub(crate) media_silence: Duration,
     pub(crate) transcoding: Transcoding,
@@ -369,18 +370,7 @@ impl Resolver {
     }
 
     fn resolve(self, file: File) -> Result<Config, ConfigError> {
-        let media_address: IpAddr =
-            self.parse("[media] address", &file.media.address, "an IP address")?;
-        let media_public_address = match file.media.public_address.as_str() {
-            "" => media_address,
-            text => self.parse("[media] public_address", text, "an IP address")?,
-        };
-        if media_public_address.is_unspecified() {
-            return Err(self.bad(
-                "[media] public_address",
-                "an address that listens everywhere can't stand in SDP: set the one that callers reach",
-            ));
-        }
+        let (media_addresses, media_public_addresses) = self.media_addresses(&file.media)?;
         let sip_public_address =
             self.public_address("[sip] public_address", &file.sip.public_address)?;
         let sip_listen = self.listen(&file.sip.listen)?;
@@ -414,8 +404,8 @@ impl Resolver {
                 shards => shards,
             },
             max_sessions: self.positive("[sip] max_sessions", file.sip.max_sessions)? as usize,
-            media_address,
-            media_public_address,
+            media_addresses,
+            media_public_addresses,
             media_ports: self.ports(&file.media.ports)?,
             transcoding: file.media.transcode.into(),
             media_silence: self.seconds("[media] silence_seconds", file.media.silence_seconds)?,

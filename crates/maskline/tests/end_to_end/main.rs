@@ -33,6 +33,7 @@ mod codecs;
 mod commands;
 mod crash;
 mod early_media;
+mod families;
 mod identity;
 mod impaired;
 mod in_dialog;

@@ -16,7 +16,7 @@ use maskline_switch::{
 use rand::RngCore;
 
 use super::{Checked, EPOCH_MS, Event, Switch, WITHIN, World, arrow, who};
-use crate::engine::Engine;
+use crate::engine::{Engine, in_reach};
 use crate::ledger::{Content, Entry, side_of};
 use crate::network::{Way, Wire};
 use crate::queue::{Offered, Queues};
@@ -252,6 +252,7 @@ impl World<'_> {
                 if let Some(order) = media_order(&command) {
                     self.note(call, order, &[]);
                 }
+                in_reach(&command, self.scenario.both_families).map_err(|what| (what, call))?;
                 self.watch
                     .on_media(&self.store.ledger, shard, &command)
                     .map_err(|what| (what, call))?;

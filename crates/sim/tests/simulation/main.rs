@@ -15,6 +15,7 @@ mod crashes;
 mod credentials;
 mod early_media;
 mod failover;
+mod families;
 mod identity;
 mod overload;
 mod registration;

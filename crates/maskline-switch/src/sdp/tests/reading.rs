@@ -1,5 +1,7 @@
 //! What `parse` takes from a description and what it refuses, with the line.
 
+use maskline_media::MediaAddresses;
+
 use super::*;
 
 #[test]
@@ -323,4 +325,23 @@ fn a_description_survives_a_snapshot() {
     let after: MediaDescription =
         serde_json::from_slice(&serde_json::to_vec(&before).unwrap()).unwrap();
     assert_eq!(after, before);
+}
+
+#[test]
+fn an_address_of_a_family_that_we_lack_is_a_fault_unless_another_stream_has_one_that_we_have() {
+    let four = MediaAddresses::from(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5)));
+    let six = "c=IN IP6 2001:db8::1\r\n";
+    let text = described(six, "4000 RTP/AVP 0", "");
+    assert!(parse(text.as_bytes()).is_ok());
+    let fault = parse_for(text.as_bytes(), four).unwrap_err();
+    assert_eq!(fault.kind, SdpFaultKind::AddressFamily);
+    let both = format!("{text}m=audio 4002 RTP/AVP 0\r\n{AT}");
+    let read = parse_for(both.as_bytes(), four).unwrap();
+    assert_eq!((read.rtp.port(), read.audio_index), (4_002, 1));
+    // A hold names nobody's address, and reports that can't be sent are not sent.
+    let held = described("c=IN IP6 ::\r\n", "4000 RTP/AVP 0", "");
+    assert!(parse_for(held.as_bytes(), four).is_ok());
+    let elsewhere = described(AT, "4000 RTP/AVP 0", "a=rtcp:4001 IN IP6 2001:db8::1\r\n");
+    assert_eq!(parse_for(elsewhere.as_bytes(), four).unwrap().rtcp, None);
+    assert!(parse(elsewhere.as_bytes()).unwrap().rtcp.is_some());
 }

@@ -176,3 +176,43 @@ fn nothing_of_an_offer_but_its_codecs_reaches_the_other_side() {
     );
     assert!(towards_a.contains("a=fmtp:96 cbr=1\r\n"), "{towards_a}");
 }
+
+#[test]
+fn an_answer_is_at_our_address_of_the_offers_family() {
+    let both = Local {
+        second: Some("2001:db8::5".parse().unwrap()),
+        ..local()
+    };
+    let offer_at = |family: &str, address: &str| {
+        let at = format!("c=IN {family} {address}\r\n");
+        parse(described(&at, "4000 RTP/AVP 0", "").as_bytes()).unwrap()
+    };
+    for (family, address, told) in [
+        ("IP4", "192.0.2.1", "IP4 203.0.113.5"),
+        ("IP6", "2001:db8::1", "IP6 2001:db8::5"),
+        ("IP6", "::ffff:192.0.2.1", "IP4 203.0.113.5"),
+        ("IP6", "::", "IP6 2001:db8::5"),
+        // Phones of either family hold so.
+        ("IP4", "0.0.0.0", "IP4 203.0.113.5"),
+    ] {
+        let offer = offer_at(family, address);
+        let answer = write_answer(&both, &offer, &offer.codecs, None, Direction::SendRecv);
+        let at: Vec<&str> = answer
+            .split("\r\n")
+            .filter(|it| it.contains("IN IP"))
+            .collect();
+        assert_eq!(at, [format!("o=- 42 7 IN {told}"), format!("c=IN {told}")]);
+    }
+    let held = offer_at("IP4", "0.0.0.0");
+    let six = Local {
+        address: "2001:db8::5".parse().unwrap(),
+        second: Some(local().address),
+        ..local()
+    };
+    let answer = write_answer(&six, &held, &held.codecs, None, Direction::SendRecv);
+    assert!(answer.contains("c=IN IP6 2001:db8::5\r\n"), "{answer}");
+    // Without an address of that family the only one is all that can be told.
+    let offer = offer_at("IP6", "2001:db8::1");
+    let answer = write_answer(&local(), &offer, &offer.codecs, None, Direction::SendRecv);
+    assert!(answer.contains("c=IN IP4 203.0.113.5\r\n"), "{answer}");
+}

@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// The core that the load is bound to.
     #[arg(long, default_value_t = 0)]
     load_core: usize,
+    /// Give the engine an address of each family.
+    #[arg(long)]
+    both_families: bool,
     /// Measure the engine only.
     #[arg(long)]
     alone: bool,
@@ -94,7 +97,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         options,
         &load,
         &direct,
-        Peer::own(options.core, Carrier::Engine, &load)?,
+        Peer::own(options.core, Carrier::Engine, &load, options.both_families)?,
     )?;
     if options.alone {
         return Ok(());
@@ -103,7 +106,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         options,
         &load,
         &direct,
-        Peer::own(options.core, Carrier::Forwarder, &load)?,
+        Peer::own(options.core, Carrier::Forwarder, &load, false)?,
     )?;
     match Peer::rtpengine(options.core, &load)? {
         Some(peer) => measure(options, &load, &direct, peer)?,

@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroUsize;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use maskline_media::{
-    CalleeMedia, CallerMedia, Carriage, EngineConfig, MediaCommand, MediaEngine, MediaEvent,
-    MediaKey, PayloadMap, RemoteMedia, VoiceCodec,
+    CalleeMedia, CallerMedia, Carriage, EngineConfig, MediaAddresses, MediaCommand, MediaEngine,
+    MediaEvent, MediaKey, PayloadMap, RemoteMedia, VoiceCodec,
 };
 use rustix::event::epoll;
 use tokio::sync::mpsc;
@@ -51,7 +51,14 @@ enum Told {
 
 impl Peer {
     /// This program, on one core.
-    pub(super) fn own(core: usize, carrier: Carrier, load: &Load) -> anyhow::Result<Self> {
+    ///
+    /// With `both_families`, the engine has an address of each.
+    pub(super) fn own(
+        core: usize,
+        carrier: Carrier,
+        load: &Load,
+        both_families: bool,
+    ) -> anyhow::Result<Self> {
         let (name, word) = match carrier {
             Carrier::Engine => ("maskline", "engine"),
             Carrier::Forwarder => ("bare epoll", "forwarder"),
@@ -63,6 +70,7 @@ impl Peer {
             .arg(load.caller()?.to_string())
             .arg(load.callee()?.to_string())
             .arg(load.rtcp()?.to_string())
+            .args(both_families.then_some("--both-families"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -163,6 +171,9 @@ pub(crate) struct Parties {
     callee: SocketAddr,
     /// Where both are sent reports.
     rtcp: SocketAddr,
+    /// Whether ports are taken in both families.
+    #[arg(long)]
+    both_families: bool,
 }
 
 /// Carries what is sent to it, as told by standard input.
@@ -178,7 +189,11 @@ pub(crate) fn carry(parties: &Parties) -> anyhow::Result<()> {
 
 fn carry_by_engine(parties: &Parties) -> anyhow::Result<()> {
     let (sender, mut events) = mpsc::channel(4 * BATCH);
+    let both = MediaAddresses::both(LOOPBACK, Ipv6Addr::LOCALHOST.into());
     let config = EngineConfig {
+        addresses: both
+            .filter(|_| parties.both_families)
+            .unwrap_or_else(|| LOOPBACK.into()),
         workers: NonZeroUsize::MIN,
         silence: Duration::from_secs(3_600),
         ..EngineConfig::new(LOOPBACK, 30_000..=59_999, Instant::now())

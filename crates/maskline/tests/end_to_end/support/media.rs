@@ -1,6 +1,6 @@
 //! A phone's RTP and RTCP sockets, packets as RFC 3550 and RFC 4733 have them, and what an SDP says of where to send them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -83,10 +83,9 @@ impl Packet {
 impl Media {
     /// Opens an RTP port and the next one for RTCP.
     pub async fn open(address: &str, port: u16) -> Self {
-        let rtp = UdpSocket::bind(format!("{address}:{port}")).await.unwrap();
-        let rtcp = UdpSocket::bind(format!("{address}:{}", port + 1))
-            .await
-            .unwrap();
+        let address: IpAddr = address.parse().unwrap();
+        let rtp = UdpSocket::bind((address, port)).await.unwrap();
+        let rtcp = UdpSocket::bind((address, port + 1)).await.unwrap();
         Self { rtp, rtcp }
     }
 
@@ -142,5 +141,8 @@ pub fn announced(message: &Message) -> SocketAddr {
         line.unwrap_or_else(|| panic!("no {start} in {}", message.text))
     };
     let port = field("m=audio ").split(' ').next().unwrap();
-    format!("{}:{port}", field("c=IN IP4 ")).parse().unwrap()
+    let (family, address) = field("c=IN ").split_once(' ').unwrap();
+    let address: IpAddr = address.parse().unwrap();
+    assert_eq!(family, if address.is_ipv4() { "IP4" } else { "IP6" });
+    SocketAddr::new(address, port.parse().unwrap())
 }

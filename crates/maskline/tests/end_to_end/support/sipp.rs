@@ -1,6 +1,7 @@
 //! SIPp as a process: a scenario of ours, one call, a trace of every message.
 
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -202,10 +203,17 @@ impl Sipp {
     }
 
     async fn wait_until_open(&mut self, run: &Run<'_>) {
-        let table = format!("/proc/net/{}", run.transport.of_sipp().name());
-        let local = format!(":{:04X} ", run.port);
-        let address: std::net::Ipv4Addr = run.address.parse().unwrap();
-        let local = format!("{:08X}{local}", u32::from_le_bytes(address.octets()));
+        // The kernel writes addresses as words of this machine.
+        let (family, octets) = match run.address.parse().unwrap() {
+            IpAddr::V4(address) => ("", address.octets().to_vec()),
+            IpAddr::V6(address) => ("6", address.octets().to_vec()),
+        };
+        let words = octets.chunks_exact(4).map(|word| {
+            let word = u32::from_ne_bytes(word.try_into().unwrap());
+            format!("{word:08X}")
+        });
+        let local = format!("{}:{:04X} ", words.collect::<String>(), run.port);
+        let table = format!("/proc/net/{}{family}", run.transport.of_sipp().name());
         eventually("SIPp opens its port", Duration::from_secs(10), || {
             if let Some(status) = self.process.try_wait().unwrap() {
                 panic!("SIPp ended with {status}: {}", self.complaint());

@@ -50,8 +50,9 @@ impl Says {
             address,
             shares,
         } = self;
+        let family = if address.contains("::") { "IP6" } else { "IP4" };
         let mut text = format!(
-            "v=0\no=- 1 {version} IN IP4 {address}\ns=-\nc=IN IP4 {address}\nt=0 0\n\
+            "v=0\no=- 1 {version} IN {family} {address}\ns=-\nc=IN {family} {address}\nt=0 0\n\
              m=audio [media] RTP/AVP {formats}\n"
         );
         for format in formats.split(' ') {
