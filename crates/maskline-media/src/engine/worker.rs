@@ -1,6 +1,7 @@
 //! A worker: the thread that carries out the orders of its mailbox and the packets of its sessions.
 //!
-//! One loop, whose every turn is bounded: some sockets, a few orders, some timers. Packets go first.
+//! One loop, whose every turn is bounded: a few orders, some sockets, some timers. Orders go first: a
+//! party may send as soon as it is told where to, and by then its side was ordered to be programmed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -27,7 +28,7 @@ use crate::tick::Tick;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How soon a shard that had no room is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
-/// An opening costs as much as a dozen packets: so many before packets have their turn again.
+/// An opening costs as much as a dozen packets: so many before packets have their turn.
 const ORDERS_PER_TURN: usize = 4;
 /// Reports that are due at once must not hold up packets either.
 const TIMERS_PER_TURN: usize = 32;
@@ -139,17 +140,9 @@ impl Sessions {
         loop {
             let wait = self.wait(more_orders, all_taken);
             self.poller.wait(wait, &mut ready)?;
-            let mut now = self.now();
-            for (n, token) in (1..).zip(&ready) {
-                if *token == ORDERS {
-                    self.mailbox.bell().silence();
-                    more_orders = true;
-                    continue;
-                }
-                self.receive(now, *token);
-                if n % PACKETS_PER_READING == 0 {
-                    now = self.now();
-                }
+            if ready.contains(&ORDERS) {
+                self.mailbox.bell().silence();
+                more_orders = true;
             }
             for _ in 0..ORDERS_PER_TURN {
                 if !more_orders {
@@ -159,6 +152,14 @@ impl Sessions {
                     Taken::Work(key, work) => self.work(key, *work),
                     Taken::Nothing => more_orders = false,
                     Taken::Stopped => return Ok(()),
+                }
+            }
+            let mut now = self.now();
+            let sockets = ready.iter().filter(|token| **token != ORDERS);
+            for (n, token) in (1..).zip(sockets) {
+                self.receive(now, *token);
+                if n % PACKETS_PER_READING == 0 {
+                    now = self.now();
                 }
             }
             self.fire();
