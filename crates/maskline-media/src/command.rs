@@ -103,6 +103,9 @@ pub struct RemoteMedia {
     /// Whether key presses are listened for in this party's audio, if it negotiated no
     /// telephone-event.
     pub listens: bool,
+    /// Whether this party has put the other on hold: what the other hears is ours to fill while it
+    /// sends nothing.
+    pub holds: bool,
 }
 
 /// What A negotiated. A type of its own, so that the sides cannot be swapped.

@@ -34,6 +34,7 @@ use tokio::sync::mpsc;
 
 use crate::addresses::MediaAddresses;
 use crate::command::{MediaCommand, MediaEvent, MediaKey, OpenFailure};
+use crate::hold::HoldAudio;
 use crate::relay::DEFAULT_SILENCE;
 use crate::report::MediaReport;
 use counters::CounterCells;
@@ -60,6 +61,8 @@ pub struct EngineConfig {
     pub silence: Duration,
     /// How long a freed port rests, so that late packets of one call do not reach the next.
     pub quarantine: Duration,
+    /// What a party on hold hears while the other sends nothing; `None`: nothing.
+    pub hold: Option<Arc<HoldAudio>>,
     /// The origin of the process's [`crate::Tick`]s.
     pub start: Instant,
 }
@@ -103,7 +106,8 @@ pub struct MediaEngine {
 }
 
 impl EngineConfig {
-    /// The default setup: one address, a worker per core, [`DEFAULT_SILENCE`], one second of quarantine.
+    /// The default setup: one address, a worker per core, [`DEFAULT_SILENCE`], one second of quarantine,
+    /// nothing to hear on hold.
     #[must_use]
     pub fn new(address: IpAddr, ports: RangeInclusive<u16>, start: Instant) -> Self {
         Self {
@@ -112,6 +116,7 @@ impl EngineConfig {
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             silence: DEFAULT_SILENCE,
             quarantine: Duration::from_secs(1),
+            hold: None,
             start,
         }
     }

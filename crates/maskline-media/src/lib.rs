@@ -12,6 +12,7 @@ pub mod counters;
 pub mod dtmf;
 pub mod emodel;
 pub mod engine;
+pub mod hold;
 mod keys;
 mod latch;
 mod losses;
@@ -40,6 +41,7 @@ pub use command::{
 pub use counters::{DropCounts, DropReason, RelayCounters};
 pub use emodel::VoiceCodec;
 pub use engine::{EngineConfig, EngineCounters, EngineError, MediaEngine};
+pub use hold::HoldAudio;
 pub use losses::LossPattern;
 pub use one_way::OneWay;
 pub use quality::Received;

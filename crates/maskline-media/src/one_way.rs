@@ -202,6 +202,7 @@ mod tests {
             sends: true,
             receives: true,
             listens: false,
+            holds: false,
         }
     }
 

@@ -11,6 +11,7 @@ use rand_chacha::rand_core::RngCore;
 use crate::codec::Voice;
 use crate::command::{PayloadMap, Quality, RemoteMedia};
 use crate::counters::DropReason;
+use crate::hold::{HoldAudio, HoldPlayer};
 use crate::keys::Keys;
 use crate::latch::Latch;
 use crate::one_way::Sight;
@@ -20,7 +21,7 @@ use crate::report::SideReport;
 use crate::round_trip::FarEnd;
 use crate::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket};
 use crate::rtp::{HEADER_BYTES, MAX_PACKET_BYTES, RtpPacket};
-use crate::stream::{OutgoingStream, OwnPacket, ntp};
+use crate::stream::{OutgoingStream, OwnPacket, Step, ntp};
 use crate::tick::Tick;
 use crate::tone_listener::ToneListener;
 use crate::tones::FRAME_OCTETS;
@@ -53,6 +54,8 @@ pub(crate) struct Party {
     transcoder: Option<Box<Transcoder>>,
     /// What is played to this party of the other's key presses.
     pub(crate) player: PressPlayer,
+    /// Where this party is in what it hears on hold.
+    pub(crate) hold: HoldPlayer,
     cname: String,
     sent_rtcp: bool,
     last_sender_report: Option<SenderReportSeen>,
@@ -102,6 +105,7 @@ impl Party {
             keys: Keys::new(opened),
             transcoder: None,
             player: PressPlayer::default(),
+            hold: HoldPlayer::new(opened),
             cname,
             sent_rtcp: false,
             last_sender_report: None,
@@ -292,15 +296,44 @@ impl Party {
         self.transcoder = Some(transcoder);
     }
 
+    /// The first codec of this party that is made here, and its number.
+    pub(crate) fn voice(&self) -> Option<(u8, Voice)> {
+        let payloads = &self.media.as_ref()?.payloads;
+        payloads
+            .iter()
+            .find_map(|it| Some((it.here, Voice::of(it.codec?)?)))
+    }
+
+    /// The next packet of what this party hears on hold; `None`: it can hear nothing.
+    pub(crate) fn next_of_hold(&mut self, now: Tick, audio: &HoldAudio) -> Option<Vec<u8>> {
+        let (payload_type, voice) = self.voice()?;
+        let mut payload = Vec::with_capacity(FRAME_OCTETS);
+        let begins = self.hold.play(now, audio, voice, &mut payload);
+        if payload.is_empty() {
+            return None;
+        }
+        let step = if begins {
+            Step::TimePassed
+        } else {
+            Step::Ticks(FRAME_OCTETS as u32)
+        };
+        let own = OwnPacket {
+            payload_type,
+            marker: begins,
+            clock_rate: DEFAULT_CLOCK_RATE,
+            step,
+            payload: &payload,
+        };
+        let mut datagram = Vec::with_capacity(HEADER_BYTES + FRAME_OCTETS);
+        self.stream.own(now, own).write(&mut datagram);
+        Some(datagram)
+    }
+
     /// How key presses are played to this party; `None`: they can't be.
     pub(crate) fn takes_presses(&self) -> Option<TakesPresses> {
         let media = self.media.as_ref().filter(|media| media.receives)?;
         let event = media.payloads.iter().find(|it| it.telephone_event);
-        let voice = media
-            .payloads
-            .iter()
-            .find_map(|it| Some((it.here, Voice::of(it.codec?)?)));
-        match (event, voice) {
+        match (event, self.voice()) {
             (Some(event), _) => Some(TakesPresses::Events {
                 payload_type: event.here,
                 clock_rate: event.clock_rate,

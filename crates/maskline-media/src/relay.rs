@@ -18,15 +18,20 @@
 //! **One-way audio.** While one party's RTP comes and the other's, which is wanted, has not come for
 //! five seconds, that is told with what was seen of it.
 //!
+//! **Hold.** While a party that holds the other sends nothing, the other hears what the operator
+//! chose, if it wants to hear: one stream, whoever makes it.
+//!
 //! **Silence.** A direction flows when both sides are programmed, its sender is expected to send
 //! and its receiver to receive. When its sender sent neither RTP nor RTCP for the configured time,
 //! counted from the last such packet or the last programming of either side, that is reported,
 //! and again only after the party was heard or programmed anew.
 
+mod hold;
 mod presses;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -35,6 +40,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::codec::Voice;
 use crate::command::{CalleeMedia, CallerMedia, Carriage, Quality, RemoteMedia, Side};
 use crate::counters::{DropReason, RelayCounters};
+use crate::hold::HoldAudio;
 use crate::one_way::{OneWay, WATCH_EVERY};
 use crate::party::Party;
 use crate::report::MediaReport;
@@ -59,6 +65,8 @@ pub struct Relay {
     programmed: Tick,
     /// When to look for one-way audio next; `None` before both sides are programmed.
     watch: Option<Tick>,
+    /// What a party on hold hears; `None`: nothing.
+    hold: Option<Arc<HoldAudio>>,
     outputs: VecDeque<RelayOutput>,
     counters: RelayCounters,
 }
@@ -130,6 +138,8 @@ pub enum RelayTimer {
     Report(Side),
     /// A party would be silent by then.
     Silence(Side),
+    /// The next packet of what a party hears on hold is due.
+    Hold(Side),
     /// It is time to see whether both parties are heard.
     Watch,
     /// The next packet of a press that is played to a party is due.
@@ -161,9 +171,16 @@ impl Relay {
             callee,
             programmed: now,
             watch: None,
+            hold: None,
             outputs: VecDeque::new(),
             counters: RelayCounters::default(),
         }
+    }
+
+    /// The same, where a party on hold hears this.
+    #[must_use]
+    pub fn with_hold(self, hold: Option<Arc<HoldAudio>>) -> Self {
+        Self { hold, ..self }
     }
 
     /// Takes what A negotiated, at first or anew.
@@ -237,6 +254,7 @@ impl Relay {
                     report.map(|at| (at, RelayTimer::Report(side))),
                     silence.map(|at| (at, RelayTimer::Silence(side))),
                     press.map(|at| (at, RelayTimer::Press(side))),
+                    self.hold_due(side).map(|at| (at, RelayTimer::Hold(side))),
                 ]
             })
             .flatten()
@@ -248,6 +266,7 @@ impl Relay {
     pub fn on_deadline(&mut self, now: Tick) {
         for side in [Side::Caller, Side::Callee] {
             self.play(now, side);
+            self.play_hold(now, side);
             if self.party(side).next_report.is_some_and(|at| at <= now) {
                 self.report(now, side);
             }
@@ -286,6 +305,7 @@ impl Relay {
     /// Ends the media: a BYE to each party that heard of us comes out, and the call's figures.
     pub fn close(&mut self, now: Tick) -> Figures {
         self.watch = None;
+        self.hold = None;
         for side in [Side::Caller, Side::Callee] {
             let opened = self.opened;
             let party = self.party_mut(side);
@@ -317,8 +337,10 @@ impl Relay {
             None => None,
         };
         self.programmed = now;
-        self.caller.sight.restart();
-        self.callee.sight.restart();
+        for party in [&mut self.caller, &mut self.callee] {
+            party.sight.restart();
+            party.hold.restart(now);
+        }
         if self.caller.media().is_some() && self.callee.media().is_some() {
             self.tell(now);
         }
@@ -390,15 +412,15 @@ impl Relay {
             }
             Carriage::Anew => return Err(DropReason::PlayedAnew),
         };
-        receiver
-            .stream
-            .translate(
-                now,
-                &accepted.packet,
-                accepted.payload.there,
-                accepted.payload.clock_rate,
-            )
-            .write(out);
+        let held = receiver.hold.interrupt(now);
+        let mut packet = receiver.stream.translate(
+            now,
+            &accepted.packet,
+            accepted.payload.there,
+            accepted.payload.clock_rate,
+        );
+        packet.marker |= held;
+        packet.write(out);
         if let (Some((from, to)), Some(payload)) = (transcoded, out.get_mut(HEADER_BYTES..)) {
             sender.transcode(from, to, payload);
         }

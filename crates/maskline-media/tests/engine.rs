@@ -182,6 +182,7 @@ impl Phone {
             sends: true,
             receives: true,
             listens: false,
+            holds: false,
         }
     }
 

@@ -151,6 +151,7 @@ impl Churn {
             sends: true,
             receives: true,
             listens: false,
+            holds: false,
         }
     }
 

@@ -58,6 +58,7 @@ fn media(at: &str, payloads: &[PayloadMap]) -> RemoteMedia {
         sends: true,
         receives: true,
         listens: false,
+        holds: false,
     }
 }
 

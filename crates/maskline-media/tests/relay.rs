@@ -59,6 +59,7 @@ fn a_media() -> RemoteMedia {
         sends: true,
         receives: true,
         listens: false,
+        holds: false,
     }
 }
 
@@ -72,6 +73,7 @@ fn b_media() -> RemoteMedia {
         sends: true,
         receives: true,
         listens: false,
+        holds: false,
     }
 }
 
@@ -350,8 +352,8 @@ fn a_party_that_shares_one_port_is_reported_to_and_heard_there_and_the_other_on_
                 side, muxed, to, ..
             } if *side == wanted => Some((*muxed, *to)),
             RelayOutput::SendRtcp { .. }
-            | RelayOutput::Dtmf { .. }
             | RelayOutput::SendRtp { .. }
+            | RelayOutput::Dtmf { .. }
             | RelayOutput::OneWay { .. }
             | RelayOutput::Report(_)
             | RelayOutput::Silent { .. } => None,
@@ -552,8 +554,8 @@ fn each_party_gets_reports_of_our_own_about_what_it_sent_and_a_bye() {
                     side, to, datagram, ..
                 } if *side == wanted => Some((*at, *to, datagram.clone())),
                 RelayOutput::SendRtcp { .. }
-                | RelayOutput::Dtmf { .. }
                 | RelayOutput::SendRtp { .. }
+                | RelayOutput::Dtmf { .. }
                 | RelayOutput::OneWay { .. }
                 | RelayOutput::Report(_)
                 | RelayOutput::Silent { .. } => None,

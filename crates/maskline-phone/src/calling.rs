@@ -33,7 +33,7 @@ impl Phone {
         let call_id = format!("{}@{}", self.new_word("c"), identity.domain);
         let branch = self.new_branch();
         let sdp = (!self.config.manners.dials_without_offer)
-            .then(|| self.say(self.stance.names, "sendrecv"));
+            .then(|| self.say(self.stance.names, sdp::Direction::SendRecv));
         let mut extra = self.device_headers(b"User-Agent");
         if self.config.manners.requires_reliable {
             extra.push((HeaderName::Require, "100rel".to_owned()));

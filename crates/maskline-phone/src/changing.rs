@@ -31,8 +31,10 @@ pub struct Change {
 /// What a user changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Puts the other party on hold.
+    /// Puts the other party on hold, with music of its own.
     Hold,
+    /// Puts the other party on hold, and sends nothing.
+    HoldInactive,
     /// Takes it back.
     Resume,
     /// Speaks PCMU only.
@@ -76,7 +78,8 @@ impl What {
 pub(crate) struct Stance {
     pub(crate) media: SocketAddr,
     pub(crate) names: Named,
-    pub(crate) holds: bool,
+    /// Who sends, in this phone's words.
+    pub(crate) direction: Direction,
 }
 
 /// A change that has no final answer yet.
@@ -104,8 +107,9 @@ impl Phone {
         }
         let before = self.stance;
         match change.what {
-            What::Hold => self.stance.holds = true,
-            What::Resume => self.stance.holds = false,
+            What::Hold => self.stance.direction = Direction::SendOnly,
+            What::HoldInactive => self.stance.direction = Direction::Inactive,
+            What::Resume => self.stance.direction = Direction::SendRecv,
             What::OnlyPcmu => self.stance.names = Named::PCMU,
             What::OnlyPcma => self.stance.names = Named::PCMA,
             What::AnyCodec => self.stance.names = Named::of(&self.config.manners),
@@ -138,18 +142,12 @@ impl Phone {
             What::Ask => None,
             What::Refresh => Some(self.said.clone()),
             What::Hold
+            | What::HoldInactive
             | What::Resume
             | What::OnlyPcmu
             | What::OnlyPcma
             | What::AnyCodec
-            | What::Move(_) => {
-                let direction = if self.stance.holds {
-                    "sendonly"
-                } else {
-                    "sendrecv"
-                };
-                Some(self.say(self.stance.names, direction))
-            }
+            | What::Move(_) => Some(self.say(self.stance.names, self.stance.direction)),
         };
         let by_update = asking.change.by_update && body.is_some();
         let method = if by_update {
@@ -326,23 +324,19 @@ impl Phone {
     pub(crate) fn answer_to_remote(&mut self) -> Option<String> {
         let offer = self.remote.clone()?;
         let named = self.stance.names.common(&offer)?;
-        let own = if self.stance.holds {
-            Direction::SendOnly
-        } else {
-            Direction::SendRecv
-        };
         // No more than the offer allows (RFC 3264 §6.1).
-        let direction = match own.within(offer.direction.answered()) {
+        let direction = self.stance.direction.within(offer.direction.answered());
+        Some(self.say(named, direction))
+    }
+
+    /// Describes the phone's media; the version counts up when it differs from the last one.
+    pub(crate) fn say(&mut self, names: Named, direction: Direction) -> String {
+        let direction = match direction {
             Direction::SendRecv => "sendrecv",
             Direction::SendOnly => "sendonly",
             Direction::RecvOnly => "recvonly",
             Direction::Inactive => "inactive",
         };
-        Some(self.say(named, direction))
-    }
-
-    /// Describes the phone's media; the version counts up when it differs from the last one.
-    pub(crate) fn say(&mut self, names: Named, direction: &str) -> String {
         let mark = self.config.identity.mark.clone();
         let media = self.stance.media;
         let text = speech::describe(&mark, media, self.sdp_version, names, direction);

@@ -92,12 +92,7 @@ impl Phone {
         let tag = self.dialogs.get(at).map(|dialog| dialog.local_tag.clone());
         let tag = tag.unwrap_or_default();
         if invite.body().is_empty() {
-            let direction = if self.stance.holds {
-                "sendonly"
-            } else {
-                "sendrecv"
-            };
-            let offer = self.say(self.stance.names, direction);
+            let offer = self.say(self.stance.names, self.stance.direction);
             self.accept_with(at, tx, &tag, &offer, true);
         } else if let Some(answer) = self.take_offer(tx, invite) {
             self.accept_with(at, tx, &tag, &answer, false);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use maskline_media::Tick;
-use maskline_switch::sdp::MediaDescription;
+use maskline_switch::sdp::{Direction, MediaDescription};
 use maskline_switch::sip::{
     HeaderName, Message, Method, Peer, Request, Response, Transactions, Transport, TxId, Upcall,
     compose, view, wire,
@@ -152,7 +152,7 @@ impl Phone {
             stance: Stance {
                 media: config.media,
                 names: Named::of(&config.manners),
-                holds: false,
+                direction: Direction::SendRecv,
             },
             config,
             rng: ChaCha12Rng::seed_from_u64(seed),

@@ -130,6 +130,8 @@ pub struct SwitchConfig {
     pub media_addresses: MediaAddresses,
     /// Whether parties without a common codec are helped out.
     pub transcoding: Transcoding,
+    /// Whether the media engine has something to hear for a party on hold.
+    pub plays_on_hold: bool,
     /// SIP's base timers.
     pub timers: SipTimers,
     /// How long a callee may ring.
@@ -188,6 +190,7 @@ impl Default for SwitchConfig {
             failover: Failover::default(),
             media_addresses: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
             transcoding: Transcoding::default(),
+            plays_on_hold: true,
             timers: SipTimers::default(),
             no_answer: Duration::from_secs(60),
             max_duration: Duration::from_secs(14_400),

@@ -14,6 +14,7 @@ mod demo;
 mod explain;
 mod left_open;
 mod metrics_text;
+mod music;
 mod node;
 mod provisioning;
 mod sample_site;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
             }
             Config::load(config.as_deref())
                 .and_then(|config| config.check_certificates().map(|()| config))
+                .and_then(|config| config.hold_audio().map(|_| config))
                 .map(|config| {
                     for warning in &config.warnings {
                         eprintln!("maskline: warning: {warning}");

@@ -493,6 +493,7 @@ fn start_media(
 ) -> anyhow::Result<MediaEngine> {
     let engine = EngineConfig {
         silence: config.media_silence,
+        hold: config.hold_audio()?.map(Arc::new),
         addresses: config.media_addresses,
         ..EngineConfig::new(
             config.media_addresses.first(),
@@ -544,6 +545,7 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         failover: config.failover,
         media_addresses: config.media_public_addresses,
         transcoding: config.transcoding,
+        plays_on_hold: config.hold.is_heard(),
         timers: SipTimers::from_t1(config.t1),
         no_answer: config.no_answer,
         max_duration: config.max_duration,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use maskline_events::{CallStatus, EarlyMedia, LegStatus, SessionStatus};
-use maskline_media::{CalleeMedia, MediaCommand, Side, Tick};
+use maskline_media::{MediaCommand, Side, Tick};
 use maskline_phone::Report;
 use maskline_switch::sip::SipTimers;
 use uuid::Uuid;
@@ -220,24 +220,34 @@ impl Watch {
         }
     }
 
-    /// The switch orders something of the relay: A's voice reaches B once both are connected.
+    /// The switch orders something of the relay: A's voice reaches B once both are connected, and
+    /// whoever holds does not hear.
     pub(crate) fn on_media(
         &self,
         ledger: &Ledger,
         shard: u16,
         command: &MediaCommand,
     ) -> Result<(), String> {
-        let MediaCommand::ProgramCallee { key, media } = command else {
+        let (side, media) = match command {
+            MediaCommand::ProgramCaller { media, .. } => (Side::Caller, &media.0),
+            MediaCommand::ProgramCallee { media, .. } => (Side::Callee, &media.0),
+            MediaCommand::Open { .. }
+            | MediaCommand::Resume { .. }
+            | MediaCommand::Press { .. }
+            | MediaCommand::Close { .. } => return Ok(()),
+        };
+        let Some(session) = self.session(shard, command.key().id) else {
             return Ok(());
         };
-        let CalleeMedia(media) = media;
-        match self.session(shard, key.id) {
-            Some(session)
-                if media.receives && !ledger.has(session, Side::Caller, "CALL_CONNECTED") =>
-            {
+        let connected = ledger.has(session, Side::Caller, "CALL_CONNECTED");
+        match (side, connected) {
+            (Side::Callee, false) if media.receives => {
                 Err("A is heard by B before A's CALL_CONNECTED is durable".to_owned())
             }
-            _ => Ok(()),
+            (_, _) if media.holds && media.receives => {
+                Err(format!("{side:?} hears the other, whom it holds"))
+            }
+            (_, _) => Ok(()),
         }
     }
 

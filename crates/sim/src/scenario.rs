@@ -712,6 +712,7 @@ fn random_changes(dice: &mut Dice, call: &mut CallPlan) {
         let change = Change {
             what: dice.pick(&[
                 What::Hold,
+                What::HoldInactive,
                 What::Resume,
                 What::OnlyPcmu,
                 What::OnlyPcma,

@@ -277,6 +277,7 @@ mod tests {
                 sends,
                 receives: true,
                 listens: false,
+                holds: false,
             }),
         }
     }

@@ -21,6 +21,7 @@ use crate::engine::poller::Poller;
 use crate::engine::ports::PortPool;
 use crate::engine::reports::Reports;
 use crate::engine::session::{Flow, Place, Session, Surroundings};
+use crate::hold::HoldAudio;
 use crate::relay::{Figures, Relay};
 use crate::tick::Tick;
 
@@ -47,6 +48,7 @@ pub(super) struct Worker {
     ports: Arc<PortPool>,
     events: Vec<mpsc::Sender<MediaEvent>>,
     silence: Duration,
+    hold: Option<Arc<HoldAudio>>,
     start: Instant,
 }
 
@@ -63,6 +65,7 @@ struct Sessions {
     counters: Arc<CounterCells>,
     ports: Arc<PortPool>,
     silence: Duration,
+    hold: Option<Arc<HoldAudio>>,
     start: Instant,
 }
 
@@ -94,6 +97,7 @@ impl Worker {
             ports,
             events,
             silence: config.silence,
+            hold: config.hold.clone(),
             start: config.start,
         })
     }
@@ -108,6 +112,7 @@ impl Worker {
             ports,
             events,
             silence,
+            hold,
             start,
         } = self;
         let _stop = StopMailbox(Arc::clone(&mailbox));
@@ -123,6 +128,7 @@ impl Worker {
             counters,
             ports,
             silence,
+            hold,
             start,
         };
         if let Err(error) = sessions.run() {
@@ -279,7 +285,7 @@ impl Sessions {
                 callee,
             } => (seed, PortPool::bind(caller)?, PortPool::bind(callee)?),
         };
-        let relay = Relay::new(self.now(), seed, self.silence);
+        let relay = Relay::new(self.now(), seed, self.silence).with_hold(self.hold.clone());
         let session = Box::new(Session::new(key, relay, caller, callee));
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);

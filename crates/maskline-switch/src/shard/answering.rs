@@ -431,6 +431,7 @@ impl Shard {
             sends: described.direction.sends(),
             receives: described.direction.receives(),
             listens: trunk.is_some_and(|trunk| trunk.inband_keys),
+            holds: s.party(side).holding,
         }
     }
 }

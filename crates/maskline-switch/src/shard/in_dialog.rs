@@ -180,7 +180,9 @@ impl Shard {
         let answer = s.port_towards(side).and_then(|port| {
             let offer = s.party(side).described.clone()?;
             let other = s.party(side.other()).described.as_ref()?;
-            let direction = other.direction.within(offer.direction.answered());
+            let direction = self
+                .told(other.direction)
+                .within(offer.direction.answered());
             let ptime_ms = other.ptime_ms;
             let codecs = s.negotiated.as_ref()?.codecs(side);
             Some(self.describe(s, side, port, |local| {
@@ -262,13 +264,15 @@ impl Shard {
             self.align(s, side);
             return;
         };
-        let direction = answer.direction.within(offer.direction.answered());
+        let direction = self
+            .told(answer.direction)
+            .within(offer.direction.answered());
         let sdp = self.describe(s, asker, port, |local| {
             let codecs = agreed.codecs(asker);
             sdp::write_answer(local, &offer, &codecs, answer.ptime_ms, direction)
         });
         self.accept_asked(s, asker, tx, &sdp, false);
-        let sends = offer.direction;
+        let sends = self.told(offer.direction);
         self.take_effect(s, asker, (offer, None), (answer, Some(sends)), agreed);
         self.advance(s, asker);
     }
@@ -343,7 +347,8 @@ impl Shard {
             return;
         }
         s.negotiated = Some(agreed);
-        self.take_description(s, side, answer, Some(other.direction), false);
+        let offered = self.told(other.direction);
+        self.take_description(s, side, answer, Some(offered), false);
         self.program(s);
     }
 
@@ -379,7 +384,8 @@ impl Shard {
         };
         s.party_mut(side).own = Some(own);
         let codecs = self.offered_to(s, asker, &offer);
-        let sdp = self.offer_to(s, asker, &codecs, offer.ptime_ms, offer.direction);
+        let direction = self.told(offer.direction);
+        let sdp = self.offer_to(s, asker, &codecs, offer.ptime_ms, direction);
         let (Some(tx), Some(sdp)) = (tx, sdp) else {
             // Nobody waits for it any more.
             self.answer_for_asker(s, side);
@@ -469,7 +475,9 @@ impl Shard {
         let (Some((answer, agreed)), Some(port)) = (agreed, s.port_towards(side)) else {
             return false;
         };
-        let direction = answer.direction.within(offer.direction.answered());
+        let direction = self
+            .told(answer.direction)
+            .within(offer.direction.answered());
         let sdp = self.describe(s, side, port, |local| {
             sdp::write_answer(
                 local,
@@ -480,7 +488,7 @@ impl Shard {
             )
         });
         self.acknowledge(s, side, cseq, Some(&sdp));
-        let sends = offer.direction;
+        let sends = self.told(offer.direction);
         self.take_effect(s, side, (offer, None), (answer, Some(sends)), agreed);
         true
     }

@@ -97,7 +97,7 @@ impl Shard {
                 }),
             ) => {
                 let codecs = self.offered_to(s, side, offer);
-                let (ptime_ms, direction) = (offer.ptime_ms, offer.direction);
+                let (ptime_ms, direction) = (offer.ptime_ms, self.told(offer.direction));
                 self.offer_to(s, side, &codecs, ptime_ms, direction)
             }
             (_, Intent::Refresh) => match s.party(side).last_sdp.clone() {
@@ -218,11 +218,23 @@ impl Shard {
         sdp::offered_to(&offer.codecs, known, self.config.transcoding)
     }
 
+    /// What a party is told when the other describes itself so: one that is put on hold by
+    /// `inactive` is sent what it hears there.
+    pub(super) fn told(&self, direction: sdp::Direction) -> sdp::Direction {
+        match direction {
+            sdp::Direction::Inactive if self.config.plays_on_hold => sdp::Direction::SendOnly,
+            sdp::Direction::Inactive
+            | sdp::Direction::SendRecv
+            | sdp::Direction::SendOnly
+            | sdp::Direction::RecvOnly => direction,
+        }
+    }
+
     /// What is in use, as an offer to a side.
     fn current_offer(&self, s: &mut Session, side: Side) -> Option<String> {
         let codecs = s.negotiated.as_ref()?.codecs(side);
         let other = s.party(side.other()).described.as_ref()?;
-        let (ptime_ms, direction) = (other.ptime_ms, other.direction);
+        let (ptime_ms, direction) = (other.ptime_ms, self.told(other.direction));
         self.offer_to(s, side, &codecs, ptime_ms, direction)
     }
 

@@ -18,6 +18,7 @@ pub(super) struct Media {
     pub(super) second_public_address: String,
     pub(super) silence_seconds: u32,
     pub(super) transcode: bool,
+    pub(super) hold: String,
 }
 
 impl Resolver {

@@ -3,6 +3,7 @@
 //! Every fault names the file (or variable), the key and the reason.
 
 mod auth;
+mod hold;
 mod identity;
 mod keepalive;
 mod media;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
+use hold::HoldSource;
 use ipnet::IpNet;
 use maskline_media::MediaAddresses;
 use maskline_net::TlsConfig;
@@ -196,6 +198,7 @@ pub(crate) struct Config {
     pub(crate) media_ports: RangeInclusive<u16>,
     pub(crate) media_silence: Duration,
     pub(crate) transcoding: Transcoding,
+    pub(crate) hold: HoldSource,
     pub(crate) no_answer: Duration,
     pub(crate) max_duration: Duration,
     pub(crate) session_expires: Option<Duration>,
@@ -408,6 +411,7 @@ impl Resolver {
             media_public_addresses,
             media_ports: self.ports(&file.media.ports)?,
             transcoding: file.media.transcode.into(),
+            hold: self.hold(&file.media.hold)?,
             media_silence: self.seconds("[media] silence_seconds", file.media.silence_seconds)?,
             no_answer: self.seconds("[call] no_answer_seconds", file.call.no_answer_seconds)?,
             max_duration: self.seconds(
@@ -569,6 +573,7 @@ mod tests {
         assert_eq!(config.http_listen, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(config.media_ports, 20_000..=29_999);
         assert_eq!(config.transcoding, Transcoding::On);
+        assert_eq!(config.hold, HoldSource::Tone);
         assert_eq!(config.t1, Duration::from_millis(500));
         assert!(config.trunks.is_empty());
     }
@@ -621,6 +626,8 @@ mod tests {
             ),
             ("[media]\nports = \"5-2\"", "[media] ports", "1024"),
             ("[media]\nports = \"x\"", "[media] ports", "FIRST-LAST"),
+            ("[media]\nhold = \"music.wav\"", "[media] hold", "file:"),
+            ("[media]\nhold = \"file:\"", "[media] hold", "file:"),
             (
                 "[media]\naddress = \"0.0.0.0\"",
                 "[media] public_address",

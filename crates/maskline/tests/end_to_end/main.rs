@@ -6,6 +6,7 @@
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
 //! other's wire; [`audio`] sends RTP through it, [`presses`] keys in each form, [`codecs`] voices of baresip,
 //! [`early_media`] comes before the answer; [`bad_input`] sends what no phone should;
+//! [`hold`] is what a party on hold hears;
 //! [`injection`] has a third address send too; [`impaired`] loses packets on the way, in a network namespace;
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
@@ -34,6 +35,7 @@ mod commands;
 mod crash;
 mod early_media;
 mod families;
+mod hold;
 mod identity;
 mod impaired;
 mod in_dialog;

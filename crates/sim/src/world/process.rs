@@ -493,5 +493,6 @@ fn media_order(command: &MediaCommand) -> Option<String> {
     } else {
         "does not hear"
     };
-    Some(format!("   relay: {who} at {} {hears}", media.rtp))
+    let holds = if media.holds { " and holds" } else { "" };
+    Some(format!("   relay: {who} at {} {hears}{holds}", media.rtp))
 }

@@ -79,6 +79,33 @@ fn a_hold_reaches_the_other_party_by_either_method_and_over_either_transport() {
 }
 
 #[test]
+fn who_is_held_without_a_word_is_told_that_something_will_be_heard() {
+    for (side, relay) in [(Side::Caller, "relay: A"), (Side::Callee, "relay: B")] {
+        for resumes in [false, true] {
+            let mut changes = vec![(side, 3_000, What::HoldInactive.by_invite())];
+            changes.extend(resumes.then_some((side, 4_000, What::Resume.by_invite())));
+            let outcome = holds(&Scenario::calm(changed(&changes)));
+            let (held, holder) = if resumes {
+                (Direction::SendRecv, Direction::SendRecv)
+            } else {
+                (Direction::SendOnly, Direction::Inactive)
+            };
+            assert_eq!(hears(&outcome, side.other()).0, held);
+            assert_eq!(hears(&outcome, side).0, holder);
+            let ladder = outcome.ladder.lines();
+            let orders: Vec<_> = ladder.filter(|line| line.contains(relay)).collect();
+            let last = orders.last().unwrap();
+            assert_eq!(
+                last.ends_with("does not hear and holds"),
+                !resumes,
+                "{last}"
+            );
+            ends_well(&outcome);
+        }
+    }
+}
+
+#[test]
 fn whoever_takes_the_call_back_is_heard_again() {
     for side in BOTH {
         let call = changed(&[

@@ -263,6 +263,7 @@ fn open_batch(
             sends: true,
             receives: true,
             listens: false,
+            holds: false,
         };
         for command in [
             MediaCommand::ProgramCaller {
