@@ -13,12 +13,13 @@ const MOST_LINES: usize = 800;
 
 /// Lower crates first; a crate may depend only on those before it. `sim` and `xtask` come last:
 /// nothing that is shipped may depend on them.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "maskline-events",
     "maskline-media",
     "maskline-switch",
     "maskline-trace",
     "maskline-phone",
+    "maskline-rtpengine",
     "maskline-store",
     "maskline-webhook",
     "maskline-net",

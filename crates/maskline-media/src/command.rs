@@ -138,6 +138,8 @@ pub enum MediaCommand {
         caller_port: u16,
         /// The RTP port towards B.
         callee_port: u16,
+        /// What the opening said of where they are.
+        address: Option<IpAddr>,
     },
     /// A's negotiated media, at first or anew. Latching starts over when the addresses changed;
     /// silence of either party counts from here, even if nothing changed.
@@ -215,6 +217,8 @@ pub enum MediaEvent {
         caller_port: u16,
         /// The RTP port towards B; RTCP is the next one.
         callee_port: u16,
+        /// Where they are, if not at the node's own media address.
+        address: Option<IpAddr>,
     },
     /// No ports.
     Refused {

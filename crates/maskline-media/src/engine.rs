@@ -180,16 +180,21 @@ impl MediaEngine {
             seed,
             caller_port,
             callee_port,
+            address,
             ..
         } = command
         else {
             return mailbox.post(command);
         };
         // Taken now and not in the worker's turn: no session that another worker opens gets them.
-        let taken = self
-            .ports
-            .lease_again(caller_port)
-            .zip(self.ports.lease_again(callee_port));
+        let taken = match address {
+            None => self
+                .ports
+                .lease_again(caller_port)
+                .zip(self.ports.lease_again(callee_port)),
+            // Another engine had them.
+            Some(_) => None,
+        };
         match taken {
             Some((caller, callee)) => mailbox.post_resume(
                 key,

@@ -6,6 +6,7 @@
 //! What lives elsewhere: SDP and the decision what to relay where (`maskline-switch`).
 
 pub mod addresses;
+mod any_engine;
 pub mod codec;
 pub mod command;
 pub mod counters;
@@ -33,6 +34,7 @@ pub mod tones;
 pub mod transcode;
 
 pub use addresses::MediaAddresses;
+pub use any_engine::Engine;
 pub use codec::Voice;
 pub use command::{
     CalleeMedia, CallerMedia, Carriage, MediaCommand, MediaEvent, MediaKey, OpenFailure,

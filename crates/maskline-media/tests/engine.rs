@@ -624,6 +624,7 @@ async fn a_call_of_an_earlier_run_gets_its_ports_again_or_none() {
         seed: 1,
         caller_port,
         callee_port,
+        address: None,
     };
     let refused = |id| MediaEvent::Refused {
         key: key(id),
@@ -635,6 +636,7 @@ async fn a_call_of_an_earlier_run_gets_its_ports_again_or_none() {
         key: key(1),
         caller_port: 30_176,
         callee_port: 30_172,
+        address: None,
     };
     assert_eq!(bench.event().await, opened);
     for (caller_port, callee_port) in [(30_170, 30_176), (30_172, 30_174), (30_170, 40_000)] {

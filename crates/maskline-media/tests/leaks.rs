@@ -111,6 +111,7 @@ impl Churn {
                 key,
                 caller_port,
                 callee_port,
+                ..
             } => {
                 self.opened.insert(key.id, (*caller_port, *callee_port));
             }

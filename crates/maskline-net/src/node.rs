@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use maskline_media::{MediaEngine, MediaEvent, MediaKey};
+use maskline_media::{Engine, MediaEvent, MediaKey};
 use maskline_store::{Journal, JournalReport};
 use maskline_switch::sip::Transport;
 use maskline_switch::snapshot::Snapshot;
@@ -115,7 +115,7 @@ impl SipNode {
     pub fn start(
         config: NodeConfig,
         sockets: Sockets,
-        media: Arc<MediaEngine>,
+        media: Arc<dyn Engine>,
         media_events: Vec<mpsc::Receiver<MediaEvent>>,
         journal: Arc<Journal>,
         reports: Vec<mpsc::Receiver<JournalReport>>,

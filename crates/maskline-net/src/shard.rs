@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use maskline_events::{ErrorDetails, SessionStatus, Timestamp};
-use maskline_media::{MediaCommand, MediaEngine, MediaEvent, Tick};
+use maskline_media::{Engine, MediaCommand, MediaEvent, Tick};
 use maskline_store::JournalReport;
 use maskline_switch::sip::{Peer, Transport};
 use maskline_switch::{
@@ -72,7 +72,7 @@ pub(crate) struct Inbox {
 pub(crate) struct Outside {
     pub(crate) udp: Outlet,
     pub(crate) tcp: Arc<Connections>,
-    pub(crate) media: Arc<MediaEngine>,
+    pub(crate) media: Arc<dyn Engine>,
     pub(crate) media_keys: Arc<MediaKeys>,
     pub(crate) commits: Commits,
     pub(crate) admission: Arc<Mutex<Admission>>,

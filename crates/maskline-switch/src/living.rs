@@ -5,7 +5,7 @@
 //! default that means "as it was before there was one"; [`crate::shard`] takes them up where a call
 //! is revived.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use maskline_media::Side;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub struct Living {
     pub caller_port: u16,
     /// The RTP port towards B.
     pub callee_port: u16,
+    /// Where they are, if not at the node's own media address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_address: Option<IpAddr>,
     /// What both agreed on.
     pub negotiated: Negotiated,
     /// A.
@@ -75,6 +78,7 @@ impl Living {
             answered_early: early.map(|heard| heard.sdp.clone()),
             caller_port,
             callee_port,
+            media_address: session.media_address,
             negotiated: session.negotiated.clone()?,
             caller: LivingParty::of(session, Side::Caller, config)?,
             callee: LivingParty::of(session, Side::Callee, config)?,

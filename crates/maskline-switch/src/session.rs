@@ -6,6 +6,7 @@ pub mod early;
 pub mod presses;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -438,6 +439,8 @@ pub struct Session {
     pub negotiated: Option<Negotiated>,
     /// The ports.
     pub media: Media,
+    /// Where they are, if not at the node's own media address.
+    pub media_address: Option<IpAddr>,
     /// The callflow's last action.
     pub last_action: Option<LastAction>,
     /// How the session ended, once that is decided.

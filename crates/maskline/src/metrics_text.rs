@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use maskline_media::engine::MediaEngine;
+use maskline_media::Engine;
 use maskline_net::SipNode;
+use maskline_rtpengine::{InstanceStatus, Rtpengine};
 use maskline_store::Journal;
 use maskline_webhook::DeliveryCounters;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -13,7 +14,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 /// Everything that is rendered.
 pub(crate) struct Sources {
     pub(crate) recorder: PrometheusHandle,
-    pub(crate) media: Arc<MediaEngine>,
+    pub(crate) media: Arc<dyn Engine>,
+    /// The daemons, if they carry the audio.
+    pub(crate) rtpengine: Option<Arc<Rtpengine>>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) delivery: Arc<DeliveryCounters>,
     pub(crate) sip: SipNode,
@@ -24,6 +27,7 @@ impl Sources {
     pub(crate) fn render(&self) -> String {
         let mut text = self.recorder.render();
         self.media(&mut text);
+        self.rtpengine(&mut text);
         self.journal(&mut text);
         self.delivery(&mut text);
         self.targets(&mut text);
@@ -109,6 +113,33 @@ impl Sources {
                 text,
                 "maskline_media_dropped_total{{reason=\"{reason}\"}} {packets}"
             );
+        }
+    }
+
+    fn rtpengine(&self, text: &mut String) {
+        let Some(engine) = &self.rtpengine else {
+            return;
+        };
+        let instances = engine.instances();
+        for (kind, name, value) in [
+            (
+                "gauge",
+                "maskline_rtpengine_up",
+                (|it| u64::from(it.up)) as fn(&InstanceStatus) -> u64,
+            ),
+            ("gauge", "maskline_rtpengine_sessions", |it| it.sessions),
+            ("counter", "maskline_rtpengine_requests_total", |it| {
+                it.requests
+            }),
+            ("counter", "maskline_rtpengine_failures_total", |it| {
+                it.failures
+            }),
+        ] {
+            head(text, kind, name);
+            for instance in &instances {
+                let (address, value) = (instance.address, value(instance));
+                let _ = writeln!(text, "{name}{{instance=\"{address}\"}} {value}");
+            }
         }
     }
 

@@ -10,10 +10,12 @@ use anyhow::Context;
 use async_trait::async_trait;
 use maskline_events::{Msisdn, Timestamp};
 use maskline_http::{ApiConfig, TrunkRegistrationStatus, TrunkStatus, TrunkTarget};
+use maskline_media::Engine;
 use maskline_media::engine::{EngineConfig, MediaEngine};
 use maskline_net::{
     CallflowSource, ListenSpec, NetError, NetLimits, NodeConfig, SipNode, TraceSink,
 };
+use maskline_rtpengine::Rtpengine;
 use maskline_store::{
     Beating, CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions,
     SqliteStore, Store,
@@ -130,7 +132,7 @@ impl Node {
 
         let (media_senders, media_receivers) = channels(config.shards);
         let (report_senders, report_receivers) = channels(config.shards);
-        let media = Arc::new(start_media(&config, start, media_senders)?);
+        let (media, rtpengine) = start_media(&config, start, media_senders).await?;
         let policy = EgressPolicy {
             allow_private_targets: config.allow_private_targets,
         };
@@ -201,6 +203,7 @@ impl Node {
         let sources = Sources {
             recorder,
             media,
+            rtpengine,
             journal: Arc::clone(&journal),
             delivery: Arc::clone(delivery.counters()),
             sip: sip.clone(),
@@ -486,11 +489,17 @@ fn channels<T>(shards: u16) -> (Vec<mpsc::Sender<T>>, Vec<mpsc::Receiver<T>>) {
     (0..shards).map(|_| mpsc::channel(SHARD_QUEUE)).unzip()
 }
 
-fn start_media(
+/// The engine that carries the audio, and the same once more if it is `rtpengine`.
+async fn start_media(
     config: &Config,
     start: Instant,
     events: Vec<mpsc::Sender<maskline_media::MediaEvent>>,
-) -> anyhow::Result<MediaEngine> {
+) -> anyhow::Result<(Arc<dyn Engine>, Option<Arc<Rtpengine>>)> {
+    if let Some(daemons) = &config.rtpengine {
+        let started = Rtpengine::start(daemons.clone(), events).await;
+        let started = Arc::new(started.map_err(|error| config.fault("[media.rtpengine]", error))?);
+        return Ok((Arc::clone(&started) as Arc<dyn Engine>, Some(started)));
+    }
     let engine = EngineConfig {
         silence: config.media_silence,
         hold: config.hold_audio()?.map(Arc::new),
@@ -501,11 +510,9 @@ fn start_media(
             start,
         )
     };
-    MediaEngine::start(engine, events).map_err(|error| {
-        config
-            .fault("[media] address, second_address, ports", error)
-            .into()
-    })
+    let engine = MediaEngine::start(engine, events)
+        .map_err(|error| config.fault("[media] address, second_address, ports", error))?;
+    Ok((Arc::new(engine), None))
 }
 
 fn delivery_config(config: &Config) -> DeliveryConfig {

@@ -126,6 +126,7 @@ impl Engine {
                 key,
                 caller_port: port,
                 callee_port: port + 2,
+                address: None,
             },
         )])
     }

@@ -273,6 +273,7 @@ impl Bench {
                     key,
                     caller_port: 20_000,
                     callee_port: 20_002,
+                    address: None,
                 })),
                 // No call is adopted here.
                 MediaCommand::Resume { .. }

@@ -94,6 +94,7 @@ impl Session {
             key: self.key,
             caller_port: self.caller.port(),
             callee_port: self.callee.port(),
+            address: None,
         }
     }
 

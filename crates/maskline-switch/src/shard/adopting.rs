@@ -220,6 +220,7 @@ fn restore(snapshot: Snapshot) -> Session {
         attempts: Attempts::restored(snapshot.abandoned_invites),
         negotiated: None,
         media: Media::None,
+        media_address: None,
         last_action: snapshot.last_action,
         status: snapshot.status,
         error: snapshot.error,

@@ -187,6 +187,7 @@ impl Shard {
             attempts: Attempts::default(),
             negotiated: None,
             media: Media::None,
+            media_address: None,
             last_action: None,
             status: None,
             error: None,

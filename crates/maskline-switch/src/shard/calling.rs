@@ -7,7 +7,7 @@ use maskline_events::{
     Action as FlowAction, CallStatus, Callflow, ErrorCode, LastAction, LegStatus, Msisdn, Party,
     SessionStatus, Update,
 };
-use maskline_media::Side;
+use maskline_media::{MediaAddresses, Side};
 use rand::RngCore;
 
 use super::record::Detail;
@@ -369,7 +369,8 @@ impl Shard {
             Side::Caller => s.caller.dialog.as_ref().map(|dialog| dialog.peer),
             Side::Callee => s.outbound.as_ref().map(|callee| callee.parts.peer),
         };
-        let ours = self.config.media_addresses;
+        let elsewhere = s.media_address.map(MediaAddresses::from);
+        let ours = elsewhere.unwrap_or(self.config.media_addresses);
         let ours = way.map_or(ours, |peer| ours.preferring(peer.addr.ip().to_canonical()));
         Local {
             address: ours.first(),

@@ -449,9 +449,11 @@ impl Shard {
                 key: media,
                 caller_port,
                 callee_port,
+                address,
             } => {
                 if self.sessions.contains_key(&key) {
                     self.with(key, |shard, s| {
+                        s.media_address = address;
                         shard.on_media_opened(s, caller_port, callee_port);
                     });
                 } else {

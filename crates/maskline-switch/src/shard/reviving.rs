@@ -86,11 +86,13 @@ impl Shard {
             answered_early,
             caller_port,
             callee_port,
+            media_address,
             negotiated,
             caller,
             callee,
         } = living;
         s.stage = Stage::Connected;
+        s.media_address = media_address;
         s.negotiated = Some(negotiated);
         s.provisionals.heard = answered_early.map(|sdp| HeardEarly {
             remote_tag: String::new(),
@@ -131,6 +133,7 @@ impl Shard {
             seed,
             caller_port,
             callee_port,
+            address: media_address,
         }));
         self.program(s);
         let lasted = self.lasted(s);

@@ -1,16 +1,19 @@
 //! `[media]`: the sockets of the audio, and what becomes of it.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use maskline_media::MediaAddresses;
 use serde::Deserialize;
 
+use super::rtpengine::Section;
 use super::{ConfigError, Resolver};
 
 /// The table as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Media {
+    pub(super) engine: String,
     pub(super) address: String,
     pub(super) ports: String,
     pub(super) public_address: String,
@@ -19,6 +22,7 @@ pub(super) struct Media {
     pub(super) silence_seconds: u32,
     pub(super) transcode: bool,
     pub(super) hold: String,
+    pub(super) rtpengine: Section,
 }
 
 impl Resolver {
@@ -52,6 +56,21 @@ impl Resolver {
             both(SECOND, bound, second)?,
             both(SECOND_PUBLIC, public, second_public)?,
         ))
+    }
+
+    pub(super) fn ports(&self, text: &str) -> Result<RangeInclusive<u16>, ConfigError> {
+        const KEY: &str = "[media] ports";
+        let range: RangeInclusive<u16> = text
+            .split_once('-')
+            .and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?))
+            .ok_or_else(|| self.bad(KEY, format!("{text:?} is not FIRST-LAST")))?;
+        if *range.start() < 1024 || range.end().saturating_sub(*range.start()) < 3 {
+            return Err(self.bad(
+                KEY,
+                "must begin at 1024 or above and hold at least four ports: one call",
+            ));
+        }
+        Ok(range)
     }
 
     /// What stands in SDP for an address that is bound.

@@ -9,6 +9,7 @@ mod keepalive;
 mod media;
 mod registration;
 mod routing;
+mod rtpengine;
 mod tls;
 mod trace;
 mod trunk;
@@ -26,6 +27,7 @@ use hold::HoldSource;
 use ipnet::IpNet;
 use maskline_media::MediaAddresses;
 use maskline_net::TlsConfig;
+use maskline_rtpengine::RtpengineConfig;
 use maskline_switch::config::Failover;
 use maskline_switch::sdp::Transcoding;
 use maskline_switch::sip::Transport;
@@ -199,6 +201,8 @@ pub(crate) struct Config {
     pub(crate) media_silence: Duration,
     pub(crate) transcoding: Transcoding,
     pub(crate) hold: HoldSource,
+    /// `None`: the built-in engine carries the audio.
+    pub(crate) rtpengine: Option<RtpengineConfig>,
     pub(crate) no_answer: Duration,
     pub(crate) max_duration: Duration,
     pub(crate) session_expires: Option<Duration>,
@@ -374,6 +378,9 @@ impl Resolver {
 
     fn resolve(self, file: File) -> Result<Config, ConfigError> {
         let (media_addresses, media_public_addresses) = self.media_addresses(&file.media)?;
+        let media_silence = self.seconds("[media] silence_seconds", file.media.silence_seconds)?;
+        let max_sessions = self.positive("[sip] max_sessions", file.sip.max_sessions)? as usize;
+        let rtpengine = self.rtpengine(&file.media, media_silence, max_sessions)?;
         let sip_public_address =
             self.public_address("[sip] public_address", &file.sip.public_address)?;
         let sip_listen = self.listen(&file.sip.listen)?;
@@ -406,13 +413,14 @@ impl Resolver {
                 0 => u16::try_from(sip_threads()).unwrap_or(u16::MAX),
                 shards => shards,
             },
-            max_sessions: self.positive("[sip] max_sessions", file.sip.max_sessions)? as usize,
+            max_sessions,
             media_addresses,
             media_public_addresses,
             media_ports: self.ports(&file.media.ports)?,
             transcoding: file.media.transcode.into(),
             hold: self.hold(&file.media.hold)?,
-            media_silence: self.seconds("[media] silence_seconds", file.media.silence_seconds)?,
+            media_silence,
+            rtpengine,
             no_answer: self.seconds("[call] no_answer_seconds", file.call.no_answer_seconds)?,
             max_duration: self.seconds(
                 "[call] max_duration_seconds",
@@ -527,21 +535,6 @@ impl Resolver {
                 })
             })
             .collect()
-    }
-
-    fn ports(&self, text: &str) -> Result<RangeInclusive<u16>, ConfigError> {
-        const KEY: &str = "[media] ports";
-        let range: RangeInclusive<u16> = text
-            .split_once('-')
-            .and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?))
-            .ok_or_else(|| self.bad(KEY, format!("{text:?} is not FIRST-LAST")))?;
-        if *range.start() < 1024 || range.end().saturating_sub(*range.start()) < 3 {
-            return Err(self.bad(
-                KEY,
-                "must begin at 1024 or above and hold at least four ports: one call",
-            ));
-        }
-        Ok(range)
     }
 
     fn egress(&self, addresses: Vec<String>) -> Result<Vec<String>, ConfigError> {

@@ -19,17 +19,17 @@ use crate::support::site::{
 use crate::tls::behind_kamailio;
 
 /// Both phones, connected, and the sockets of their media.
-struct Call {
-    caller: Sipp,
-    callee: Sipp,
-    caller_media: Media,
-    callee_media: Media,
+pub struct Call {
+    pub caller: Sipp,
+    pub callee: Sipp,
+    pub caller_media: Media,
+    pub callee_media: Media,
 }
 
 /// How the switch is reached. SIPp ends a call whose connection breaks, as no carrier does: over
 /// connections Kamailio stands between it and the switch.
 #[derive(Clone, Copy)]
-enum Way {
+pub enum Way {
     Direct,
     Tcp,
     Tls,
@@ -46,6 +46,9 @@ fn behind_kamailio_over_tcp(ports: &Ports, _folder: &Path, configuration: String
         // Its connections to us come from the address that they go to.
         .replace("allow = [", &format!("allow = [\"{SWITCH_ADDRESS}/32\", "))
 }
+
+/// Time to speak.
+const PAUSE: Duration = Duration::from_secs(2);
 
 async fn open(name: &str, way: Way) -> (Site, Option<Kamailio>) {
     let mut options = Options::new(Transport::Udp);
@@ -66,15 +69,15 @@ async fn open(name: &str, way: Way) -> (Site, Option<Kamailio>) {
     (site, proxy)
 }
 
-async fn connect(site: &Site, way: Way, caller: &str, callee: &str) -> Call {
+pub async fn connect(site: &Site, way: Way, pause: Duration, caller: &str, callee: &str) -> Call {
     let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
     let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
     let mut run = site.callee_run(callee);
     // Time to speak before it hangs up.
-    run.pause = Duration::from_secs(2);
+    run.pause = pause;
     let callee = site.phone(run).await;
     let mut run = site.caller_run(caller, FROM);
-    run.pause = Duration::from_secs(2);
+    run.pause = pause;
     match way {
         Way::Direct => {}
         Way::Tcp | Way::Tls => {
@@ -97,7 +100,7 @@ async fn connect(site: &Site, way: Way, caller: &str, callee: &str) -> Call {
 
 impl Call {
     /// Both speak and hear each other, by the ports that they know.
-    async fn speak(&self) {
+    pub async fn speak(&self) {
         let answer = self.caller.messages().into_iter();
         let answer = answer
             .filter(|it| it.received)
@@ -122,7 +125,7 @@ impl Call {
         }
     }
 
-    async fn finish(self) {
+    pub async fn finish(self) {
         assert_eq!(self.caller.finish().await.complaint, "", "A");
         assert_eq!(self.callee.finish().await.complaint, "", "B");
     }
@@ -148,7 +151,7 @@ async fn kill_and_restart(site: &mut Site) {
     site.restart().await;
 }
 
-async fn story_of(mut site: Site) -> Vec<String> {
+pub async fn story_of(mut site: Site) -> Vec<String> {
     let summary = site.receiver.summary().await;
     assert_eq!(summed_up(&summary), "COMPLETED A=COMPLETED B=COMPLETED");
     assert!(site.switch.take().unwrap().drain().await.success());
@@ -157,7 +160,7 @@ async fn story_of(mut site: Site) -> Vec<String> {
     told(&received)
 }
 
-const BEGIN: [&str; 5] = [
+pub const BEGIN: [&str; 5] = [
     "A received",
     "B initiated",
     "?B ringing",
@@ -168,7 +171,7 @@ const BEGIN: [&str; 5] = [
 async fn the_callee_hangs_up(name: &str, way: Way) {
     let (mut site, _proxy) = open(name, way).await;
     let callee = "callee_goes_on_and_hangs_up";
-    let call = connect(&site, way, "caller_goes_on", callee).await;
+    let call = connect(&site, way, PAUSE, "caller_goes_on", callee).await;
     kill_and_restart(&mut site).await;
     call.speak().await;
     call.finish().await;
@@ -180,7 +183,7 @@ async fn the_callee_hangs_up(name: &str, way: Way) {
 async fn the_caller_holds_takes_back_and_hangs_up(name: &str, way: Way) {
     let (mut site, _proxy) = open(name, way).await;
     let callee = "callee_goes_on_and_is_held";
-    let call = connect(&site, way, "caller_goes_on_and_holds", callee).await;
+    let call = connect(&site, way, PAUSE, "caller_goes_on_and_holds", callee).await;
     kill_and_restart(&mut site).await;
     call.speak().await;
     call.finish().await;

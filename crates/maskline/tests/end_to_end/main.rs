@@ -4,7 +4,7 @@
 //!
 //! [`calls`] is the table of calls and what must be told of each; [`crash`] kills the switch in the
 //! middle of one, [`shutdown`] asks it to end; [`masking`] looks for anything of one party on the
-//! other's wire; [`audio`] sends RTP through it, [`presses`] keys in each form, [`codecs`] voices of baresip,
+//! other's wire; [`audio`] sends RTP through it, [`rtpengine`] has that carry it, [`presses`] keys in each form, [`codecs`] voices of baresip,
 //! [`early_media`] comes before the answer; [`bad_input`] sends what no phone should;
 //! [`hold`] is what a party on hold hears;
 //! [`injection`] has a third address send too; [`impaired`] loses packets on the way, in a network namespace;
@@ -47,6 +47,7 @@ mod registration;
 mod reliable;
 mod restarts;
 mod routing;
+mod rtpengine;
 mod scanners;
 mod shutdown;
 mod support;

@@ -243,6 +243,7 @@ fn open_batch(
             key,
             caller_port,
             callee_port,
+            ..
         } = event
         else {
             bail!("{event:?}");

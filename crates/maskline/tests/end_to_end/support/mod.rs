@@ -11,6 +11,7 @@ pub mod ports;
 pub mod proxy;
 pub mod raw;
 pub mod receiver;
+pub mod rtpengine;
 pub mod sipp;
 pub mod site;
 pub mod sound;

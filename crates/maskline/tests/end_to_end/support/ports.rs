@@ -104,6 +104,22 @@ impl Ports {
         self.first + 6
     }
 
+    /// Where rtpengine takes orders: the first one or the second.
+    pub const fn rtpengine(&self, number: u16) -> u16 {
+        self.first + 11 + number
+    }
+
+    /// Where rtpengine tells of key presses.
+    pub const fn rtpengine_presses(&self) -> u16 {
+        self.first + 13
+    }
+
+    /// Half of the range for media.
+    pub const fn rtpengine_media(&self, number: u16) -> (u16, u16) {
+        let first = self.first + 20 + number * 40;
+        (first, first + 39)
+    }
+
     /// The switch's range for media.
     pub fn media(&self) -> String {
         format!("{}-{}", self.first + 20, self.first + BLOCK - 1)

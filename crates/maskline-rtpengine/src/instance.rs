@@ -1,0 +1,213 @@
+//! One `rtpengine`: asked by UDP, asked again until it answers, and known to be up or down.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::protocol::{MAX_DATAGRAM_BYTES, Request, Response};
+
+/// A request is sent again after each but the last of these: the daemon does the same thing once.
+const WAITS: [Duration; 3] = [
+    Duration::from_millis(150),
+    Duration::from_millis(300),
+    Duration::from_millis(600),
+];
+/// How often it is asked whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// More requests than this are not under way at once.
+const MAX_WAITING: usize = 8_192;
+/// Of what a daemon says of an error.
+const MAX_REASON_CHARS: usize = 200;
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Fault {
+    #[error("it does not answer")]
+    Silent,
+    #[error("it has more requests under way than can be kept")]
+    Busy,
+    #[error("its answer can't be read: {0}")]
+    Unreadable(String),
+    #[error("it answers: {0}")]
+    Refused(String),
+}
+
+/// One daemon.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) address: SocketAddr,
+    socket: UdpSocket,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>,
+    up: AtomicBool,
+    /// Sessions that are carried there.
+    pub(crate) sessions: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) failures: AtomicU64,
+}
+
+/// Takes a request off the list however the asking ends.
+struct Waiting<'a> {
+    instance: &'a Instance,
+    cookie: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.instance.waiting().remove(&self.cookie);
+    }
+}
+
+impl Instance {
+    /// It counts as up until it was asked in vain.
+    pub(crate) async fn new(address: SocketAddr) -> io::Result<Self> {
+        let any: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(address).await?;
+        Ok(Self {
+            address,
+            socket,
+            waiting: Mutex::default(),
+            up: AtomicBool::new(true),
+            sessions: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Asks, for a second at most.
+    ///
+    /// # Errors
+    /// [`Fault`]. One that does not answer is down from then on.
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Response, Fault> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let answer = self.exchange(request).await;
+        if answer.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        if answer == Err(Fault::Silent) {
+            self.now_is(false);
+        }
+        answer
+    }
+
+    async fn exchange(&self, request: &Request) -> Result<Response, Fault> {
+        let (answered, mut answer) = oneshot::channel();
+        let cookie: u64 = rand::random();
+        {
+            let mut waiting = self.waiting();
+            if waiting.len() >= MAX_WAITING {
+                return Err(Fault::Busy);
+            }
+            waiting.insert(cookie, answered);
+        }
+        let _waiting = Waiting {
+            instance: self,
+            cookie,
+        };
+        let datagram = request
+            .write(&format!("{cookie:016x}"))
+            .map_err(|error| Fault::Unreadable(error.to_string()))?;
+        for wait in WAITS {
+            // One that can't be sent is as good as one that gets lost.
+            let _ = self.socket.send(&datagram).await;
+            match tokio::time::timeout(wait, &mut answer).await {
+                Ok(Ok(body)) => return read(&body),
+                // The daemon's port is closed.
+                Ok(Err(_)) => return Err(Fault::Silent),
+                Err(_) => {}
+            }
+        }
+        Err(Fault::Silent)
+    }
+
+    /// Hands out what the daemon answers.
+    pub(crate) async fn receive(self: Arc<Self>, stop: CancellationToken) {
+        let mut room = vec![0; MAX_DATAGRAM_BYTES];
+        loop {
+            let received = tokio::select! {
+                received = self.socket.recv(&mut room) => received,
+                () = stop.cancelled() => return,
+            };
+            match received {
+                Ok(length) => self.answered(room.get(..length).unwrap_or_default()),
+                // Nobody listens there; there is one such error for each request that was sent.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    self.waiting().clear();
+                }
+                Err(error) => {
+                    tracing::warn!(instance = %self.address, %error, "rtpengine can't be heard");
+                    tokio::time::sleep(PING_EVERY).await;
+                }
+            }
+        }
+    }
+
+    /// An answer that nobody waits for came twice, or late, or from nobody that was asked.
+    fn answered(&self, datagram: &[u8]) {
+        let Some((cookie, body)) = Response::split(datagram) else {
+            return;
+        };
+        let Ok(cookie) = u64::from_str_radix(cookie, 16) else {
+            return;
+        };
+        if let Some(waiting) = self.waiting().remove(&cookie) {
+            let _ = waiting.send(body.to_vec());
+        }
+    }
+
+    /// Asks it again and again whether it is there.
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        let mut every = tokio::time::interval(PING_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = every.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            match self.ask(&Request::Ping {}).await {
+                Ok(_) => self.now_is(true),
+                Err(Fault::Busy) => {}
+                Err(Fault::Silent | Fault::Unreadable(_) | Fault::Refused(_)) => self.now_is(false),
+            }
+        }
+    }
+
+    fn now_is(&self, up: bool) {
+        match (self.up.swap(up, Ordering::Relaxed), up) {
+            (false, true) => tracing::info!(instance = %self.address, "rtpengine answers again"),
+            (true, false) => {
+                tracing::warn!(instance = %self.address, "rtpengine does not answer: new calls go to the others");
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Vec<u8>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(body: &[u8]) -> Result<Response, Fault> {
+    let response = Response::read(body).map_err(|error| Fault::Unreadable(error.to_string()))?;
+    if response.is_ok() {
+        return Ok(response);
+    }
+    let reason = response.reason.unwrap_or(response.result);
+    let reason = reason.chars().filter(|it| !it.is_control());
+    Err(Fault::Refused(reason.take(MAX_REASON_CHARS).collect()))
+}
