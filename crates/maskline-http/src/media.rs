@@ -49,6 +49,8 @@ struct LegMedia {
     sends: bool,
     /// Whether it wants to receive.
     receives: bool,
+    /// Whether it has put the other on hold.
+    holds: bool,
     /// What came of it; absent until anything did.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -141,6 +143,7 @@ impl From<SideReport> for LegMedia {
             rtcp_mux: side.rtcp_mux,
             sends: side.sends,
             receives: side.receives,
+            holds: side.holds,
             received: side.received.map(|it| received_audio(&it, mos)),
             sent_packets: side.sent_packets,
             sent_octets: side.sent_octets,

@@ -132,6 +132,7 @@ impl Party {
             rtcp_mux: media.is_some_and(|media| media.rtcp_mux),
             sends: media.is_some_and(|media| media.sends),
             receives: media.is_some_and(|media| media.receives),
+            holds: media.is_some_and(|media| media.holds),
             received: self.reception.received(),
             mos: self.quality().map(|quality| quality.mos),
             sent_packets: sent.map_or(0, |sent| sent.packets),

@@ -29,6 +29,8 @@ pub struct SideReport {
     pub sends: bool,
     /// Whether it wants to receive.
     pub receives: bool,
+    /// Whether it holds the other.
+    pub holds: bool,
     /// What came of it.
     pub received: Option<Received>,
     /// The mean opinion score of that, 1.0-4.5.

@@ -481,6 +481,22 @@ mod tests {
     }
 
     #[test]
+    fn extended_reports_are_passed_over_and_what_is_beside_them_counts() {
+        let mut datagram = full();
+        // RFC 3611: one block of a type that nobody knows, with a length that leads nowhere.
+        packet(&mut datagram, 207, 0, |out| {
+            out.extend_from_slice(&[0, 0, 0, 7, 250, 0, 0xff, 0xff]);
+        });
+        let packets: Vec<_> = RtcpCompound::parse(&datagram).unwrap().packets().collect();
+        assert_eq!(packets.len(), 4);
+        assert!(matches!(packets[0], RtcpPacket::SenderReport { .. }));
+        assert_eq!(packets[3], RtcpPacket::Other { packet_type: 207 });
+        let beyond = datagram.len() - 12;
+        datagram[beyond + 3] = 9;
+        assert_eq!(kind(&datagram), (beyond, RtcpErrorKind::Short));
+    }
+
+    #[test]
     fn each_fault_is_named_with_its_place() {
         let good = full();
         assert_eq!(kind(&[]), (0, RtcpErrorKind::Short));

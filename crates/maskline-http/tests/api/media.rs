@@ -1,7 +1,7 @@
 //! How the audio of a live call goes: for the admin key, and of calls that are there.
 
 use maskline_media::one_way::Seen;
-use maskline_media::{MediaReport, OneWay, Received, SideReport};
+use maskline_media::{FarReport, MediaReport, OneWay, Received, RoundTrip, SideReport};
 use uuid::Uuid;
 
 use crate::support::{ADMIN_KEY, Setup, start_with};
@@ -19,6 +19,17 @@ fn report(session: Uuid) -> Option<MediaReport> {
                 ..Received::default()
             }),
             mos: Some(3.84),
+            holds: true,
+            far: Some(FarReport {
+                loss: 0.025,
+                jitter_ms: 12.34,
+            }),
+            round_trip: Some(RoundTrip {
+                samples: 3,
+                min_ms: 20.0,
+                mean_ms: 40.04,
+                max_ms: 90.0,
+            }),
             ..SideReport::default()
         },
         callee: SideReport {
@@ -46,6 +57,11 @@ async fn a_live_calls_audio_is_shown_with_its_faults_and_of_an_unknown_one_nothi
     assert_eq!(a["received"]["packetLossRate"], 0.0123);
     assert_eq!(a["received"]["mos"], 3.8);
     assert!(a.get("oneWay").is_none(), "{}", reply.text);
+    assert_eq!(a["holds"], true);
+    assert_eq!(a["farLossRate"], 0.025);
+    assert_eq!(a["farJitterMs"], 12.3);
+    let round_trips = ["roundTripMinMs", "roundTripMs", "roundTripMaxMs"].map(|key| a[key].clone());
+    assert_eq!(round_trips, [20.0, 40.0, 90.0]);
     let b = &reply.json["callB"];
     assert!(b.get("received").is_none(), "{}", reply.text);
     let words = b["oneWay"].as_str().unwrap();

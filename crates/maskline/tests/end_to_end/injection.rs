@@ -153,6 +153,19 @@ async fn audio_that_goes_one_way_only_is_told_with_the_address_that_the_other_co
     );
     let log = site.switch.as_ref().unwrap().log();
     assert!(log.contains("one-way audio: B was never heard"), "{log}");
+    let trace = format!("sessions/{session}/trace");
+    let mut story = String::new();
+    for _ in 0..100 {
+        story = site.call_api("GET", &trace, ADMIN_KEY, None).await.body;
+        if story.contains("one-way audio: B was never heard") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(
+        story.contains("one-way audio: B was never heard"),
+        "{story}"
+    );
     let metrics = client::request(site.ports.http(), "GET", "/metrics", ADMIN_KEY, None).await;
     let metrics = metrics.expect("metrics answer").body;
     assert!(

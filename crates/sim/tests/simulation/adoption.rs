@@ -248,6 +248,9 @@ fn what_a_party_is_told_after_a_restart_has_a_version_that_it_has_not_seen() {
     let both = with(&[(3_000, What::Hold), (5_000, What::Resume)], false);
     let outcome = holds(&crashing(both, ms(4_000), ms(300)));
     assert!(version(&outcome) > first + 2, "{}", outcome.ladder);
+    let orders = outcome.ladder.lines().filter(|it| it.contains("relay: A"));
+    let held = orders.filter(|it| it.ends_with("and holds")).count();
+    assert_eq!(held, 2, "before the crash and after it: {}", outcome.ladder);
     // While the hold is on its way to B, which never answers it.
     let both = with(&[(3_000, What::Hold), (5_000, What::OnlyPcmu)], false);
     for at in (3_000..3_200).step_by(5) {
