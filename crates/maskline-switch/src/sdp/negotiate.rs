@@ -60,7 +60,7 @@ impl Negotiated {
     /// or a codec in which tones may be made.
     #[must_use]
     pub fn takes_presses(&self, side: Side, transcoding: Transcoding) -> bool {
-        let tones = transcoding == Transcoding::On;
+        let tones = transcoding != Transcoding::Off;
         self.codecs(side)
             .iter()
             .any(|codec| is_keys(codec) || tones && codec.name.transcodable().is_some())
@@ -204,7 +204,7 @@ fn agree(offer: &[Codec], answer: &[Codec], transcoding: Transcoding) -> Option<
             negotiated.callee.push(alone(callee));
         }
     }
-    if transcoding == Transcoding::On && !negotiated.callee.iter().any(is_keys) {
+    if transcoding != Transcoding::Off && !negotiated.callee.iter().any(is_keys) {
         let pair = keys_anew((offer, &negotiated.caller), (answer, &negotiated.callee))
             .map(|(caller, callee)| (alone(caller), alone(callee)));
         if let Some((caller, callee)) = pair {

@@ -16,6 +16,9 @@ pub enum Transcoding {
     /// Our offers name what we can transcode to, behind what the offering party named.
     #[default]
     On,
+    /// The same, and key presses are listened for in the offering party's audio: our offers name
+    /// telephone-event as well.
+    Listening,
 }
 
 impl From<bool> for Transcoding {
@@ -34,13 +37,17 @@ impl Transcoding {
             .iter()
             .any(|codec| codec.name.transcodable().is_some());
         match self {
-            Self::On if helps => TARGETS
-                .into_iter()
-                .filter(|name| !offer.iter().any(|codec| codec.name == *name))
-                .chain((!offer.iter().any(is_keys)).then_some(CodecName::TelephoneEvent))
-                .map(|name| Codec::new(name, 0, 8_000, None))
-                .collect(),
-            Self::On | Self::Off => Vec::new(),
+            Self::On | Self::Listening if helps => {
+                // Who is offered telephone-event need not listen for tones, so we have to.
+                let keys = self == Self::Listening && !offer.iter().any(is_keys);
+                TARGETS
+                    .into_iter()
+                    .filter(|name| !offer.iter().any(|codec| codec.name == *name))
+                    .chain(keys.then_some(CodecName::TelephoneEvent))
+                    .map(|name| Codec::new(name, 0, 8_000, None))
+                    .collect()
+            }
+            Self::On | Self::Listening | Self::Off => Vec::new(),
         }
     }
 
@@ -48,7 +55,7 @@ impl Transcoding {
     /// Among the two kinds of G.711 nothing is lost; beyond that, the offer's order decides.
     pub(super) fn partner<'a>(self, answered: &Codec, offer: &'a [Codec]) -> Option<&'a Codec> {
         let wanted = match self {
-            Self::On => answered.name.transcodable()?,
+            Self::On | Self::Listening => answered.name.transcodable()?,
             Self::Off => return None,
         };
         let others = || {

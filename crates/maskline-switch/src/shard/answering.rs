@@ -6,8 +6,9 @@ use maskline_media::{CalleeMedia, CallerMedia, MediaCommand, RemoteMedia, Side, 
 use super::record::Detail;
 use super::{Gated, Purpose, Shard};
 use crate::attempts::Unwanted;
+use crate::config::Trunk;
 use crate::dialog::Dialog;
-use crate::sdp::{self, Local, MediaDescription, Negotiated};
+use crate::sdp::{self, Local, MediaDescription, Negotiated, Transcoding};
 use crate::session::{
     Callee, CalleeInvite, Media, OwedBye, Pending2xx, Probe, Session, SessionTimer, Stage,
 };
@@ -252,7 +253,7 @@ impl Shard {
         let offer = s.caller.described.clone();
         let answer = s.callee.described.clone()?;
         let negotiated = s.negotiated.clone()?;
-        let transcoding = self.config.transcoding;
+        let transcoding = self.transcoding_from(s, Side::Callee);
         Some(
             self.describe(s, Side::Caller, caller_port, |local| match &offer {
                 Some(offer) => answer_to(local, offer, &answer, &negotiated),
@@ -410,6 +411,21 @@ impl Shard {
         }
     }
 
+    /// How a party is helped out with what a side offers.
+    pub(super) fn transcoding_from(&self, s: &Session, side: Side) -> Transcoding {
+        let listens = self.trunk_of(s, side).is_some_and(|it| it.inband_keys);
+        match self.config.transcoding {
+            Transcoding::On | Transcoding::Listening if listens => Transcoding::Listening,
+            Transcoding::On | Transcoding::Listening => Transcoding::On,
+            Transcoding::Off => Transcoding::Off,
+        }
+    }
+
+    fn trunk_of(&self, s: &Session, side: Side) -> Option<&Trunk> {
+        let place = s.places.iter().find(|(held, _)| *held == side);
+        place.and_then(|(_, trunk)| self.config.trunk(*trunk))
+    }
+
     /// A side's media for the engine.
     pub(super) fn remote(
         &self,
@@ -418,8 +434,7 @@ impl Shard {
         described: &MediaDescription,
         payloads: Vec<maskline_media::PayloadMap>,
     ) -> RemoteMedia {
-        let place = s.places.iter().find(|(held, _)| *held == side);
-        let trunk = place.and_then(|(_, trunk)| self.config.trunk(*trunk));
+        let trunk = self.trunk_of(s, side);
         let mut sources = vec![described.rtp.ip()];
         sources.extend(trunk.iter().flat_map(|it| it.media_sources.iter().copied()));
         RemoteMedia {

@@ -296,7 +296,7 @@ impl Shard {
         // A caller without an offer gets its choice of what the callee takes of ours.
         let (codecs, ptime_ms, direction) = match &s.caller.described {
             Some(offer) => (
-                sdp::towards_callee(offer, self.config.transcoding),
+                sdp::towards_callee(offer, self.transcoding_from(s, Side::Caller)),
                 offer.ptime_ms,
                 offer.direction,
             ),

@@ -435,7 +435,7 @@ impl Shard {
         let agreed = answer
             .zip(s.party(side.other()).described.clone())
             .and_then(|(answer, offer)| {
-                let transcoding = self.config.transcoding;
+                let transcoding = self.transcoding_from(s, side.other());
                 let offered = s.negotiated.as_ref()?.offered_late(transcoding);
                 let agreed = self.between(side.other(), &offer, &offered, &answer)?;
                 Some((answer, offer, agreed))

@@ -215,7 +215,7 @@ impl Shard {
         offer: &sdp::MediaDescription,
     ) -> Vec<sdp::Codec> {
         let known = s.party(side).described.as_ref();
-        sdp::offered_to(&offer.codecs, known, self.config.transcoding)
+        sdp::offered_to(&offer.codecs, known, self.transcoding_from(s, side.other()))
     }
 
     /// What a party is told when the other describes itself so: one that is put on hold by

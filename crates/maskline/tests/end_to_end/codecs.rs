@@ -15,13 +15,24 @@ use crate::support::sound;
 /// How long each side is heard.
 const SECONDS: usize = 3;
 
-/// A call between two codecs, and how like the source what arrives has to be.
-async fn talks(name: &str, caller: Codec, callee: Codec, least: f64) {
+/// Two baresips in a call.
+struct Call {
+    site: Site,
+    a: Baresip,
+    b: Baresip,
+    /// What A says over and over, and B.
+    voices: [Vec<i16>; 2],
+}
+
+/// A call between two codecs.
+async fn call(name: &str, caller: Codec, callee: Codec) -> Call {
     let mut options = Options::new(Transport::Udp);
     // baresip sends from whatever address the route has.
     options.trunk_tables = "media_sources = [\"127.0.0.1\"]";
-    let mut site = Site::open(&format!("codecs-{name}"), options).await;
-    let voices = [sound::speech(1, SECONDS + 3), sound::speech(4, SECONDS + 3)];
+    let site = Site::open(&format!("codecs-{name}"), options).await;
+    let voices = [1, 4].map(|seed| sound::speech(seed, 2 * SECONDS));
+    // baresip hangs up at the end of its file.
+    let says = voices.each_ref().map(|voice| voice.repeat(20));
     let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
     let b = Setup {
         name: "callee",
@@ -30,9 +41,9 @@ async fn talks(name: &str, caller: Codec, callee: Codec, least: f64) {
         control: site.ports.callee_control(),
         media: site.ports.callee_media(),
         codec: callee,
-        says: &voices[1],
+        says: &says[1],
     };
-    let mut b = Baresip::start(&site.folder, b).await;
+    let b = Baresip::start(&site.folder, b).await;
     let a = Setup {
         name: "caller",
         number: CALLER,
@@ -40,22 +51,50 @@ async fn talks(name: &str, caller: Codec, callee: Codec, least: f64) {
         control: site.ports.caller_control(),
         media: site.ports.caller_media(),
         codec: caller,
-        says: &voices[0],
+        says: &says[0],
     };
     let mut a = Baresip::start(&site.folder, a).await;
     let number = format!("sip:{VIRTUAL}@{SWITCH_ADDRESS}:{}", site.ports.sip());
     a.tell("dial", &number).await;
     a.logs("Call established").await;
-    let at_b = b.hears(SECONDS).await;
-    let at_a = a.hears(SECONDS).await;
-    a.tell("sndcode", "5").await;
-    b.logs("received event: '5' (end=1)").await;
-    b.tell("sndcode", "#").await;
-    a.logs("received event: '#' (end=1)").await;
-    a.tell("hangup", "").await;
-    b.logs("terminated").await;
-    site.receiver.summary().await;
-    assert!(site.switch.take().unwrap().drain().await.success());
+    Call { site, a, b, voices }
+}
+
+impl Call {
+    /// A hangs up, and this was told beside the call's beginning and end.
+    async fn ends(mut self, between: &[&str]) {
+        self.a.tell("hangup", "").await;
+        self.b.logs("terminated").await;
+        self.site.receiver.summary().await;
+        assert!(self.site.switch.take().unwrap().drain().await.success());
+        let received = self.site.receiver.received();
+        check_rules(&received, CALLEE);
+        let story = told(&received);
+        let begins = [
+            "A received",
+            "B initiated",
+            "?B ringing",
+            "B connected",
+            "A connected",
+        ];
+        let ends = ["A disconnected 200", "B disconnected 200"];
+        let expected = [&begins[..], between, &ends].concat();
+        assert!(fits(&story, &expected), "{story:#?}");
+    }
+}
+
+/// A call between two codecs, and how like the source what arrives has to be.
+async fn talks(name: &str, caller: Codec, callee: Codec, least: f64) {
+    let mut call = call(name, caller, callee).await;
+    let at_b = call.b.hears(SECONDS).await;
+    let at_a = call.a.hears(SECONDS).await;
+    call.a.tell("sndcode", "5").await;
+    call.b.logs("received event: '5' (end=1)").await;
+    call.b.tell("sndcode", "#").await;
+    call.a.logs("received event: '#' (end=1)").await;
+
+    let voices = call.voices.clone();
+    call.ends(&["A pressed 5", "B pressed #"]).await;
 
     let likeness = [
         sound::likeness(&voices[0], &at_b),
@@ -73,21 +112,6 @@ async fn talks(name: &str, caller: Codec, callee: Codec, least: f64) {
     for (direction, like) in ["A at B", "B at A"].iter().zip(likeness) {
         assert!(like >= least, "{direction}: {like:.3}");
     }
-    let received = site.receiver.received();
-    check_rules(&received, CALLEE);
-    let story = told(&received);
-    let expected = [
-        "A received",
-        "B initiated",
-        "?B ringing",
-        "B connected",
-        "A connected",
-        "A pressed 5",
-        "B pressed #",
-        "A disconnected 200",
-        "B disconnected 200",
-    ];
-    assert!(fits(&story, &expected), "{story:#?}");
 }
 
 macro_rules! row {

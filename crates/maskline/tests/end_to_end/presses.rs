@@ -198,7 +198,7 @@ async fn events_are_tones_to_a_party_that_knows_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_by_info_is_an_event_to_a_party_that_takes_no_info() {
-    let mut call = call("info-to-events", "", "8", "8 101", true).await;
+    let mut call = call("info-to-events", "", "8 101", "8 101", true).await;
     call.is_silent(5).await;
     call.heard().await;
     let heard = call.hears_later().await;

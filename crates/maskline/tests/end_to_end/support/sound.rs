@@ -8,6 +8,8 @@ use std::path::Path;
 pub const RATE: usize = 8_000;
 /// How much is compared at once: 200 ms.
 const WINDOW: usize = 1_600;
+/// 100 ms.
+const SLIP: usize = 800;
 
 /// Something like speech: a gliding pitch, its harmonics up to 3.2 kHz under two moving formants, in
 /// syllables. No two moments of it are alike, and another seed is another voice.
@@ -88,33 +90,49 @@ pub fn read(path: &Path, rate: u32, channels: u16) -> Vec<i16> {
 }
 
 /// How like the source what was heard is, 0.0-1.0: the median of the normalised correlation of
-/// 200 ms each, each at the delay where it is best. So a phone's buffer may slip.
+/// 200 ms each, each at the delay where it is best. So a phone's buffer may slip: by 100 ms from the
+/// middle of the recording, whose delay is looked for in the whole source.
 pub fn likeness(source: &[i16], heard: &[i16]) -> f64 {
-    let mut best: Vec<f64> = heard
-        .chunks_exact(WINDOW)
-        .filter(|window| energy(window) > WINDOW as f64 * 10_000.0)
-        .map(|window| {
-            let at = |start: usize| correlation(&source[start..start + WINDOW], window);
-            let all = 0..source.len() - WINDOW;
-            let coarse = |start: &usize| {
-                let source = source[*start..*start + WINDOW].iter().step_by(4);
-                let pairs = source.zip(window.iter().step_by(4));
-                pairs
-                    .map(|(a, b)| i64::from(*a) * i64::from(*b))
-                    .sum::<i64>()
-            };
-            let mut starts: Vec<(i64, usize)> =
-                all.step_by(2).map(|it| (coarse(&it), it)).collect();
-            starts.sort_unstable();
-            let likely = starts.iter().rev().take(40).flat_map(|(_, start)| {
-                let near = start.saturating_sub(1)..=*start + 1;
-                near.filter(|it| it + WINDOW <= source.len())
-            });
-            likely.map(at).fold(0.0, f64::max)
+    let windows: Vec<&[i16]> = heard.chunks_exact(WINDOW).collect();
+    let loud = |n: &usize| energy(windows[*n]) > WINDOW as f64 * 10_000.0;
+    let middle = windows.len() / 2;
+    let Some(anchor) = (middle..windows.len()).find(loud) else {
+        return 0.0;
+    };
+    let ends = source.len() - WINDOW;
+    let (_, begins) = best(source, windows[anchor], 0, ends);
+    let mut likes: Vec<f64> = (0..windows.len())
+        .filter(loud)
+        .filter_map(|n| {
+            let expected = (begins + n * WINDOW).checked_sub(anchor * WINDOW)?;
+            let (from, to) = (expected.saturating_sub(SLIP), (expected + SLIP).min(ends));
+            (from < to).then(|| best(source, windows[n], from, to).0)
         })
         .collect();
-    best.sort_by(f64::total_cmp);
-    best.get(best.len() / 2).copied().unwrap_or(0.0)
+    likes.sort_by(f64::total_cmp);
+    likes.get(likes.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Where in a part of the source a window fits best, after how well.
+fn best(source: &[i16], window: &[i16], from: usize, to: usize) -> (f64, usize) {
+    let coarse = |start: &usize| {
+        let source = source[*start..*start + WINDOW].iter().step_by(4);
+        let pairs = source.zip(window.iter().step_by(4));
+        pairs
+            .map(|(a, b)| i64::from(*a) * i64::from(*b))
+            .sum::<i64>()
+    };
+    let mut starts: Vec<(i64, usize)> = (from..to)
+        .step_by(2)
+        .map(|start| (coarse(&start), start))
+        .collect();
+    starts.sort_unstable();
+    let likely = starts.iter().rev().take(20);
+    let near = likely.flat_map(|(_, start)| start.saturating_sub(1)..=*start + 1);
+    near.filter(|start| start + WINDOW <= source.len())
+        .map(|start| (correlation(&source[start..start + WINDOW], window), start))
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .unwrap_or_default()
 }
 
 fn energy(samples: &[i16]) -> f64 {
