@@ -34,6 +34,8 @@ pub struct RtpengineConfig {
     /// Where they log key presses to (their option `--dtmf-log-dest`); `None`: presses in RTP are
     /// passed on and not reported.
     pub dtmf_listen: Option<SocketAddr>,
+    /// What a party on hold hears: a file on the daemon's machine, of any kind that it reads; `None`: nothing.
+    pub hold_file: Option<String>,
     /// How long a party that should send may be silent before that is reported.
     pub silence: Duration,
     /// Sessions at once; further ones are refused.
@@ -93,6 +95,7 @@ pub struct Rtpengine {
 pub(crate) struct Shared {
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) silence: Duration,
+    pub(crate) hold_file: Option<String>,
     max_sessions: usize,
     events: Vec<mpsc::Sender<MediaEvent>>,
     sessions: Mutex<HashMap<u64, Entry>>,
@@ -147,6 +150,7 @@ impl Rtpengine {
         let shared = Arc::new(Shared {
             instances,
             silence: config.silence,
+            hold_file: config.hold_file,
             max_sessions: config.max_sessions,
             events,
             sessions: Mutex::default(),

@@ -40,6 +40,31 @@ pub(crate) enum Request {
         /// Milliseconds, 100 at least.
         duration: u32,
     },
+    /// That a party hears a file of the daemon's machine, again and again.
+    #[serde(rename = "play media")]
+    PlayFile {
+        /// The call.
+        #[serde(flatten)]
+        named: Named,
+        /// Who hears it.
+        #[serde(rename = "from-tag")]
+        from_tag: &'static str,
+        /// Its path there.
+        file: String,
+        /// How often.
+        #[serde(rename = "repeat-times")]
+        repeat_times: u32,
+    },
+    /// That a party hears no file any more.
+    #[serde(rename = "stop media")]
+    StopFile {
+        /// The call.
+        #[serde(flatten)]
+        named: Named,
+        /// Who heard it.
+        #[serde(rename = "from-tag")]
+        from_tag: &'static str,
+    },
     /// That a call is over, and its ports free at once.
     Delete {
         /// The call.

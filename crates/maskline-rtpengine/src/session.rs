@@ -28,6 +28,8 @@ const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::
 const RTP_IS_LATER: Duration = Duration::from_millis(400);
 /// How long a key that came by signalling is played.
 const PRESS_MS: u32 = 160;
+/// How often the hold file is played: longer than any call.
+const FOR_EVER: u32 = 1_000_000;
 /// How soon a daemon that could not be told something is told it again.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -50,6 +52,13 @@ struct Call {
     caller_port: u16,
     callee_port: u16,
     address: Option<IpAddr>,
+}
+
+/// Who hears the hold file.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    caller: bool,
+    callee: bool,
 }
 
 /// What was last heard of one party.
@@ -179,6 +188,7 @@ impl Call {
         let mut look_at = Instant::now() + look_every;
         let mut tell_at = None;
         let mut presses = VecDeque::new();
+        let mut held = Held::default();
         loop {
             let todo = shared.todo(key);
             if todo.close {
@@ -205,6 +215,11 @@ impl Call {
             }
             if tell_at.is_some_and(|at| at <= Instant::now()) {
                 tell_at = self.describe(&parties).await;
+                if tell_at.is_none()
+                    && let Some(file) = &shared.hold_file
+                {
+                    self.hold(file, &parties, &mut held).await;
+                }
                 continue;
             }
             let play_at = presses.front().map(|(at, _)| *at);
@@ -217,6 +232,41 @@ impl Call {
             if look_at <= Instant::now() {
                 look_at = Instant::now() + look_every;
                 self.look(shared, key, &parties, &mut hearing).await;
+            }
+        }
+    }
+
+    /// Lets who is on hold hear the file, and who is not no longer.
+    async fn hold(&self, file: &str, parties: &Parties, held: &mut Held) {
+        let (caller, callee) = (parties.caller.as_ref(), parties.callee.as_ref());
+        let is_held = |party: Option<&RemoteMedia>, by: Option<&RemoteMedia>| {
+            party.is_some_and(|party| party.receives) && by.is_some_and(|by| by.holds)
+        };
+        for (from_tag, now, before) in [
+            (CALLER, is_held(caller, callee), &mut held.caller),
+            (CALLEE, is_held(callee, caller), &mut held.callee),
+        ] {
+            if now == *before {
+                continue;
+            }
+            let named = Named {
+                call_id: self.id.clone(),
+            };
+            let request = if now {
+                Request::PlayFile {
+                    named,
+                    from_tag,
+                    file: file.to_owned(),
+                    repeat_times: FOR_EVER,
+                }
+            } else {
+                Request::StopFile { named, from_tag }
+            };
+            match self.instance.ask(&request).await {
+                Ok(_) => *before = now,
+                Err(fault) => {
+                    tracing::warn!(instance = %self.instance.address, %fault, "rtpengine does not play the hold file");
+                }
             }
         }
     }

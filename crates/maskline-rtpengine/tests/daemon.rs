@@ -90,6 +90,26 @@ struct Bench {
     events: mpsc::Receiver<MediaEvent>,
 }
 
+/// A second of the loudest wave that is easily told: 16-bit samples of 8,000 and -8,000 in turn, in runs of eight.
+fn hold_file() -> String {
+    let path = format!(
+        "{}/hold-{}.wav",
+        env!("CARGO_TARGET_TMPDIR"),
+        std::process::id()
+    );
+    let mut wav = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00".to_vec();
+    wav.extend(8_000_u32.to_le_bytes());
+    wav.extend(16_000_u32.to_le_bytes());
+    wav.extend(b"\x02\x00\x10\x00data");
+    wav.extend(16_000_u32.to_le_bytes());
+    for sample in 0..8_000_i16 {
+        let high = (sample / 8) % 2 == 0;
+        wav.extend(if high { 8_000_i16 } else { -8_000 }.to_le_bytes());
+    }
+    std::fs::write(&path, wav).unwrap();
+    path
+}
+
 const fn key(id: u64) -> MediaKey {
     MediaKey { shard: 0, id }
 }
@@ -112,6 +132,7 @@ impl Bench {
         let config = RtpengineConfig {
             instances,
             dtmf_listen: Some(presses),
+            hold_file: Some(hold_file()),
             silence,
             max_sessions: 4,
         };
@@ -413,6 +434,45 @@ async fn a_key_by_signalling_is_played_once_to_who_knows_events_and_as_a_tone_to
             .count();
     }
     bench.close(4).await;
+}
+
+#[tokio::test]
+async fn who_is_on_hold_hears_the_file_until_the_hold_ends() {
+    let presses = free_port();
+    let daemon = Daemon::start(31_200, presses);
+    let mut bench = Bench::start(&[&daemon], presses, PATIENCE).await;
+    let (towards_a, towards_b) = bench.open(6).await;
+    let (mut a, mut b) = (Phone::new(), Phone::new());
+    bench.program(6, a.media(pcma()), b.media(pcma()));
+    b.until_heard(&mut a, towards_a, 8).await;
+    a.until_heard(&mut b, towards_b, 8).await;
+    let (mut of_a, mut of_b) = (a.media(pcma()), b.media(pcma()));
+    (of_a.holds, of_a.receives, of_b.sends) = (true, false, false);
+    bench.program(6, of_a, of_b);
+    let started = Instant::now();
+    let mut music = 0;
+    // Longer than the file.
+    while music < 100 {
+        assert!(started.elapsed() < PATIENCE, "{music} packets");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        music += b
+            .heard()
+            .iter()
+            .filter(|heard| **heard != (8, 0x55))
+            .count();
+    }
+    bench.program(6, a.media(pcma()), b.media(pcma()));
+    let started = Instant::now();
+    let mut voice = 0;
+    while voice < 10 {
+        assert!(started.elapsed() < PATIENCE, "music goes on");
+        a.say(towards_a, 8, &[0x55; 160]);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        for heard in b.heard() {
+            voice = if heard == (8, 0x55) { voice + 1 } else { 0 };
+        }
+    }
+    bench.close(6).await;
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use super::{ConfigError, Resolver};
 pub(super) struct Section {
     instances: Vec<String>,
     dtmf_listen: String,
+    hold_file: String,
 }
 
 impl Resolver {
@@ -58,6 +59,7 @@ impl Resolver {
         Ok(Some(RtpengineConfig {
             instances,
             dtmf_listen,
+            hold_file: (!written.hold_file.is_empty()).then(|| written.hold_file.clone()),
             silence,
             max_sessions,
         }))
