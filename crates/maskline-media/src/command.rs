@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::codec::Voice;
 use crate::emodel::VoiceCodec;
 use crate::one_way::OneWay;
+use crate::srtp::SrtpKeys;
 
 /// One session's media: the shard that owns the call and a number that this shard never uses twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +97,9 @@ pub struct RemoteMedia {
     pub sources: Vec<IpAddr>,
     /// At most 16 codecs; packets of another payload type are counted and dropped.
     pub payloads: Vec<PayloadMap>,
+    /// The keys by which its packets are protected (RFC 3711), each direction by one of its own; `None`:
+    /// they are plain.
+    pub srtp: Option<SrtpKeys>,
     /// Whether this party is expected to send (not on hold, not `recvonly`): silence counts.
     pub sends: bool,
     /// Whether this party wants to receive (not `sendonly`, not `inactive`).

@@ -13,6 +13,10 @@ pub enum DropReason {
     NotLatched,
     /// It is longer than [`crate::rtp::MAX_PACKET_BYTES`].
     TooLong,
+    /// It is not protected by the party's key (RFC 3711), or not whole.
+    NotAuthentic,
+    /// It is protected, and came before, or is too old to tell; or another one of ours had its index.
+    Replayed,
     /// It is no RTP packet.
     MalformedRtp,
     /// It is no RTCP compound.
@@ -36,11 +40,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NotProgrammed,
         Self::Stranger,
         Self::NotLatched,
         Self::TooLong,
+        Self::NotAuthentic,
+        Self::Replayed,
         Self::MalformedRtp,
         Self::MalformedRtcp,
         Self::UnknownPayload,
@@ -60,6 +66,8 @@ impl DropReason {
             Self::Stranger => "stranger",
             Self::NotLatched => "not_latched",
             Self::TooLong => "too_long",
+            Self::NotAuthentic => "not_authentic",
+            Self::Replayed => "replayed",
             Self::MalformedRtp => "malformed_rtp",
             Self::MalformedRtcp => "malformed_rtcp",
             Self::UnknownPayload => "unknown_payload",
@@ -155,6 +163,6 @@ mod tests {
         for (n, (reason, packets)) in (1..).zip(counts.iter()) {
             assert_eq!((packets, counts.of(reason)), (n, n), "{}", reason.label());
         }
-        assert_eq!(counts.total(), 91);
+        assert_eq!(counts.total(), 120);
     }
 }

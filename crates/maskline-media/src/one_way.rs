@@ -47,6 +47,8 @@ pub enum Seen {
         /// The last one, 0-127.
         payload_type: u8,
     },
+    /// Packets that are not protected by the key that it told.
+    NotAuthentic,
     /// Datagrams that are no RTP, or too long.
     NoRtp,
 }
@@ -79,6 +81,9 @@ impl fmt::Display for OneWay {
             Seen::Payload { payload_type } => write!(
                 f,
                 "its packets have the payload type {payload_type}, which was not agreed on"
+            ),
+            Seen::NotAuthentic => f.write_str(
+                "its packets are not protected by the key that it told: they are plain RTP, or of another key",
             ),
             Seen::NoRtp => f.write_str("what comes from it is no RTP (it may be SRTP, STUN or T.38)"),
         }
@@ -130,6 +135,7 @@ impl Sight {
                     | Seen::ControlOnly
                     | Seen::OtherPort
                     | Seen::Payload { .. }
+                    | Seen::NotAuthentic
                     | Seen::NoRtp => 1,
                 },
             },
@@ -137,8 +143,10 @@ impl Sight {
             DropReason::UnknownPayload => Seen::Payload {
                 payload_type: datagram.get(1).map_or(0, |byte| byte & 0x7f),
             },
+            DropReason::NotAuthentic => Seen::NotAuthentic,
             DropReason::TooLong | DropReason::MalformedRtp => Seen::NoRtp,
             DropReason::NotProgrammed
+            | DropReason::Replayed
             | DropReason::MalformedRtcp
             | DropReason::ReceiverNotProgrammed
             | DropReason::ReceiverOnHold
@@ -190,6 +198,7 @@ mod tests {
             rtp,
             rtcp: None,
             rtcp_mux: false,
+            srtp: None,
             sources: vec![rtp.ip()],
             payloads: vec![PayloadMap {
                 here: 0,

@@ -3,6 +3,8 @@
 //!
 //! What lives elsewhere: what happens between the sides, and when ([`crate::relay`]).
 
+mod secured;
+
 use std::net::{IpAddr, SocketAddr};
 
 use rand_chacha::ChaCha8Rng;
@@ -21,6 +23,7 @@ use crate::report::SideReport;
 use crate::round_trip::FarEnd;
 use crate::rtcp::{Report, ReportBlock, RtcpCompound, RtcpPacket};
 use crate::rtp::{HEADER_BYTES, MAX_PACKET_BYTES, RtpPacket};
+use crate::srtp::Protection;
 use crate::stream::{OutgoingStream, OwnPacket, Step, ntp};
 use crate::tick::Tick;
 use crate::tone_listener::ToneListener;
@@ -41,6 +44,7 @@ const MULTIPLEXED: std::ops::RangeInclusive<u8> = 192..=223;
 #[derive(Debug)]
 pub(crate) struct Party {
     media: Option<RemoteMedia>,
+    protection: Option<Box<Protection>>,
     rtp_latch: Latch,
     rtcp_latch: Latch,
     pub(crate) last_heard: Option<Tick>,
@@ -81,7 +85,8 @@ impl Party {
     pub(crate) fn new(opened: Tick, rng: &mut ChaCha8Rng) -> Self {
         let stream = OutgoingStream::new(
             rng.next_u32(),
-            (rng.next_u32() >> 16) as u16,
+            // Far from its first rollover (RFC 3711 §3.3.1).
+            (rng.next_u32() >> 17) as u16,
             rng.next_u32(),
         );
         let mut bits = [0; CNAME_CHARACTERS];
@@ -93,6 +98,7 @@ impl Party {
             .collect();
         Self {
             media: None,
+            protection: None,
             rtp_latch: Latch::default(),
             rtcp_latch: Latch::default(),
             last_heard: None,
@@ -161,6 +167,7 @@ impl Party {
                 self.rtcp_latch.release();
             }
         }
+        self.secure(media.srtp);
         // Whoever signals its keys is not listened to.
         let listens = media.listens && !media.payloads.iter().any(|it| it.telephone_event);
         if !listens {

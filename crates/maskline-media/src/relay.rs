@@ -10,6 +10,9 @@
 //! too, since it may sit behind a NAT. A stranger's packet is dropped, counted, and moves nothing.
 //! RTP and RTCP latch on their own.
 //!
+//! **SRTP** (RFC 3711) is each side's own: what comes is verified and decrypted before it is looked at, what
+//! leaves is protected last. A packet that is not authentic is dropped, counted, and moves nothing.
+//!
 //! **RTCP** is never passed on. It has a port of its own, or shares that of RTP where the party
 //! agreed to that (RFC 5761), each side by itself. Each party gets reports of our own about what it sent and what we
 //! sent it, on average every 5 s (RFC 3550 §6.2 with its least interval; a session of two needs
@@ -69,6 +72,8 @@ pub struct Relay {
     hold: Option<Arc<HoldAudio>>,
     outputs: VecDeque<RelayOutput>,
     counters: RelayCounters,
+    /// What was protected, while it is looked at.
+    clear: Vec<u8>,
 }
 
 /// What became of an RTP datagram.
@@ -174,6 +179,7 @@ impl Relay {
             hold: None,
             outputs: VecDeque::new(),
             counters: RelayCounters::default(),
+            clear: Vec::new(),
         }
     }
 
@@ -194,7 +200,7 @@ impl Relay {
     }
 
     /// Takes a datagram that arrived on a side's RTP port. With [`Verdict::Forward`], `out` holds
-    /// what is to be sent and nothing else; with [`Verdict::Drop`] it is left alone.
+    /// what is to be sent and nothing else.
     pub fn on_rtp(
         &mut self,
         now: Tick,
@@ -207,7 +213,12 @@ impl Relay {
             return self.on_control(now, side, from, true, datagram);
         }
         self.counters.rtp_received += 1;
-        let forwarded = self.forward_rtp(now, side, from, datagram, out);
+        let mut clear = std::mem::take(&mut self.clear);
+        let revealed = self
+            .party_mut(side)
+            .reveal_rtp(now, from, datagram, &mut clear);
+        let forwarded = revealed.and_then(|packet| self.forward_rtp(now, side, from, packet, out));
+        self.clear = clear;
         self.play(now, side.other());
         match forwarded {
             Ok(to) => {
@@ -357,8 +368,13 @@ impl Relay {
         datagram: &[u8],
     ) -> Verdict {
         self.counters.rtcp_received += 1;
+        let mut clear = std::mem::take(&mut self.clear);
         let party = self.party_mut(side);
-        match party.accept_rtcp(now, from, muxed, datagram) {
+        let accepted = party
+            .reveal_rtcp(now, from, muxed, datagram, &mut clear)
+            .and_then(|compound| party.accept_rtcp(now, from, muxed, compound));
+        self.clear = clear;
+        match accepted {
             Ok(()) => Verdict::Taken,
             Err(reason) => {
                 self.counters.drops.add(reason, 1);
@@ -424,6 +440,7 @@ impl Relay {
         if let (Some((from, to)), Some(payload)) = (transcoded, out.get_mut(HEADER_BYTES..)) {
             sender.transcode(from, to, payload);
         }
+        receiver.protect_rtp(out)?;
         Ok(to)
     }
 
@@ -438,7 +455,22 @@ impl Relay {
         }
     }
 
-    fn send_rtcp(&mut self, side: Side, to: SocketAddr, datagram: Vec<u8>) {
+    /// Sends an RTP packet of our own making.
+    fn send_own(&mut self, side: Side, datagram: Option<Vec<u8>>) {
+        let party = self.party_mut(side);
+        if let (Some(mut datagram), Some(to)) = (datagram, party.rtp_destination())
+            && party.protect_rtp(&mut datagram).is_ok()
+        {
+            self.counters.rtp_made += 1;
+            self.outputs
+                .push_back(RelayOutput::SendRtp { side, to, datagram });
+        }
+    }
+
+    fn send_rtcp(&mut self, side: Side, to: SocketAddr, mut datagram: Vec<u8>) {
+        if self.party_mut(side).protect_rtcp(&mut datagram).is_err() {
+            return;
+        }
         self.counters.rtcp_sent += 1;
         let muxed = self.party(side).multiplexes();
         self.outputs.push_back(RelayOutput::SendRtcp {

@@ -177,6 +177,7 @@ impl Phone {
             rtp,
             rtcp: Some(self.rtcp.local_addr().unwrap()),
             rtcp_mux: false,
+            srtp: None,
             sources: vec![rtp.ip()],
             payloads: payloads.to_vec(),
             sends: true,

@@ -39,6 +39,7 @@ fn party(at: &str, (here, there): (u8, u8), codec: VoiceCodec, carriage: Carriag
         rtp: addr(at),
         rtcp: None,
         rtcp_mux: false,
+        srtp: None,
         sources: vec![addr(at).ip()],
         payloads: vec![PayloadMap {
             here,

@@ -140,6 +140,7 @@ impl Churn {
             rtp,
             rtcp: Some(rtp),
             rtcp_mux: false,
+            srtp: None,
             sources: vec![rtp.ip()],
             payloads: vec![PayloadMap {
                 here: 0,

@@ -53,6 +53,7 @@ fn media(at: &str, payloads: &[PayloadMap]) -> RemoteMedia {
         rtp: addr(at),
         rtcp: None,
         rtcp_mux: false,
+        srtp: None,
         sources: vec![addr(at).ip()],
         payloads: payloads.to_vec(),
         sends: true,

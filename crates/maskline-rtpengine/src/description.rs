@@ -224,6 +224,7 @@ mod tests {
             rtp,
             rtcp: Some(SocketAddr::from(([192, 0, 2, 1], port + 1))),
             rtcp_mux: false,
+            srtp: None,
             sources: vec![rtp.ip()],
             payloads,
             sends: true,

@@ -224,6 +224,7 @@ impl Phone {
             rtp: self.socket.local_addr().unwrap(),
             rtcp: None,
             rtcp_mux: false,
+            srtp: None,
             sources: vec![LOOPBACK],
             payloads,
             sends: true,

@@ -272,6 +272,7 @@ mod tests {
                 rtp: "127.0.0.1:4000".parse().unwrap(),
                 rtcp: None,
                 rtcp_mux: false,
+                srtp: None,
                 sources: Vec::new(),
                 payloads: Vec::new(),
                 sends,

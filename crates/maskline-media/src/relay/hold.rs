@@ -2,7 +2,7 @@
 //!
 //! What lives elsewhere: the sound, and where in it a party is ([`crate::hold`]).
 
-use super::{Relay, RelayOutput};
+use super::Relay;
 use crate::command::Side;
 use crate::tick::Tick;
 
@@ -26,11 +26,7 @@ impl Relay {
             };
             let party = self.party_mut(side);
             let datagram = party.next_of_hold(now, &audio);
-            if let (Some(datagram), Some(to)) = (datagram, party.rtp_destination()) {
-                self.counters.rtp_made += 1;
-                self.outputs
-                    .push_back(RelayOutput::SendRtp { side, to, datagram });
-            }
+            self.send_own(side, datagram);
         }
     }
 }

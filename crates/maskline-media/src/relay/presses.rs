@@ -121,11 +121,7 @@ impl Relay {
         while self.party(side).player.due().is_some_and(|at| at <= now) {
             let party = self.party_mut(side);
             let datagram = party.next_played(now);
-            if let (Some(datagram), Some(to)) = (datagram, party.rtp_destination()) {
-                self.counters.rtp_made += 1;
-                self.outputs
-                    .push_back(RelayOutput::SendRtp { side, to, datagram });
-            }
+            self.send_own(side, datagram);
         }
     }
 }

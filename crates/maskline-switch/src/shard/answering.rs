@@ -441,6 +441,7 @@ impl Shard {
             rtp: described.rtp,
             rtcp: described.rtcp,
             rtcp_mux: described.rtcp_mux,
+            srtp: None,
             sources,
             payloads,
             sends: described.direction.sends(),

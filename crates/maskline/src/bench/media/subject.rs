@@ -252,6 +252,7 @@ fn open_batch(
             rtp,
             rtcp: Some(parties.rtcp),
             rtcp_mux: false,
+            srtp: None,
             sources: vec![rtp.ip()],
             payloads: vec![PayloadMap {
                 here: 0,
