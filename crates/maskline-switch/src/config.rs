@@ -14,7 +14,7 @@ use crate::credentials::TrunkAuth;
 use crate::identity::IdentityRules;
 use crate::registration::TrunkRegistration;
 use crate::routes::Route;
-use crate::sdp::Transcoding;
+use crate::sdp::{SrtpPolicy, Transcoding};
 use crate::sip::compose::SentBy;
 use crate::sip::{Peer, SipTimers, Transport};
 use crate::targets::TrunkAddress;
@@ -59,6 +59,8 @@ pub struct Trunk {
     pub registration: Option<TrunkRegistration>,
     /// What keeps its way open.
     pub keepalive: Keepalive,
+    /// Whether its media are protected. Keys travel in SDP, and so only by TLS.
+    pub srtp: SrtpPolicy,
     /// Trunks that may carry the calls of this one's numbers, in order, when it does not.
     pub overflow: Vec<TrunkId>,
 }
@@ -91,6 +93,7 @@ impl Trunk {
             registration: None,
             overflow: Vec::new(),
             keepalive: Keepalive::default(),
+            srtp: SrtpPolicy::default(),
         }
     }
 

@@ -7,7 +7,10 @@ use crate::dialog::Dialog;
 use crate::dispatch::Arrival;
 use crate::io::{JournalRecord, RecordedEvent};
 use crate::modification::Acknowledged;
-use crate::session::{Callee, CalleeInvite, CallerInvite, InviteParts, Pending2xx, Session};
+use crate::session::early::{HeardEarly, Provisional};
+use crate::session::{
+    Callee, CalleeInvite, CallerInvite, InviteParts, PartyDialog, Pending2xx, Session,
+};
 use crate::shard::Shard;
 use crate::sip::Message;
 
@@ -93,6 +96,36 @@ impl fmt::Debug for Acknowledged {
             .field("cseq", &self.cseq)
             .field("peer", &self.peer)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PartyDialog {
+    /// Our descriptions may hold keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartyDialog")
+            .field("dialog", &self.dialog)
+            .field("owed_bye", &self.owed_bye)
+            .field("sdp_version", &self.sdp_version)
+            .field("holding", &self.holding)
+            .field("srtp", &self.srtp)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for HeardEarly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeardEarly")
+            .field("is_answer", &self.is_answer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Provisional {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provisional")
+            .field("status", &self.status)
+            .field("describes", &self.sdp.is_some())
+            .finish()
     }
 }
 

@@ -57,12 +57,20 @@ pub struct LivingParty {
 }
 
 impl Living {
-    /// `None`: the call is not connected, or something of it is missing.
+    /// `None`: the call is not connected, its media are protected, or something of it is missing.
     #[must_use]
     pub fn of(session: &Session, config: &SwitchConfig) -> Option<Self> {
         let connected = matches!(session.stage, Stage::Answering | Stage::Connected);
         let up = session.is_live(Side::Caller) && session.is_live(Side::Callee);
         if !connected || !up {
+            return None;
+        }
+        let keyed = |side| {
+            let described = session.party(side).described.as_ref();
+            described.is_some_and(|it| it.srtp.is_some())
+        };
+        // Keys are not written down: such a call is ended by the next run.
+        if keyed(Side::Caller) || keyed(Side::Callee) {
             return None;
         }
         let (caller_port, callee_port) = session.media_ports()?;

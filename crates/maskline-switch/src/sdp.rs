@@ -10,9 +10,10 @@
 //!
 //! Deliberately narrower than the RFCs: a host name in `c=` is refused (resolving it would mean IO
 //! inside a decision, and packets to wherever a stranger's DNS points), and so is a multicast
-//! address; only `RTP/AVP` is carried; the `t=` line of an answer is always `0 0`.
+//! address; only `RTP/AVP` and `RTP/SAVP` with keys in it (RFC 4568) are carried; the `t=` line of an answer is always `0 0`.
 
 mod codec;
+mod crypto;
 mod negotiate;
 mod parse;
 mod transcoding;
@@ -27,11 +28,12 @@ use maskline_media::addresses::are_alike;
 use serde::{Deserialize, Serialize};
 
 pub use codec::{Codec, CodecName};
+pub use crypto::{Crypto, OurKeys, OurSrtp, SrtpPolicy, without_keys};
 pub use negotiate::{
     Negotiated, between, defaults, media_payloads, negotiate, negotiate_defaults, offered_to,
     towards_callee,
 };
-pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, parse, parse_for};
+pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, Terms, parse, parse_for};
 pub use transcoding::Transcoding;
 pub use write::{write_answer, write_offer};
 
@@ -133,6 +135,9 @@ pub struct MediaDescription {
     pub audio_index: usize,
     /// Every `m=` line in order: an answer needs one for each (RFC 3264 §6).
     pub streams: Vec<Stream>,
+    /// The key by which the party sends, and the suite; `None`: its packets are plain. In no snapshot.
+    #[serde(skip)]
+    pub srtp: Option<Crypto>,
     /// Session id and version of the `o=` line (RFC 8866 §5.2), by which a party says whether it
     /// describes itself anew. `None`: they are no numbers. Never written.
     #[serde(default)]
@@ -159,6 +164,8 @@ pub struct Local {
     pub address: IpAddr,
     /// Our address of the other family: what a party of that family is told.
     pub second: Option<IpAddr>,
+    /// Our keys, if the party's media may be protected.
+    pub srtp: Option<OurSrtp>,
     /// The RTP port; RTCP is the next one.
     pub port: u16,
     /// Of our own making, the same for the whole dialog. The top bit is not written: RFC 3264 §5
@@ -217,9 +224,14 @@ pub enum SdpFaultKind {
     /// Port 0: the party does not want the stream (RFC 3264 §6).
     #[error("the audio stream is refused (port 0)")]
     Refused,
-    /// Something else than `RTP/AVP` on one port.
-    #[error("audio is carried over RTP/AVP on one port only")]
+    /// Another transport than was agreed on for the party, or more than one port.
+    #[error(
+        "audio is carried over RTP/AVP, or over RTP/SAVP where the trunk has SRTP, on one port only"
+    )]
     Transport,
+    /// `RTP/SAVP` without a key that we can use.
+    #[error("RTP/SAVP needs a key that can be used (a=crypto)")]
+    NoKey,
     /// No `c=` for the audio stream.
     #[error("no connection address for the audio stream")]
     NoConnection,

@@ -24,7 +24,7 @@ use crate::dialog::Dialog;
 use crate::directory::NumberEntry;
 use crate::io::{RecordedEvent, SessionKey};
 use crate::modification::{Acknowledged, Asked, ChangeRate, OwnRequest};
-use crate::sdp::{MediaDescription, Negotiated};
+use crate::sdp::{MediaDescription, Negotiated, OurKeys, OurSrtp, SrtpPolicy};
 use crate::sip::{HeaderName, Headers, Peer, Response, TxId, view};
 use early::{EarlyDialogs, Provisionals};
 use presses::Presses;
@@ -163,7 +163,7 @@ pub enum Probe {
 }
 
 /// One side's dialog and what it owes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct PartyDialog {
     /// The dialog, once there is one.
     pub dialog: Option<Dialog>,
@@ -173,6 +173,8 @@ pub struct PartyDialog {
     pub owed_bye: Option<OwedBye>,
     /// What this party last described of its media.
     pub described: Option<MediaDescription>,
+    /// Whether its media are protected, and by which keys of ours.
+    pub srtp: LegSrtp,
     /// The version of our last SDP to this party (RFC 3264 §8: each new one counts up).
     pub sdp_version: u64,
     /// Our last SDP to this party, so that the version counts up when a new one differs. Whoever
@@ -215,6 +217,26 @@ impl PartyDialog {
                 Probe::Answered | Probe::Unreachable => true,
                 Probe::None | Probe::Asked => false,
             }
+    }
+}
+
+/// Whether a party's media are protected, as its trunk and its way have it. In no snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LegSrtp {
+    /// Whether they may be, or must.
+    pub policy: SrtpPolicy,
+    /// Our keys, where they may be.
+    pub keys: Option<OurKeys>,
+}
+
+impl LegSrtp {
+    /// Our end, for a description.
+    #[must_use]
+    pub fn ours(&self) -> Option<OurSrtp> {
+        self.keys.map(|keys| OurSrtp {
+            keys,
+            offered: self.policy == SrtpPolicy::Required,
+        })
     }
 }
 

@@ -150,6 +150,7 @@ pub fn description(bytes: &[u8]) {
     let ours = sdp::Local {
         address: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
         second: None,
+        srtp: None,
         port: 30_000,
         session_id: 1,
         version: 1,

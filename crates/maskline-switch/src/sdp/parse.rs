@@ -10,7 +10,9 @@ use std::str::FromStr;
 use maskline_media::MediaAddresses;
 
 use super::codec::{read_encoding, static_codec};
-use super::{Codec, Direction, MediaDescription, SdpFault, SdpFaultKind, Stream};
+use super::{
+    Codec, Crypto, Direction, MediaDescription, SdpFault, SdpFaultKind, SrtpPolicy, Stream,
+};
 
 /// The largest description that is read.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -24,12 +26,21 @@ const MAX_TOKEN_BYTES: usize = 40;
 /// The longest packet time that is passed on.
 const MAX_PTIME_MS: u16 = 200;
 
-/// As [`parse_for`], with addresses of both families.
+/// What can be carried of one party.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Where we are, by which its own address is judged.
+    pub addresses: MediaAddresses,
+    /// Whether its media are protected.
+    pub srtp: SrtpPolicy,
+}
+
+/// As [`parse_for`], with addresses of both families, and of plain media.
 ///
 /// # Errors
 /// As [`parse_for`].
 pub fn parse(body: &[u8]) -> Result<MediaDescription, SdpFault> {
-    read(body, &|_| true)
+    read(body, &|_| true, SrtpPolicy::Off)
 }
 
 /// Reads a party's offer or answer and picks its first audio stream that can be carried to where we
@@ -39,14 +50,15 @@ pub fn parse(body: &[u8]) -> Result<MediaDescription, SdpFault> {
 ///
 /// # Errors
 /// [`SdpFault`]; where audio streams exist but none can be carried, why the first of them can't.
-pub fn parse_for(body: &[u8], ours: MediaAddresses) -> Result<MediaDescription, SdpFault> {
-    read(body, &|address| ours.like(address).is_some())
+pub fn parse_for(body: &[u8], terms: Terms) -> Result<MediaDescription, SdpFault> {
+    let reaches = |address| terms.addresses.like(address).is_some();
+    read(body, &reaches, terms.srtp)
 }
 
 /// Whether we have an address of this one's family.
 type Reaches<'a> = &'a dyn Fn(IpAddr) -> bool;
 
-fn read(body: &[u8], reaches: Reaches<'_>) -> Result<MediaDescription, SdpFault> {
+fn read(body: &[u8], reaches: Reaches<'_>, srtp: SrtpPolicy) -> Result<MediaDescription, SdpFault> {
     if body.len() > MAX_BYTES {
         return Err(fault(1, SdpFaultKind::TooLarge));
     }
@@ -84,7 +96,7 @@ fn read(body: &[u8], reaches: Reaches<'_>) -> Result<MediaDescription, SdpFault>
     if last == 0 {
         return Err(fault(1, SdpFaultKind::Version));
     }
-    choose(&session, drafts, last, reaches)
+    choose(&session, drafts, last, (reaches, srtp))
 }
 
 /// The first audio stream that can be carried, beside the lines of all.
@@ -92,7 +104,7 @@ fn choose(
     session: &Level,
     drafts: Vec<Draft<'_>>,
     last: usize,
-    reaches: Reaches<'_>,
+    terms: (Reaches<'_>, SrtpPolicy),
 ) -> Result<MediaDescription, SdpFault> {
     let mut chosen = Err(fault(last, SdpFaultKind::NoAudio));
     let audio = drafts
@@ -100,7 +112,7 @@ fn choose(
         .enumerate()
         .filter(|(_, draft)| draft.is_audio());
     for (tried, (index, draft)) in audio.enumerate() {
-        let outcome = draft.read(session, index, reaches);
+        let outcome = draft.read(session, index, terms);
         if outcome.is_ok() || tried == 0 {
             chosen = outcome;
         }
@@ -166,6 +178,7 @@ struct Draft<'a> {
     ptime_ms: Option<u16>,
     rtcp: Rtcp,
     rtcp_mux: bool,
+    crypto: Option<Crypto>,
 }
 
 /// What a stream says of RTCP (RFC 3605).
@@ -209,6 +222,7 @@ impl<'a> Draft<'a> {
             ptime_ms: None,
             rtcp: Rtcp::NextPort,
             rtcp_mux: false,
+            crypto: None,
         })
     }
 
@@ -234,6 +248,9 @@ impl<'a> Draft<'a> {
             self.ptime_ms = self.ptime_ms.or(value);
         } else if name.eq_ignore_ascii_case("rtcp") {
             self.rtcp = rtcp(rest);
+        } else if name.eq_ignore_ascii_case("crypto") {
+            // The first one that we know is the one that the party likes best (RFC 4568 §5.1.1).
+            self.crypto = self.crypto.or_else(|| Crypto::read(rest));
         }
     }
 
@@ -242,15 +259,16 @@ impl<'a> Draft<'a> {
         &self,
         session: &Level,
         audio_index: usize,
-        reaches: Reaches<'_>,
+        (reaches, policy): (Reaches<'_>, SrtpPolicy),
     ) -> Result<MediaDescription, SdpFault> {
         let failed = |kind| fault(self.line, kind);
         if self.port == 0 {
             return Err(failed(SdpFaultKind::Refused));
         }
-        if !self.stream.proto.eq_ignore_ascii_case("RTP/AVP") || !self.one_port {
+        if !self.one_port {
             return Err(failed(SdpFaultKind::Transport));
         }
+        let srtp = self.protection(policy).map_err(failed)?;
         let codecs = self.codecs()?;
         if !codecs.iter().any(|codec| codec.name.is_voice()) {
             return Err(failed(SdpFaultKind::NoCodec));
@@ -275,6 +293,7 @@ impl<'a> Draft<'a> {
                     .filter(|rtcp| reaches(rtcp.ip()))
             },
             rtcp_mux: self.rtcp_mux,
+            srtp,
             codecs,
             ptime_ms: self.ptime_ms,
             direction: if held { said.deaf() } else { said },
@@ -282,6 +301,20 @@ impl<'a> Draft<'a> {
             streams: Vec::new(),
             origin: None,
         })
+    }
+
+    /// The key, of a protected stream.
+    fn protection(&self, policy: SrtpPolicy) -> Result<Option<Crypto>, SdpFaultKind> {
+        let is = |proto| self.stream.proto.eq_ignore_ascii_case(proto);
+        match policy {
+            SrtpPolicy::Off | SrtpPolicy::Accepted if is("RTP/AVP") => Ok(None),
+            SrtpPolicy::Accepted | SrtpPolicy::Required if is("RTP/SAVP") => {
+                self.crypto.map(Some).ok_or(SdpFaultKind::NoKey)
+            }
+            SrtpPolicy::Off | SrtpPolicy::Accepted | SrtpPolicy::Required => {
+                Err(SdpFaultKind::Transport)
+            }
+        }
     }
 
     fn codecs(&self) -> Result<Vec<Codec>, SdpFault> {

@@ -2,6 +2,7 @@
 //! nothing of one party reaches the other.
 
 mod agreeing;
+mod crypto;
 mod hostile;
 mod reading;
 mod transcoded;
@@ -30,6 +31,7 @@ fn local() -> Local {
     Local {
         address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5)),
         second: None,
+        srtp: None,
         port: 20_000,
         session_id: 42,
         version: 7,

@@ -9,13 +9,13 @@ use std::net::IpAddr;
 
 use super::codec::known_parameters;
 use super::parse::is_token;
-use super::{Codec, Direction, Local, MediaDescription};
+use super::{Codec, Crypto, Direction, Local, MediaDescription, OurSrtp};
 
 /// An offer with one audio stream to a party that has not described itself yet. Lines end in CRLF.
 ///
 /// It offers to share the RTP port with RTCP (RFC 5761 §5.1.1); who does not know that uses the next.
 ///
-/// Without a codec the stream is written as refused (port 0).
+/// Without a codec the stream is written as refused (port 0). It is protected where our keys are offered.
 #[must_use]
 pub fn write_offer(
     local: &Local,
@@ -24,7 +24,14 @@ pub fn write_offer(
     direction: Direction,
 ) -> String {
     let mut text = session_part(local, local.address);
-    audio_stream(&mut text, local, codecs, ptime_ms, direction, true);
+    let keys = local.srtp.filter(|own| own.offered);
+    let keys: Vec<Crypto> = keys.iter().flat_map(OurSrtp::offer).collect();
+    let ours = Ours {
+        port: local.port,
+        rtcp_mux: true,
+        keys: &keys,
+    };
+    audio_stream(&mut text, &ours, codecs, ptime_ms, direction);
     text
 }
 
@@ -32,7 +39,7 @@ pub fn write_offer(
 /// (RFC 3264 §6), at our address of the offer's family. It goes to the party that made `offer` and to
 /// nobody else.
 ///
-/// It shares the RTP port with RTCP if the offer does (RFC 5761 §5.1.1). `codecs` are in the offering party's payload types (see [`super::Negotiated`]). Without a codec
+/// It shares the RTP port with RTCP if the offer does (RFC 5761 §5.1.1). It is protected if the offer is. `codecs` are in the offering party's payload types (see [`super::Negotiated`]). Without a codec
 /// the audio stream is refused as well.
 #[must_use]
 pub fn write_answer(
@@ -45,14 +52,14 @@ pub fn write_answer(
     let mut text = session_part(local, local.towards(offer.rtp.ip()));
     for (index, stream) in offer.streams.iter().enumerate() {
         if index == offer.audio_index {
-            audio_stream(
-                &mut text,
-                local,
-                codecs,
-                ptime_ms,
-                direction,
-                offer.rtcp_mux,
-            );
+            let keys = local.srtp.zip(offer.srtp);
+            let keys = keys.map(|(own, theirs)| own.answer(&theirs));
+            let ours = Ours {
+                port: local.port,
+                rtcp_mux: offer.rtcp_mux,
+                keys: keys.as_slice(),
+            };
+            audio_stream(&mut text, &ours, codecs, ptime_ms, direction);
         } else if [&stream.media, &stream.proto, &stream.format]
             .into_iter()
             .all(|it| is_token(it))
@@ -87,26 +94,35 @@ fn session_part(local: &Local, address: IpAddr) -> String {
     text
 }
 
+/// Our end of an audio stream.
+struct Ours<'a> {
+    port: u16,
+    rtcp_mux: bool,
+    /// Of a protected one.
+    keys: &'a [Crypto],
+}
+
 fn audio_stream(
     text: &mut String,
-    local: &Local,
+    ours: &Ours<'_>,
     codecs: &[Codec],
     ptime_ms: Option<u16>,
     direction: Direction,
-    rtcp_mux: bool,
 ) {
+    let proto = if ours.keys.is_empty() {
+        "RTP/AVP"
+    } else {
+        "RTP/SAVP"
+    };
     if codecs.is_empty() {
-        line(text, format_args!("m=audio 0 RTP/AVP 0"));
+        line(text, format_args!("m=audio 0 {proto} 0"));
         return;
     }
     let formats: String = codecs
         .iter()
         .map(|codec| format!(" {}", codec.payload_type))
         .collect();
-    line(
-        text,
-        format_args!("m=audio {} RTP/AVP{formats}", local.port),
-    );
+    line(text, format_args!("m=audio {} {proto}{formats}", ours.port));
     for codec in codecs {
         let (payload_type, clock_rate) = (codec.payload_type, codec.clock_rate);
         let encoding = codec.name.encoding();
@@ -125,8 +141,11 @@ fn audio_stream(
     if let Some(ptime_ms) = ptime_ms {
         line(text, format_args!("a=ptime:{ptime_ms}"));
     }
-    if rtcp_mux {
+    if ours.rtcp_mux {
         line(text, format_args!("a=rtcp-mux"));
+    }
+    for crypto in ours.keys {
+        line(text, format_args!("a=crypto:{}", crypto.text()));
     }
     line(text, format_args!("a={}", direction.attribute()));
 }

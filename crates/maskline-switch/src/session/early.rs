@@ -51,7 +51,7 @@ impl Provisionals {
 }
 
 /// Media of B that A hears before the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HeardEarly {
     /// The To tag of the early dialog of B that it belongs to: the first that described any.
     pub remote_tag: String,
@@ -63,7 +63,7 @@ pub struct HeardEarly {
 }
 
 /// A provisional answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Provisional {
     /// Its status, 101-199.
     pub status: u16,

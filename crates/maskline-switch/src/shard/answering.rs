@@ -441,7 +441,10 @@ impl Shard {
             rtp: described.rtp,
             rtcp: described.rtcp,
             rtcp_mux: described.rtcp_mux,
-            srtp: None,
+            srtp: described
+                .srtp
+                .zip(s.party(side).srtp.ours())
+                .map(|(theirs, ours)| ours.with(&theirs)),
             sources,
             payloads,
             sends: described.direction.sends(),

@@ -6,7 +6,7 @@ use maskline_events::{CallStatus, LegStatus, Party, SessionStatus};
 use maskline_media::{MediaCommand, Side};
 use rand::RngCore;
 
-use super::reading::Unfit;
+use super::reading::{KEYS_IN_THE_CLEAR, Unfit};
 use super::record::Detail;
 use super::{Gated, Shard, repeated};
 use crate::admission::Refusal;
@@ -19,7 +19,9 @@ use crate::io::{Action, SessionKey};
 use crate::overload::RETRY_AFTER_SECONDS;
 use crate::sdp::{self, MediaDescription};
 use crate::session::early::Provisionals;
-use crate::session::{Allows, CallerInvite, Leg, Media, PartyDialog, Session, SessionTimer, Stage};
+use crate::session::{
+    Allows, CallerInvite, Leg, LegSrtp, Media, PartyDialog, Session, SessionTimer, Stage,
+};
 use crate::sip::{HeaderName, LocalTag, Method, Peer, Request, TxId, compose, extensions, view};
 
 /// The number that was called, and the offer.
@@ -108,7 +110,12 @@ impl Shard {
         if self.refuses_interval(tx, invite) {
             return;
         }
-        let (number, offer) = match self.examine(invite) {
+        let srtp = self.srtp_of(self.arriving_by, peer.transport);
+        let examined = match srtp {
+            Some(srtp) => self.examine(tx, invite, &srtp).map(|found| (found, srtp)),
+            None => Err(KEYS_IN_THE_CLEAR),
+        };
+        let ((number, offer), srtp) = match examined {
             Ok(found) => found,
             Err(unfit) => {
                 self.count(unfit.reason);
@@ -175,6 +182,7 @@ impl Shard {
             caller: PartyDialog {
                 dialog: Some(dialog),
                 described: offer,
+                srtp,
                 allows: Allows::of(&invite.headers),
                 ..PartyDialog::default()
             },
@@ -211,7 +219,7 @@ impl Shard {
     }
 
     /// What a new call needs before anything is kept of it.
-    fn examine(&self, invite: &Request) -> Result<Examined, Unfit> {
+    fn examine(&self, tx: TxId, invite: &Request, srtp: &LegSrtp) -> Result<Examined, Unfit> {
         if view::max_forwards(&invite.headers) == 0 {
             return Err(Unfit::new(483, "too_many_hops"));
         }
@@ -220,7 +228,7 @@ impl Shard {
             .called(invite, |called| self.directory.number(called).cloned())
             .ok_or(Unfit::new(404, "unassigned_number"))?;
         // RFC 3261 §13.2.1: our 200 will bring the offer.
-        let Some(offer) = self.offer_in(invite)? else {
+        let Some(offer) = self.offer_in(tx, invite, srtp)? else {
             return Ok((number, None));
         };
         if !sdp::towards_callee(&offer, self.config.transcoding)

@@ -143,7 +143,7 @@ impl Shard {
         target.peer = candidate.peer;
         s.attempts.current = s.attempts.current.saturating_add(1);
         s.attempts.target = Some(target.clone());
-        let Some(parts) = self.invite_parts(s, &target) else {
+        let Some(parts) = self.parts_of_attempt(s, &target) else {
             s.attempts.last = Some(AttemptEnd::Unanswered);
             self.try_next(s);
             return;

@@ -202,7 +202,7 @@ impl Shard {
             callee_port,
         };
         self.trace_step(s, opened);
-        let Some(parts) = self.invite_parts(s, &target) else {
+        let Some(parts) = self.parts_of_attempt(s, &target) else {
             self.fail_callee(
                 s,
                 ErrorCode::Connectivity,
@@ -232,8 +232,18 @@ impl Shard {
         self.gate(s, commit, Gated::InviteCallee);
     }
 
+    /// As [`Self::invite_parts`], with keys of its own for each way to B.
+    pub(super) fn parts_of_attempt(
+        &mut self,
+        s: &mut Session,
+        target: &Target,
+    ) -> Option<InviteParts> {
+        s.callee.srtp = self.srtp_of(target.trunk, target.peer.transport)?;
+        self.invite_parts(s, target)
+    }
+
     /// B's INVITE is built from nothing: the virtual number, the callee, and us.
-    pub(super) fn invite_parts(&mut self, s: &Session, target: &Target) -> Option<InviteParts> {
+    fn invite_parts(&mut self, s: &Session, target: &Target) -> Option<InviteParts> {
         let peer = target.peer;
         let trunk = self.config.trunk(target.trunk)?;
         let sent_by = self.sent_by(peer);
@@ -375,6 +385,7 @@ impl Shard {
         Local {
             address: ours.first(),
             second: ours.second(),
+            srtp: s.party(side).srtp.ours(),
             port,
             // Derived from the random session key, so that both sides' descriptions share nothing.
             session_id: match side {

@@ -29,7 +29,7 @@ impl Shard {
             {
                 return;
             }
-            let offer = match shard.offer_in(invite) {
+            let offer = match shard.offer_in(tx, invite, &s.party(side).srtp) {
                 Ok(offer) => offer,
                 Err(unfit) => {
                     shard.refuse_offer(tx, invite, unfit);
@@ -78,7 +78,7 @@ impl Shard {
             if !shard.may_offer(s, side, tx, update) {
                 return;
             }
-            let offer = match shard.offer_in(update) {
+            let offer = match shard.offer_in(tx, update, &s.party(side).srtp) {
                 Ok(Some(offer)) => offer,
                 Ok(None) => return,
                 Err(unfit) => {

@@ -324,7 +324,8 @@ impl Shard {
     ) {
         let invited = own.vehicle == Vehicle::Invite;
         if invited && !own.offers {
-            let offer = sdp::parse_for(response.body(), self.config.media_addresses).ok();
+            let terms = self.terms(s.party(side).srtp.policy);
+            let offer = sdp::parse_for(response.body(), terms).ok();
             self.on_offer_in_answer(s, side, own, cseq, offer);
             return;
         }

@@ -1,12 +1,15 @@
 //! What a party offers or answers, as far as we can take it, and what it hears when we can't.
 
-use maskline_media::Side;
 use maskline_media::addresses::are_alike;
+use maskline_media::srtp::KEY_BYTES;
+use maskline_media::{Side, SrtpKey, SrtpSuite};
+use rand::RngCore;
 
 use super::Shard;
-use crate::sdp::{self, MediaDescription, SdpFaultKind};
-use crate::session::Session;
-use crate::sip::{HeaderName, Request, TxId, view};
+use crate::config::TrunkId;
+use crate::sdp::{self, MediaDescription, SdpFaultKind, SrtpPolicy, Terms};
+use crate::session::{LegSrtp, Session};
+use crate::sip::{HeaderName, Request, Transport, TxId, view};
 
 /// Why a request is refused before anything of it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(super) struct Unfit {
 
 /// No `application/sdp`.
 const NOT_SDP: Unfit = Unfit::new(415, "not_sdp");
+/// Keys would be told to anybody on the way.
+pub(super) const KEYS_IN_THE_CLEAR: Unfit = Unfit::new(488, "keys_in_the_clear");
 /// The party's addresses are of a family that we have none of.
 const ADDRESS_FAMILY: Unfit = Unfit::new(488, "address_family");
 
@@ -29,34 +34,81 @@ impl Unfit {
 
 impl Shard {
     /// The offer in a request; `None`: it has no body.
-    pub(super) fn offer_in(&self, request: &Request) -> Result<Option<MediaDescription>, Unfit> {
+    pub(super) fn offer_in(
+        &self,
+        tx: TxId,
+        request: &Request,
+        leg: &LegSrtp,
+    ) -> Result<Option<MediaDescription>, Unfit> {
         if request.body().is_empty() {
             return Ok(None);
+        }
+        // Our answer goes where the request came from.
+        let by = self.transactions.peer(tx).map(|peer| peer.transport);
+        if leg.keys.is_some() && by != Some(Transport::Tls) {
+            return Err(KEYS_IN_THE_CLEAR);
         }
         if !view::is_sdp(&request.headers) {
             return Err(NOT_SDP);
         }
-        match sdp::parse_for(request.body(), self.config.media_addresses) {
+        match sdp::parse_for(request.body(), self.terms(leg.policy)) {
             Ok(offer) => Ok(Some(offer)),
             Err(fault) if fault.kind == SdpFaultKind::AddressFamily => Err(ADDRESS_FAMILY),
             Err(_) => Err(Unfit::new(488, "sdp_unusable")),
         }
     }
 
+    /// What a party of this policy can be taken with.
+    pub(super) const fn terms(&self, srtp: SrtpPolicy) -> Terms {
+        Terms {
+            addresses: self.config.media_addresses,
+            srtp,
+        }
+    }
+
+    /// Whether a new leg's media are protected, by its trunk; `None`: they must be, and its signalling
+    /// would tell the keys to anybody.
+    pub(super) fn srtp_of(&mut self, trunk: TrunkId, transport: Transport) -> Option<LegSrtp> {
+        let policy = self
+            .config
+            .trunk(trunk)
+            .map_or(SrtpPolicy::Off, |it| it.srtp);
+        if policy == SrtpPolicy::Off || transport != Transport::Tls {
+            return (policy != SrtpPolicy::Required).then(LegSrtp::default);
+        }
+        // The generator is seeded by the system (in production) and one-way: the tags that it also makes
+        // tell nothing of it.
+        let mut keys = [SrtpKey([0; KEY_BYTES]); SrtpSuite::ALL.len()];
+        for SrtpKey(key) in &mut keys {
+            self.rng.fill_bytes(key);
+        }
+        Some(LegSrtp {
+            policy,
+            keys: Some(keys),
+        })
+    }
+
     /// A side's answer to our offer. One of another family than was offered is none: the party would
-    /// send to one address of ours and want to hear from another.
+    /// send to one address of ours and want to hear from another. So is a protected one to a plain offer,
+    /// and a plain one to a protected offer.
     pub(super) fn answer_in(
         &self,
         s: &Session,
         side: Side,
         body: &[u8],
     ) -> Option<MediaDescription> {
-        let answer = sdp::parse_for(body, self.config.media_addresses).ok()?;
+        let terms = self.terms(s.party(side).srtp.policy);
+        let answer = sdp::parse_for(body, terms).ok()?;
         let local = self.local(s, side, 0);
         let known = s.party(side).described.as_ref();
         let offered = known.map_or(local.address, |known| local.towards(known.rtp.ip()));
         let at = answer.rtp.ip();
-        (at.is_unspecified() || are_alike(at, offered)).then_some(answer)
+        let protected = known.map_or_else(
+            || local.srtp.is_some_and(|own| own.offered),
+            |known| known.srtp.is_some(),
+        );
+        let fits = at.is_unspecified() || are_alike(at, offered);
+        (fits && answer.srtp.is_some() == protected).then_some(answer)
     }
 
     /// What a refusal says beside its status.

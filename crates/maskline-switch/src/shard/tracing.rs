@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Gated, Shard};
 use crate::dispatch::Arrival;
 use crate::io::{Action, CallflowAnswer, SessionKey};
+use crate::sdp;
 use crate::session::{Session, SessionTimer};
 use crate::sip::{LocalTag, Peer};
 use crate::trace::{Direction, Step, Text, TraceEntry, TraceEvent, TracedMessage};
@@ -303,6 +304,7 @@ impl Shard {
             return;
         }
         traced.messages += 1;
+        let bytes = sdp::without_keys(&bytes).map_or(bytes, Bytes::from);
         let length = bytes.len();
         let bytes = if length > limits.message_bytes {
             // A copy: a slice would keep the whole.

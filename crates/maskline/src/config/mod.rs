@@ -391,6 +391,7 @@ impl Resolver {
             (None, None) => String::new(),
         };
         let (trunks, of_trunks) = self.trunks(file.trunk, &host)?;
+        self.srtp_of_engine(&file.media, &trunks)?;
         if sip_public_address.is_none()
             && let Some(spec) = sip_listen
                 .iter()

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use maskline_rtpengine::RtpengineConfig;
+use maskline_switch::Trunk;
+use maskline_switch::sdp::SrtpPolicy;
 use serde::Deserialize;
 
 use super::media::Media;
@@ -64,11 +66,39 @@ impl Resolver {
             max_sessions,
         }))
     }
+
+    /// The daemons are told no keys.
+    pub(super) fn srtp_of_engine(
+        &self,
+        media: &Media,
+        trunks: &[Trunk],
+    ) -> Result<(), ConfigError> {
+        let encrypts = |trunk: &&Trunk| trunk.srtp != SrtpPolicy::Off;
+        match trunks.iter().find(encrypts) {
+            Some(trunk) if media.engine != "built-in" => Err(self.bad(
+                &format!("[[trunk]] {:?} srtp", trunk.name),
+                "needs [media] engine = \"built-in\", which encrypts",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::load;
+
+    #[test]
+    fn only_the_built_in_engine_encrypts() {
+        let error = load(
+            "[media]\nengine = \"rtpengine\"\nrtpengine.instances = [\"192.0.2.1:2223\"]\n\
+             [[trunk]]\nname = \"a\"\naddress = \"192.0.2.1:5061\"\nallow = []\n\
+             transport = \"tls\"\nsrtp = \"accepted\"\n",
+        )
+        .unwrap_err();
+        assert_eq!(error.key, "[[trunk]] \"a\" srtp");
+        assert!(error.to_string().contains("built-in"), "{error}");
+    }
 
     #[test]
     fn rtpengine_is_named_by_its_instances() {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use maskline_net::TlsTrunk;
 use maskline_switch::Trunk;
+use maskline_switch::sdp::SrtpPolicy;
+use maskline_switch::sip::Transport;
 use serde::Deserialize;
 
 use super::{ConfigError, Resolver, keepalive, routing, tls};
@@ -38,6 +40,12 @@ pub(super) struct Block {
     dtmf: Dtmf,
     #[serde(default)]
     overflow: Vec<String>,
+    #[serde(default = "off")]
+    srtp: String,
+}
+
+fn off() -> String {
+    "off".to_owned()
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,10 +136,67 @@ impl Resolver {
                 auth,
                 registration,
                 keepalive: block.keepalive.resolve(),
+                srtp: self.srtp(&key("srtp"), &block.srtp, transport)?,
                 ..Trunk::default()
             });
         }
         self.overflow(&mut trunks, &overflow)?;
         Ok((trunks, of_trunks))
+    }
+
+    /// RFC 4568 §9: keys in SDP are as secret as what carries them.
+    fn srtp(&self, key: &str, text: &str, transport: Transport) -> Result<SrtpPolicy, ConfigError> {
+        let policy = match text {
+            "off" => return Ok(SrtpPolicy::Off),
+            "accepted" => SrtpPolicy::Accepted,
+            "required" => SrtpPolicy::Required,
+            _ => {
+                let expected = "is not \"off\", \"accepted\" or \"required\"";
+                return Err(self.bad(key, format!("{text:?} {expected}")));
+            }
+        };
+        if transport != Transport::Tls {
+            return Err(self.bad(
+                key,
+                "needs transport = \"tls\": the keys travel in the signalling",
+            ));
+        }
+        Ok(policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::load;
+    use super::*;
+
+    #[test]
+    fn srtp_needs_tls_since_its_keys_travel_in_the_signalling() {
+        let trunk = |keys: &str| {
+            load(&format!(
+                "[[trunk]]\nname = \"a\"\naddress = \"192.0.2.1:5061\"\nallow = []\n{keys}\n"
+            ))
+        };
+        let of = |keys: &str| trunk(keys).unwrap().trunks[0].srtp;
+        assert_eq!(of(""), SrtpPolicy::Off);
+        assert_eq!(of("srtp = \"off\""), SrtpPolicy::Off);
+        let over_tls = |srtp: &str| of(&format!("transport = \"tls\"\nsrtp = \"{srtp}\""));
+        assert_eq!(over_tls("accepted"), SrtpPolicy::Accepted);
+        assert_eq!(over_tls("required"), SrtpPolicy::Required);
+        for (keys, reason) in [
+            ("srtp = \"required\"", "needs transport = \"tls\""),
+            (
+                "transport = \"auto\"\nsrtp = \"accepted\"",
+                "needs transport = \"tls\"",
+            ),
+            (
+                "transport = \"tls\"\nsrtp = \"yes\"",
+                "is not \"off\", \"accepted\" or",
+            ),
+        ] {
+            let error = trunk(keys).unwrap_err();
+            assert_eq!(error.key, "[[trunk]] \"a\" srtp");
+            assert!(error.to_string().contains(reason), "{error}");
+        }
     }
 }

@@ -42,6 +42,7 @@ async fn call(name: &str, caller: Codec, callee: Codec) -> Call {
         media: site.ports.callee_media(),
         codec: callee,
         says: &says[1],
+        encrypts: false,
     };
     let b = Baresip::start(&site.folder, b).await;
     let a = Setup {
@@ -52,6 +53,7 @@ async fn call(name: &str, caller: Codec, callee: Codec) -> Call {
         media: site.ports.caller_media(),
         codec: caller,
         says: &says[0],
+        encrypts: false,
     };
     let mut a = Baresip::start(&site.folder, a).await;
     let number = format!("sip:{VIRTUAL}@{SWITCH_ADDRESS}:{}", site.ports.sip());

@@ -50,6 +50,7 @@ mod routing;
 mod rtpengine;
 mod scanners;
 mod shutdown;
+mod srtp;
 mod support;
 mod timers;
 mod tls;

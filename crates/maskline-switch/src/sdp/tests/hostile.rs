@@ -87,7 +87,7 @@ proptest! {
         session_id in any::<u64>(),
         version in any::<u64>(),
     ) {
-        let local = Local { address, second: None, port, session_id, version };
+        let local = Local { address, second: None, srtp: None, port, session_id, version };
         let read = parse(write_offer(&local, &codecs, ptime_ms, direction).as_bytes()).unwrap();
         prop_assert_eq!(read.rtp, SocketAddr::new(address, port));
         prop_assert_eq!(read.rtcp, Some(SocketAddr::new(address, port)));

@@ -329,7 +329,10 @@ fn a_description_survives_a_snapshot() {
 
 #[test]
 fn an_address_of_a_family_that_we_lack_is_a_fault_unless_another_stream_has_one_that_we_have() {
-    let four = MediaAddresses::from(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5)));
+    let four = Terms {
+        addresses: MediaAddresses::from(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5))),
+        srtp: SrtpPolicy::Off,
+    };
     let six = "c=IN IP6 2001:db8::1\r\n";
     let text = described(six, "4000 RTP/AVP 0", "");
     assert!(parse(text.as_bytes()).is_ok());

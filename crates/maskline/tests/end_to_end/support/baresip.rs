@@ -57,6 +57,9 @@ pub struct Setup<'a> {
     pub codec: Codec,
     /// What it says, at 8 kHz.
     pub says: &'a [i16],
+    /// Whether it speaks TLS, on the port above, with `both.pem` of the test's folder, and encrypts its
+    /// media or takes no call.
+    pub encrypts: bool,
 }
 
 /// A running phone.
@@ -79,6 +82,7 @@ impl Baresip {
             media,
             codec,
             says,
+            encrypts,
         } = setup;
         let folder = folder.join(name);
         fs::create_dir_all(&folder).unwrap();
@@ -96,9 +100,16 @@ impl Baresip {
             media + 1
         );
         let account = format!(
-            "<sip:{number}@{sip}>;regint=0;answermode=auto;audio_codecs={}\n",
-            codec.name
+            "<sip:{number}@{sip}{}>;regint=0;answermode=auto;audio_codecs={}{}\n",
+            if encrypts { ";transport=tls" } else { "" },
+            codec.name,
+            if encrypts { ";mediaenc=srtp-mand" } else { "" }
         );
+        let config = if encrypts {
+            config + &format!("sip_certificate {home}/../both.pem\nmodule srtp.so\n")
+        } else {
+            config
+        };
         for (file, text) in [
             ("config", config),
             ("accounts", account),
@@ -110,6 +121,8 @@ impl Baresip {
         let mut process = Command::new("baresip")
             .arg("-f")
             .arg(&folder)
+            // What it says of its keys is looked for elsewhere.
+            .args(encrypts.then_some("-s"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

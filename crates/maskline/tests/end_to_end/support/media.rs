@@ -56,7 +56,8 @@ impl Packet {
         }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    /// As it is sent.
+    pub fn bytes(&self) -> Vec<u8> {
         let extended = if self.extension.is_empty() { 0 } else { 0x10 };
         let csrc_count = u8::try_from(self.csrc.len()).unwrap();
         let mut bytes = vec![0x80 | extended | csrc_count];
@@ -92,6 +93,11 @@ impl Media {
     /// Sends an RTP packet.
     pub async fn send(&self, packet: &Packet, to: SocketAddr) {
         self.rtp.send_to(&packet.bytes(), to).await.unwrap();
+    }
+
+    /// Sends these bytes from the RTP port.
+    pub async fn send_bytes(&self, bytes: &[u8], to: SocketAddr) {
+        self.rtp.send_to(bytes, to).await.unwrap();
     }
 
     /// Sends an RTCP packet to the port next to `rtp`.

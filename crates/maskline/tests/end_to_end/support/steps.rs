@@ -21,6 +21,8 @@ pub struct Says {
     pub address: &'static str,
     /// Whether RTP and RTCP share a port.
     pub shares: bool,
+    /// The value of its `a=crypto`; without one its media are plain.
+    pub crypto: &'static str,
 }
 
 impl Says {
@@ -31,6 +33,7 @@ impl Says {
         direction: "sendrecv",
         address: "[local_ip]",
         shares: false,
+        crypto: "",
     };
 
     /// The same with another direction, as another version.
@@ -49,11 +52,17 @@ impl Says {
             direction,
             address,
             shares,
+            crypto,
         } = self;
+        let proto = if crypto.is_empty() {
+            "RTP/AVP"
+        } else {
+            "RTP/SAVP"
+        };
         let family = if address.contains("::") { "IP6" } else { "IP4" };
         let mut text = format!(
             "v=0\no=- 1 {version} IN {family} {address}\ns=-\nc=IN {family} {address}\nt=0 0\n\
-             m=audio [media] RTP/AVP {formats}\n"
+             m=audio [media] {proto} {formats}\n"
         );
         for format in formats.split(' ') {
             let lines = match format {
@@ -67,6 +76,9 @@ impl Says {
         }
         if shares {
             text.push_str("a=rtcp-mux\n");
+        }
+        if !crypto.is_empty() {
+            let _ = writeln!(text, "a=crypto:{crypto}");
         }
         let _ = writeln!(text, "a={direction}");
         text
