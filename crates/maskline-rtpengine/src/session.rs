@@ -406,6 +406,7 @@ fn side_report(of: Option<&RemoteMedia>, heard: &Hearing, quality: Option<Qualit
         rtcp_mux: of.is_some_and(|of| of.rtcp_mux),
         sends: of.is_some_and(|of| of.sends),
         receives: of.is_some_and(|of| of.receives),
+        holds: of.is_some_and(|of| of.holds),
         mos: quality.map(|quality| quality.mos),
         silent_for: (heard.packets > 0).then(|| heard.at.elapsed()),
         ..SideReport::default()

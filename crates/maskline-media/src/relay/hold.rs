@@ -12,9 +12,9 @@ impl Relay {
         self.hold.as_ref()?;
         let (party, other) = (self.party(side), self.party(side.other()));
         let held = other.media()?.holds && party.media()?.receives;
-        party
-            .voice()
-            .filter(|_| held && !party.player.is_playing())?;
+        if !held || party.player.is_playing() || party.voice().is_none() {
+            return None;
+        }
         Some(party.hold.due())
     }
 

@@ -31,15 +31,24 @@ impl HoldSource {
 }
 
 impl Resolver {
-    pub(super) fn hold(&self, text: &str) -> Result<HoldSource, ConfigError> {
-        match (text, text.split_once(':')) {
-            ("silence", _) => Ok(HoldSource::Silence),
-            ("tone", _) => Ok(HoldSource::Tone),
-            (_, Some(("file", path))) if !path.is_empty() => Ok(HoldSource::File(path.into())),
+    /// `elsewhere`: the audio is carried by an engine that plays nothing of its own.
+    pub(super) fn hold(&self, text: &str, elsewhere: bool) -> Result<HoldSource, ConfigError> {
+        let source = match (text, text.split_once(':')) {
+            ("silence", _) => HoldSource::Silence,
+            ("tone", _) => HoldSource::Tone,
+            (_, Some(("file", path))) if !path.is_empty() => HoldSource::File(path.into()),
             (_, _) => {
                 let reason = format!("{text:?} is not \"tone\", \"silence\" or \"file:PATH\"");
-                Err(self.bad(HOLD, reason))
+                return Err(self.bad(HOLD, reason));
             }
+        };
+        match source {
+            HoldSource::File(_) if elsewhere => Err(self.bad(
+                HOLD,
+                "rtpengine plays no music of ours: leave the key out, or set [media] engine = \"built-in\"",
+            )),
+            HoldSource::Tone if elsewhere => Ok(HoldSource::Silence),
+            HoldSource::Silence | HoldSource::Tone | HoldSource::File(_) => Ok(source),
         }
     }
 }
@@ -74,5 +83,17 @@ mod tests {
         );
         let quiet = load("[media]\nhold = \"silence\"").unwrap();
         assert_eq!(quiet.hold_audio().unwrap(), None);
+    }
+
+    #[test]
+    fn with_rtpengine_there_is_silence_and_music_is_refused() {
+        let with = |hold: &str| {
+            load(&format!(
+                "[media]\nengine = \"rtpengine\"\n{hold}\n[media.rtpengine]\ninstances = [\"127.0.0.1:2223\"]"
+            ))
+        };
+        assert!(!with("").unwrap().hold.is_heard());
+        let error = with("hold = \"file:music.wav\"").unwrap_err().to_string();
+        assert!(error.contains("[media] hold: rtpengine"), "{error}");
     }
 }

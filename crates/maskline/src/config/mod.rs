@@ -419,7 +419,7 @@ impl Resolver {
             media_public_addresses,
             media_ports: self.ports(&file.media.ports)?,
             transcoding: file.media.transcode.into(),
-            hold: self.hold(&file.media.hold)?,
+            hold: self.hold(&file.media.hold, rtpengine.is_some())?,
             media_silence,
             rtpengine,
             no_answer: self.seconds("[call] no_answer_seconds", file.call.no_answer_seconds)?,
