@@ -1,6 +1,6 @@
 //! Voices through the switch between two baresips, each of which knows one codec: where it is the
 //! same, it passes through; else it is transcoded. What arrives is compared with what was said, and
-//! each presses a key.
+//! each presses a key. One holds the other.
 
 use std::net::SocketAddr;
 
@@ -135,3 +135,24 @@ row!(pcma_calls_g722: PCMA, G722, 0.9);
 row!(g722_calls_pcma: G722, PCMA, 0.9);
 row!(pcmu_calls_g722: PCMU, G722, 0.9);
 row!(g722_calls_pcmu: G722, PCMU, 0.9);
+
+/// baresip holds by `sendonly`, and sends nothing then. It records nothing behind a re-INVITE, and
+/// tells how much comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_is_held_by_a_silent_one_gets_our_notes_and_then_the_other_again() {
+    const FLOWS: u32 = 32_000;
+    let mut call = call("hold", PCMA, G722).await;
+    call.b.hears(1).await;
+    call.a.tell("hold", "").await;
+    call.b
+        .carries("notes alone", |sent, received| {
+            sent == 0 && received > FLOWS
+        })
+        .await;
+    call.a.tell("resume", "").await;
+    call.b
+        .carries("voices", |sent, received| sent > FLOWS && received > FLOWS)
+        .await;
+    assert!(!call.b.log().contains("SSRC changed"), "one stream");
+    call.ends(&["A held", "A resumed"]).await;
+}

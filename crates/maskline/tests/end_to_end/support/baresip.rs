@@ -169,6 +169,22 @@ impl Baresip {
         }
     }
 
+    /// Waits until what it last said of the bits that it sends and receives in a second is so.
+    pub async fn carries(&self, what: &str, is_so: fn(u32, u32) -> bool) {
+        let rates = |log: &str| -> Option<(u32, u32)> {
+            let (sent, rest) = log.rsplit_once("audio=")?.1.split_once('/')?;
+            let (received, _) = rest.split_once(' ')?;
+            Some((sent.parse().ok()?, received.parse().ok()?))
+        };
+        let name = format!("{} carries {what}", self.folder.display());
+        eventually(&name, Duration::from_secs(20), || {
+            rates(&self.log())
+                .filter(|(sent, received)| is_so(*sent, *received))
+                .map(|_| ())
+        })
+        .await;
+    }
+
     /// What it has heard so far, at 8 kHz.
     pub fn heard(&self) -> Vec<i16> {
         let recorded = |entry: &fs::DirEntry| {
