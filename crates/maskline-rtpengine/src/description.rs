@@ -96,14 +96,15 @@ fn flags(party: Option<&RemoteMedia>) -> Vec<&'static str> {
         // Every packet is made anew: the parties' SSRC and header extensions do not pass.
         "inject-DTMF",
     ];
-    let elsewhere = party.is_some_and(|party| {
+    // A daemon does not take this back: it is not said of a party that is not known yet.
+    let only_there = party.is_some_and(|party| {
         let described = party.rtp.ip();
-        party.sources.iter().any(|source| *source != described)
+        party.sources.iter().all(|source| *source == described)
     });
     if party.is_some_and(|party| party.listens) {
         flags.push("detect-DTMF");
     }
-    if !elsewhere {
+    if only_there {
         // Nothing is learned from where packets come: they come from where was said.
         flags.push("asymmetric");
     }
@@ -262,7 +263,7 @@ mod tests {
         party.sources.push(IpAddr::from([192, 0, 2, 9]));
         assert!(!flags(Some(&party)).contains(&"asymmetric"));
         assert!(flags(Some(&party)).contains(&"strict-source"));
-        assert!(flags(None).contains(&"asymmetric"));
+        assert!(!flags(None).contains(&"asymmetric"));
     }
 
     #[test]

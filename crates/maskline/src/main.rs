@@ -16,6 +16,7 @@ mod left_open;
 mod metrics_text;
 mod music;
 mod node;
+mod open_files;
 mod provisioning;
 mod sample_site;
 mod serve;

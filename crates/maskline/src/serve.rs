@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config};
 use crate::node::{Node, Secrets};
+use crate::open_files;
 
 /// Runs a node until SIGTERM or SIGINT; a second one ends the drain at once. SIGHUP reads TLS
 /// certificates again.
@@ -23,6 +24,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    open_files::allow_for(&config);
     // Webhooks and the API have threads of their own: no endpoint keeps a call from being answered.
     let web = runtime("web", config::web_threads())?;
     runtime("sip", config::sip_threads())?.block_on(serve(config, web.handle().clone()))

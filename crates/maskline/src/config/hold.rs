@@ -16,7 +16,7 @@ pub(crate) enum HoldSource {
     Silence,
     /// The built-in tone.
     Tone,
-    /// A WAV file.
+    /// A WAV file; with rtpengine, a file of any kind on the machines where that runs.
     File(PathBuf),
 }
 
@@ -31,7 +31,7 @@ impl HoldSource {
 }
 
 impl Resolver {
-    /// `elsewhere`: the audio is carried by an engine that plays nothing of its own.
+    /// `elsewhere`: the audio is carried by an engine that has no tone of ours, and files of its own.
     pub(super) fn hold(&self, text: &str, elsewhere: bool) -> Result<HoldSource, ConfigError> {
         let source = match (text, text.split_once(':')) {
             ("silence", _) => HoldSource::Silence,
@@ -42,23 +42,22 @@ impl Resolver {
                 return Err(self.bad(HOLD, reason));
             }
         };
-        match source {
-            HoldSource::File(_) if elsewhere => Err(self.bad(
-                HOLD,
-                "rtpengine plays no music of ours: leave the key out, or set [media] engine = \"built-in\"",
-            )),
-            HoldSource::Tone if elsewhere => Ok(HoldSource::Silence),
-            HoldSource::Silence | HoldSource::Tone | HoldSource::File(_) => Ok(source),
-        }
+        Ok(match source {
+            HoldSource::Tone if elsewhere => HoldSource::Silence,
+            HoldSource::Silence | HoldSource::Tone | HoldSource::File(_) => source,
+        })
     }
 }
 
 impl Config {
-    /// Makes or reads what a party on hold hears, as [`crate::node::Node::start`] will.
+    /// Makes or reads what a party on hold hears, as [`crate::node::Node::start`] will, if we play it.
     ///
     /// # Errors
     /// The file can't be used: why, and what is wanted.
     pub(crate) fn hold_audio(&self) -> Result<Option<HoldAudio>, ConfigError> {
+        if self.rtpengine.is_some() {
+            return Ok(None);
+        }
         match &self.hold {
             HoldSource::Silence => Ok(None),
             HoldSource::Tone => Ok(Some(HoldAudio::tone())),
@@ -86,14 +85,17 @@ mod tests {
     }
 
     #[test]
-    fn with_rtpengine_there_is_silence_and_music_is_refused() {
+    fn with_rtpengine_there_is_silence_or_a_file_that_it_has() {
         let with = |hold: &str| {
             load(&format!(
                 "[media]\nengine = \"rtpengine\"\n{hold}\n[media.rtpengine]\ninstances = [\"127.0.0.1:2223\"]"
             ))
         };
         assert!(!with("").unwrap().hold.is_heard());
-        let error = with("hold = \"file:music.wav\"").unwrap_err().to_string();
-        assert!(error.contains("[media] hold: rtpengine"), "{error}");
+        let config = with("hold = \"file:/there/music.wav\"").unwrap();
+        assert!(config.hold.is_heard());
+        assert_eq!(config.hold_audio().unwrap(), None, "it is not read here");
+        let daemons = config.rtpengine.unwrap();
+        assert_eq!(daemons.hold_file.as_deref(), Some("/there/music.wav"));
     }
 }

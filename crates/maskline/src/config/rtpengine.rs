@@ -8,6 +8,7 @@ use maskline_switch::Trunk;
 use maskline_switch::sdp::SrtpPolicy;
 use serde::Deserialize;
 
+use super::hold::HoldSource;
 use super::media::Media;
 use super::{ConfigError, Resolver};
 
@@ -17,7 +18,6 @@ use super::{ConfigError, Resolver};
 pub(super) struct Section {
     instances: Vec<String>,
     dtmf_listen: String,
-    hold_file: String,
 }
 
 impl Resolver {
@@ -61,7 +61,10 @@ impl Resolver {
         Ok(Some(RtpengineConfig {
             instances,
             dtmf_listen,
-            hold_file: (!written.hold_file.is_empty()).then(|| written.hold_file.clone()),
+            hold_file: match self.hold(&media.hold, true)? {
+                HoldSource::File(path) => Some(path.display().to_string()),
+                HoldSource::Silence | HoldSource::Tone => None,
+            },
             silence,
             max_sessions,
         }))

@@ -27,7 +27,7 @@ fn with(ports: &Ports, configuration: &str, daemons: u16) -> String {
     )
 }
 
-fn with_one(ports: &Ports, _: &Path, configuration: String) -> String {
+pub fn with_one(ports: &Ports, _: &Path, configuration: String) -> String {
     with(ports, &configuration, 1)
 }
 
@@ -46,7 +46,7 @@ async fn open(name: &str, edit: fn(&Ports, &Path, String) -> String) -> Site {
 }
 
 /// Starts one, and waits until the switch knows of it.
-async fn daemon(site: &Site, number: u16) -> Rtpengine {
+pub async fn daemon(site: &Site, number: u16) -> Rtpengine {
     let started = Rtpengine::start(&site.folder, &site.ports, number).await;
     until(site, number, 1).await;
     started
