@@ -103,7 +103,8 @@ impl PressPlayer {
         if let Some(press) = self.presses.back_mut().filter(|it| it.digit == digit) {
             press.heard = now;
             if over {
-                press.end(lasts);
+                // Whatever a packet says, nobody pressed it for longer than since it was first heard of.
+                press.end(lasts.min(now.since(press.began) + PATIENCE));
             }
         }
     }

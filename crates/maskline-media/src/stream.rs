@@ -10,11 +10,17 @@ use crate::rtcp::SenderInfo;
 use crate::rtp::RtpPacket;
 use crate::tick::Tick;
 
+/// A jump ahead by so many packets is a source that starts over (RFC 3550 §A.1).
+const MAX_DROPOUT: u16 = 3_000;
+/// A packet more than so many behind is one too; of those that SRTP takes, none is.
+const MAX_MISORDER: u16 = 127;
+
 /// The stream towards one party.
 ///
 /// Within one incoming source, sequence numbers and timestamps are shifted by a constant, so that
 /// loss and order stay visible to the receiver. A new source goes on with the next sequence number,
-/// and with the timestamp that the time passed asks for.
+/// and with the timestamp that the time passed asks for. So does one that starts over with its SSRC: what is far
+/// behind would be taken for late or repeated, by SRTP above all.
 #[derive(Clone, Debug)]
 pub struct OutgoingStream {
     ssrc: u32,
@@ -121,7 +127,11 @@ impl OutgoingStream {
         clock_rate: u32,
     ) -> RtpPacket<'a> {
         let shift = match self.shift {
-            Some(shift) if shift.incoming_ssrc == packet.ssrc => shift,
+            Some(shift)
+                if shift.incoming_ssrc == packet.ssrc && !self.is_far_off(shift, packet) =>
+            {
+                shift
+            }
             Some(_) | None => self.shift_for(now, packet, clock_rate),
         };
         self.shift = Some(shift);
@@ -175,6 +185,15 @@ impl OutgoingStream {
                 .wrapping_add(clock_ticks(now.since(sent.at), sent.clock_rate)),
             packets: sent.packets,
             octets: sent.octets,
+        })
+    }
+
+    /// Whether a packet is too far ahead or behind to be merely lost before or late.
+    fn is_far_off(&self, shift: Shift, packet: &RtpPacket<'_>) -> bool {
+        self.sent.is_some_and(|sent| {
+            let sequence = packet.sequence.wrapping_add(shift.sequence);
+            let ahead = sequence.wrapping_sub(sent.highest_sequence);
+            (MAX_DROPOUT..=u16::MAX - MAX_MISORDER).contains(&ahead)
         })
     }
 
@@ -276,6 +295,25 @@ mod tests {
         assert_eq!((skipped_one.sequence, skipped_one.timestamp), (1, 319));
         let late = stream.translate(at(41), &packet(1, 501, 9_160), 8, 8_000);
         assert_eq!((late.sequence, late.timestamp), (0, 159));
+    }
+
+    #[test]
+    fn a_source_that_starts_over_goes_on_where_it_was() {
+        let mut stream = OutgoingStream::new(77, 10, 1_000);
+        stream.translate(at(0), &packet(1, 500, 9_000), 0, 8_000);
+        let late = stream.translate(at(1), &packet(1, 500 - 127, 9_000), 0, 8_000);
+        assert_eq!(late.sequence, 10_u16.wrapping_sub(127), "late");
+        for (ms, sequence, expected) in [
+            (20, 500 - 128, 11),
+            (40, 373, 12),
+            (60, 3_372, 3_011),
+            (80, 6_372, 3_012),
+            (100, 6_373, 3_013),
+        ] {
+            let timestamp = u32::from(sequence) * 160;
+            let sent = stream.translate(at(ms), &packet(1, sequence, timestamp), 0, 8_000);
+            assert_eq!(sent.sequence, expected, "{sequence}");
+        }
     }
 
     #[test]

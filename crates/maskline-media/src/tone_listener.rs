@@ -41,8 +41,12 @@ pub struct ToneListener {
     pressed: Option<char>,
     decoder: Decoder,
     narrow: Downsampler,
-    newest: Option<u16>,
+    /// SSRC and sequence number.
+    newest: Option<(u32, u16)>,
 }
+
+/// A packet so many behind the newest one is late; further behind, its source has started over.
+const LATEST: u16 = 128;
 
 /// What is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,14 +72,22 @@ impl Default for ToneListener {
 }
 
 impl ToneListener {
-    /// Whether a packet is further on than those before it: others are not listened to.
-    pub fn goes_on(&mut self, sequence: u16) -> bool {
-        let ahead = self.newest.map_or(1, |it| sequence.wrapping_sub(it));
-        let goes_on = (1..0x8000).contains(&ahead);
-        if goes_on {
-            self.newest = Some(sequence);
+    /// Whether a packet is further on than those before it: others are not listened to. One of another source,
+    /// or too far behind to be merely late, begins anew.
+    pub fn goes_on(&mut self, ssrc: u32, sequence: u16) -> bool {
+        let ahead = match self.newest {
+            Some((of, newest)) if of == ssrc => sequence.wrapping_sub(newest),
+            Some(_) | None => 1,
+        };
+        let is_late = ahead == 0 || ahead > u16::MAX - LATEST;
+        if is_late {
+            return false;
         }
-        goes_on
+        if self.newest.is_some_and(|(of, _)| of != ssrc) || ahead >= 0x8000 {
+            *self = Self::default();
+        }
+        self.newest = Some((ssrc, sequence));
+        true
     }
 
     /// The key that is pressed.
@@ -316,15 +328,24 @@ mod tests {
     #[test]
     fn only_packets_that_go_on_are_listened_to() {
         let mut listener = ToneListener::default();
-        for (sequence, goes_on) in [
-            (65_534, true),
-            (65_535, true),
-            (65_535, false),
-            (1, true),
-            (0, false),
-            (2, true),
+        for (ssrc, sequence, goes_on) in [
+            (1, 65_534, true),
+            (1, 65_535, true),
+            (1, 65_535, false),
+            (1, 1, true),
+            (1, 0, false),
+            (1, 2, true),
+            (2, 65_500, true),
+            (2, 65_501, true),
+            (2, 40_000, true),
+            (2, 39_999, false),
+            (2, 40_001, true),
         ] {
-            assert_eq!(listener.goes_on(sequence), goes_on, "{sequence}");
+            assert_eq!(
+                listener.goes_on(ssrc, sequence),
+                goes_on,
+                "{ssrc} {sequence}"
+            );
         }
     }
 }

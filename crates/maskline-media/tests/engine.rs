@@ -631,30 +631,30 @@ async fn a_call_of_an_earlier_run_gets_its_ports_again_or_none() {
         key: key(id),
         reason: OpenFailure::PortsLost,
     };
-    let mut bench = Bench::start(config(30_170..=30_181));
-    bench.order(again(1, 30_176, 30_172));
+    let mut bench = Bench::start(config(30_560..=30_571));
+    bench.order(again(1, 30_566, 30_562));
     let opened = MediaEvent::Opened {
         key: key(1),
-        caller_port: 30_176,
-        callee_port: 30_172,
+        caller_port: 30_566,
+        callee_port: 30_562,
         address: None,
     };
     assert_eq!(bench.event().await, opened);
-    for (caller_port, callee_port) in [(30_170, 30_176), (30_172, 30_174), (30_170, 40_000)] {
+    for (caller_port, callee_port) in [(30_560, 30_566), (30_562, 30_564), (30_560, 40_000)] {
         let answer = bench.engine.command(again(2, caller_port, callee_port));
         assert_eq!(answer, Some(refused(2)), "{caller_port}, {callee_port}");
     }
     assert_eq!(bench.engine.ports_in_use(), 4, "what was refused is free");
 
-    let taken = std::net::UdpSocket::bind((LOOPBACK, 30_175)).unwrap();
-    bench.order(again(3, 30_170, 30_174));
+    let taken = std::net::UdpSocket::bind((LOOPBACK, 30_565)).unwrap();
+    bench.order(again(3, 30_560, 30_564));
     assert_eq!(bench.event().await, refused(3));
     assert_eq!(bench.engine.ports_in_use(), 4);
     drop(taken);
 
     // Rested or not.
     bench.close(1).await;
-    bench.order(again(4, 30_176, 30_172));
+    bench.order(again(4, 30_566, 30_562));
     assert!(matches!(bench.event().await, MediaEvent::Opened { .. }));
 }
 

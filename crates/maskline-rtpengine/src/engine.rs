@@ -303,9 +303,10 @@ impl Shared {
             .unwrap_or_default()
     }
 
-    pub(crate) fn seen(&self, key: MediaKey, report: MediaReport) {
+    /// `None`: it is not known any more how the audio goes.
+    pub(crate) fn seen(&self, key: MediaKey, report: Option<MediaReport>) {
         if let Some(entry) = self.sessions().get_mut(&key.id) {
-            entry.report = Some(report);
+            entry.report = report;
         }
     }
 
@@ -366,12 +367,14 @@ impl Shared {
         instances.any(|instance| instance.address.ip().to_canonical() == address)
     }
 
-    /// Those that answer, the least busy one first.
+    /// All of them, the least busy of those that answer first.
     pub(crate) fn in_turn(&self) -> Vec<Arc<Instance>> {
-        let up = self.instances.iter().filter(|instance| instance.is_up());
-        let mut up: Vec<_> = up.map(Arc::clone).collect();
-        up.sort_by_key(|instance| instance.sessions.load(Ordering::Relaxed));
-        up
+        let mut all = self.instances.clone();
+        all.sort_by_key(|instance| {
+            let sessions = instance.sessions.load(Ordering::Relaxed);
+            (!instance.is_up(), sessions)
+        });
+        all
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::UdpSocket;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::protocol::{MAX_DATAGRAM_BYTES, Request, Response};
@@ -22,8 +22,10 @@ const WAITS: [Duration; 3] = [
 ];
 /// How often it is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// More requests than this are not under way at once.
-const MAX_WAITING: usize = 8_192;
+/// Requests that are under way at once: more would be lost in the buffers of sockets.
+const AT_ONCE: usize = 256;
+/// So many requests in turn without an answer, and it is down: one may get lost.
+const MISSES: u64 = 2;
 /// Of what a daemon says of an error.
 const MAX_REASON_CHARS: usize = 200;
 
@@ -32,8 +34,8 @@ const MAX_REASON_CHARS: usize = 200;
 pub(crate) enum Fault {
     #[error("it does not answer")]
     Silent,
-    #[error("it has more requests under way than can be kept")]
-    Busy,
+    #[error("nobody listens there")]
+    Gone,
     #[error("its answer can't be read: {0}")]
     Unreadable(String),
     #[error("it answers: {0}")]
@@ -47,6 +49,8 @@ pub(crate) struct Instance {
     socket: UdpSocket,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>,
     up: AtomicBool,
+    misses: AtomicU64,
+    turns: Semaphore,
     /// Sessions that are carried there.
     pub(crate) sessions: AtomicU64,
     pub(crate) requests: AtomicU64,
@@ -79,6 +83,8 @@ impl Instance {
             socket,
             waiting: Mutex::default(),
             up: AtomicBool::new(true),
+            misses: AtomicU64::new(0),
+            turns: Semaphore::new(AT_ONCE),
             sessions: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -89,32 +95,47 @@ impl Instance {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// Asks, for a second at most.
+    /// Asks, for a second at most, once it has its turn.
     ///
     /// # Errors
-    /// [`Fault`]. One that does not answer is down from then on.
+    /// [`Fault`]. One that does not answer, again and again, is down from then on.
     pub(crate) async fn ask(&self, request: &Request) -> Result<Response, Fault> {
+        let _turn = self.turns.acquire().await;
+        self.ask_at_once(request, &WAITS).await
+    }
+
+    /// As [`Self::ask`], for half a second.
+    pub(crate) async fn ask_briefly(&self, request: &Request) -> Result<Response, Fault> {
+        let _turn = self.turns.acquire().await;
+        let [first, second, _] = WAITS;
+        self.ask_at_once(request, &[first, second]).await
+    }
+
+    async fn ask_at_once(&self, request: &Request, waits: &[Duration]) -> Result<Response, Fault> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = self.exchange(request).await;
+        let answer = self.exchange(request, waits).await;
         if answer.is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
-        if answer == Err(Fault::Silent) {
-            self.now_is(false);
+        match &answer {
+            Ok(_) | Err(Fault::Refused(_)) => {
+                self.misses.store(0, Ordering::Relaxed);
+                self.now_is(true);
+            }
+            Err(Fault::Gone) => self.now_is(false),
+            Err(Fault::Silent | Fault::Unreadable(_)) => {
+                if self.misses.fetch_add(1, Ordering::Relaxed) + 1 >= MISSES {
+                    self.now_is(false);
+                }
+            }
         }
         answer
     }
 
-    async fn exchange(&self, request: &Request) -> Result<Response, Fault> {
+    async fn exchange(&self, request: &Request, waits: &[Duration]) -> Result<Response, Fault> {
         let (answered, mut answer) = oneshot::channel();
         let cookie: u64 = rand::random();
-        {
-            let mut waiting = self.waiting();
-            if waiting.len() >= MAX_WAITING {
-                return Err(Fault::Busy);
-            }
-            waiting.insert(cookie, answered);
-        }
+        self.waiting().insert(cookie, answered);
         let _waiting = Waiting {
             instance: self,
             cookie,
@@ -122,13 +143,12 @@ impl Instance {
         let datagram = request
             .write(&format!("{cookie:016x}"))
             .map_err(|error| Fault::Unreadable(error.to_string()))?;
-        for wait in WAITS {
+        for wait in waits {
             // One that can't be sent is as good as one that gets lost.
             let _ = self.socket.send(&datagram).await;
-            match tokio::time::timeout(wait, &mut answer).await {
+            match tokio::time::timeout(*wait, &mut answer).await {
                 Ok(Ok(body)) => return read(&body),
-                // The daemon's port is closed.
-                Ok(Err(_)) => return Err(Fault::Silent),
+                Ok(Err(_)) => return Err(Fault::Gone),
                 Err(_) => {}
             }
         }
@@ -179,11 +199,8 @@ impl Instance {
                 _ = every.tick() => {}
                 () = stop.cancelled() => return,
             }
-            match self.ask(&Request::Ping {}).await {
-                Ok(_) => self.now_is(true),
-                Err(Fault::Busy) => {}
-                Err(Fault::Silent | Fault::Unreadable(_) | Fault::Refused(_)) => self.now_is(false),
-            }
+            // It waits for nobody's turn, and says by itself what came of it.
+            let _ = self.ask_at_once(&Request::Ping {}, &WAITS).await;
         }
     }
 

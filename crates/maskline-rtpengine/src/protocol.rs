@@ -1,9 +1,8 @@
 //! The words of the `ng` protocol that are used here: JSON dictionaries behind a cookie, one per
 //! datagram. Anything else in an answer is passed over.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The longest answer that is read, in bytes: what a UDP datagram holds.
 pub(crate) const MAX_DATAGRAM_BYTES: usize = 65_535;
@@ -112,7 +111,7 @@ pub(crate) struct CodecChange {
     pub(crate) transcode: Vec<String>,
 }
 
-/// What an instance says.
+/// What an instance says. Only its words are read strictly: a figure of another kind than expected is none.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Response {
     pub(crate) result: String,
@@ -120,61 +119,29 @@ pub(crate) struct Response {
     pub(crate) reason: Option<String>,
     pub(crate) sdp: Option<String>,
     #[serde(default)]
-    pub(crate) tags: BTreeMap<String, Tag>,
+    tags: Value,
     /// By the SSRC of a party, in decimal: what it reported of what it hears.
     #[serde(default, rename = "SSRC")]
-    pub(crate) reported: BTreeMap<String, Reported>,
+    reported: Value,
 }
 
-/// One side of a call.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(crate) struct Tag {
-    #[serde(default)]
-    pub(crate) medias: Vec<Medium>,
-}
-
-/// One medium of it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(crate) struct Medium {
-    #[serde(default)]
-    pub(crate) streams: Vec<Stream>,
-}
-
-/// A port of the daemon and what came in by it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+/// The RTP port of the daemon towards one side, and what came in by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stream {
-    #[serde(rename = "SSRC")]
-    pub(crate) ssrc: Option<u32>,
-    #[serde(rename = "local port")]
-    pub(crate) local_port: Option<u16>,
-    pub(crate) stats: Option<StreamStats>,
-}
-
-/// Counted at a port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct StreamStats {
+    pub(crate) ssrc: Option<u64>,
+    pub(crate) local_port: Option<u64>,
     pub(crate) packets: u64,
 }
 
-/// What a party reported.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+/// What a party reported, over all of its reports that could be scored.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reported {
-    #[serde(rename = "average MOS")]
-    pub(crate) average: Option<Average>,
-}
-
-/// Over all reports that could be scored.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-pub(crate) struct Average {
     /// Tenths.
-    #[serde(rename = "MOS")]
     pub(crate) mos: f64,
     /// Milliseconds.
     pub(crate) jitter: f64,
     /// Per cent.
-    #[serde(rename = "packet loss")]
     pub(crate) loss: f64,
-    pub(crate) samples: u64,
 }
 
 /// A key press, as it is logged to a UDP socket.
@@ -214,18 +181,48 @@ impl Response {
     }
 
     /// The RTP stream of one side.
-    pub(crate) fn stream(&self, tag: &str) -> Option<&Stream> {
-        self.tags.get(tag)?.medias.first()?.streams.first()
+    pub(crate) fn stream(&self, tag: &str) -> Option<Stream> {
+        let stream = self.streams(tag).next()?;
+        Some(Stream {
+            ssrc: stream.get("SSRC").and_then(Value::as_u64),
+            local_port: stream.get("local port").and_then(Value::as_u64),
+            packets: packets(stream),
+        })
     }
 
     /// Packets of RTP and of RTCP that came from one side.
     pub(crate) fn packets_of(&self, tag: &str) -> u64 {
-        let streams = self.tags.get(tag).into_iter().flat_map(|tag| &tag.medias);
-        streams
-            .flat_map(|medium| &medium.streams)
-            .filter_map(|stream| stream.stats)
-            .fold(0, |sum, stats| sum.saturating_add(stats.packets))
+        self.streams(tag).map(packets).fold(0, u64::saturating_add)
     }
+
+    /// What the party that sends by this SSRC reported.
+    pub(crate) fn reported_by(&self, ssrc: u64) -> Option<Reported> {
+        let average = self.reported.get(ssrc.to_string())?.get("average MOS")?;
+        let figure = |name| average.get(name).and_then(Value::as_f64);
+        let scored = average.get("samples")?.as_u64()? > 0;
+        scored.then_some(Reported {
+            mos: figure("MOS")?,
+            jitter: figure("jitter")?,
+            loss: figure("packet loss")?,
+        })
+    }
+
+    /// Those of RTP and of RTCP of each medium.
+    fn streams(&self, tag: &str) -> impl Iterator<Item = &Value> {
+        let side = self.tags.get(tag);
+        list(side, "medias").flat_map(|medium| list(Some(medium), "streams"))
+    }
+}
+
+fn list<'a>(of: Option<&'a Value>, name: &str) -> impl Iterator<Item = &'a Value> {
+    let list = of.and_then(|of| of.get(name)).and_then(Value::as_array);
+    list.into_iter().flatten()
+}
+
+fn packets(stream: &Value) -> u64 {
+    let stats = stream.get("stats");
+    let packets = stats.and_then(|stats| stats.get("packets"));
+    packets.and_then(Value::as_u64).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -266,7 +263,9 @@ mod tests {
         assert_eq!(response.packets_of(CALLER), 14);
         assert_eq!(response.packets_of(CALLEE), 0);
         assert!(response.stream(CALLEE).is_none());
-        assert_eq!(response.reported["7"].average.unwrap().samples, 4);
+        let reported = response.reported_by(7).unwrap();
+        assert!((reported.mos - 41.0).abs() < 1e-9);
+        assert_eq!(response.reported_by(8), None);
     }
 
     #[test]
@@ -276,11 +275,25 @@ mod tests {
         let deep = "[".repeat(MAX_DATAGRAM_BYTES);
         assert!(Response::read(deep.as_bytes()).is_err());
         assert!(Response::read(br#"{"result":7}"#).is_err());
-        assert!(
-            Response::read(
-                br#"{"result":"ok","tags":{"a":{"medias":[{"streams":[{"SSRC":-1}]}]}}}"#
-            )
-            .is_err()
-        );
+    }
+
+    #[test]
+    fn figures_of_another_kind_are_none_and_spoil_nothing() {
+        for tags in [
+            "null",
+            "7",
+            r#"{"caller":{"medias":7}}"#,
+            r#"{"caller":{"medias":[{"streams":{}}]}}"#,
+            r#"{"caller":{"medias":[{"streams":[{"SSRC":-1,"local port":"x","stats":{"packets":1.5}}]}]}}"#,
+        ] {
+            let text = format!(
+                r#"{{"result":"ok","tags":{tags},"SSRC":{{"7":{{"average MOS":{{"MOS":null,"samples":1}}}}}}}}"#
+            );
+            let response = Response::read(text.as_bytes()).unwrap();
+            assert!(response.is_ok());
+            assert_eq!(response.packets_of(CALLER), 0, "{tags}");
+            assert_eq!(response.stream(CALLER).and_then(|it| it.ssrc), None);
+            assert_eq!(response.reported_by(7), None);
+        }
     }
 }

@@ -30,6 +30,14 @@ const RTP_IS_LATER: Duration = Duration::from_millis(400);
 const PRESS_MS: u32 = 160;
 /// How often the hold file is played: longer than any call.
 const FOR_EVER: u32 = 1_000_000;
+/// So many daemons are tried for an opening, which the switch waits five seconds for.
+const MOST_TRIED: usize = 3;
+/// For so long daemons that do not answer may turn out to have a call of an earlier run.
+const FOUND_WITHIN: Duration = Duration::from_secs(10);
+/// A daemon that does not answer for so many times the time that a party may be silent hears nobody.
+const TIMES_SILENT: u32 = 5;
+/// How soon a daemon is told again that a call is over.
+const FORGET_AGAIN: Duration = Duration::from_secs(5);
 /// How soon a daemon that could not be told something is told it again.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -103,12 +111,14 @@ pub(crate) async fn run(
         })
         .await;
     let carried = tokio::select! {
-        () = call.carry(&shared, key, &wake) => call.close(key),
+        () = call.carry(&shared, key, &wake) => call.figures(key),
         () = stop.cancelled() => return,
     };
     let closed = carried.await;
+    let (instance, id) = (Arc::clone(&call.instance), call.id.clone());
     drop(call);
     shared.ended(closed).await;
+    forget(&instance, &id).await;
 }
 
 impl Call {
@@ -116,14 +126,20 @@ impl Call {
         match opening {
             Opening::Anew => {
                 let mut failure = OpenFailure::Unavailable;
-                for instance in shared.in_turn() {
-                    match Self::open_at(&instance, key).await {
+                let mut left = shared.in_turn();
+                left.truncate(MOST_TRIED);
+                left.reverse();
+                while let Some(instance) = left.pop() {
+                    match Self::open_at(&instance, key, left.is_empty()).await {
                         Ok(call) => return Ok(call),
                         Err(fault) => {
-                            tracing::warn!(instance = %instance.address, %fault, "rtpengine opens no call");
+                            tracing::warn!(instance = %instance.address, call = call_id(key.id), %fault, "rtpengine opens no call");
                             if matches!(fault, Fault::Refused(_)) {
                                 failure = OpenFailure::PortsExhausted;
                             }
+                            // It may have taken ports all the same.
+                            let id = call_id(key.id);
+                            tokio::spawn(async move { forget(&instance, &id).await });
                         }
                     }
                 }
@@ -134,21 +150,42 @@ impl Call {
                 callee_port,
                 address,
             } => {
-                // None is known to be down yet, or all are.
-                for instance in &shared.instances {
-                    if Self::is_at(instance, key, caller_port, callee_port).await {
-                        let ports = (caller_port, callee_port);
-                        return Ok(Self::at(instance, call_id(key.id), ports, address));
+                let ports = (caller_port, callee_port);
+                let until = Instant::now() + FOUND_WITHIN;
+                loop {
+                    let mut unknown = false;
+                    // None is known to be down yet, or all are.
+                    for instance in &shared.instances {
+                        match is_at(instance, key, ports).await {
+                            Ok(true) => {
+                                return Ok(Self::at(instance, call_id(key.id), ports, address));
+                            }
+                            Ok(false) | Err(Fault::Gone | Fault::Refused(_)) => {}
+                            Err(Fault::Silent | Fault::Unreadable(_)) => unknown = true,
+                        }
                     }
+                    if !unknown || Instant::now() >= until {
+                        return Err(OpenFailure::PortsLost);
+                    }
+                    tokio::time::sleep(TELL_AGAIN).await;
                 }
-                Err(OpenFailure::PortsLost)
             }
         }
     }
 
-    async fn open_at(instance: &Arc<Instance>, key: MediaKey) -> Result<Self, Fault> {
+    async fn open_at(
+        instance: &Arc<Instance>,
+        key: MediaKey,
+        is_last: bool,
+    ) -> Result<Self, Fault> {
         let id = call_id(key.id);
-        let (caller, callee) = exchange(instance, &id, &Parties::default()).await?;
+        let patience = if is_last {
+            Patience::Full
+        } else {
+            Patience::Brief
+        };
+        let nobody = Parties::default();
+        let (caller, callee) = exchange(instance, &id, &nobody, patience).await?;
         let (address, caller_port) = caller;
         Ok(Self::at(
             instance,
@@ -156,12 +193,6 @@ impl Call {
             (caller_port, callee.1),
             Some(address),
         ))
-    }
-
-    async fn is_at(instance: &Instance, key: MediaKey, caller_port: u16, callee_port: u16) -> bool {
-        let found = instance.ask(&query(&call_id(key.id))).await;
-        let port = |tag| found.as_ref().ok()?.stream(tag)?.local_port;
-        port(CALLER) == Some(caller_port) && port(CALLEE) == Some(callee_port)
     }
 
     fn at(
@@ -185,7 +216,9 @@ impl Call {
         let mut parties = Parties::default();
         let mut hearing = [Hearing::new(), Hearing::new()];
         let look_every = (shared.silence / 6).clamp(LOOK_EVERY.0, LOOK_EVERY.1);
-        let mut look_at = Instant::now() + look_every;
+        // Not all at once after a start.
+        let mut look_at = Instant::now() + look_every.mul_f64(rand::random());
+        let mut answered_at = Instant::now();
         let mut tell_at = None;
         let mut presses = VecDeque::new();
         let mut held = Held::default();
@@ -218,7 +251,8 @@ impl Call {
                 if tell_at.is_none()
                     && let Some(file) = &shared.hold_file
                 {
-                    self.hold(file, &parties, &mut held).await;
+                    let done = self.hold(file, &parties, &mut held).await;
+                    tell_at = (!done).then(|| Instant::now() + TELL_AGAIN);
                 }
                 continue;
             }
@@ -231,13 +265,15 @@ impl Call {
             }
             if look_at <= Instant::now() {
                 look_at = Instant::now() + look_every;
-                self.look(shared, key, &parties, &mut hearing).await;
+                self.look(shared, key, &parties, &mut hearing, &mut answered_at)
+                    .await;
             }
         }
     }
 
-    /// Lets who is on hold hear the file, and who is not no longer.
-    async fn hold(&self, file: &str, parties: &Parties, held: &mut Held) {
+    /// Lets who is on hold hear the file, and who is not no longer; whether nothing is left to be told.
+    async fn hold(&self, file: &str, parties: &Parties, held: &mut Held) -> bool {
+        let mut done = true;
         let (caller, callee) = (parties.caller.as_ref(), parties.callee.as_ref());
         let is_held = |party: Option<&RemoteMedia>, by: Option<&RemoteMedia>| {
             party.is_some_and(|party| party.receives) && by.is_some_and(|by| by.holds)
@@ -265,10 +301,16 @@ impl Call {
             match self.instance.ask(&request).await {
                 Ok(_) => *before = now,
                 Err(fault) => {
-                    tracing::warn!(instance = %self.instance.address, %fault, "rtpengine does not play the hold file");
+                    tracing::warn!(instance = %self.instance.address, call = %self.id, %fault, "rtpengine does not do as told with the hold file");
+                    // What it refuses, it would refuse again.
+                    match fault {
+                        Fault::Refused(_) => *before = now,
+                        Fault::Silent | Fault::Gone | Fault::Unreadable(_) => done = false,
+                    }
                 }
             }
         }
+        done
     }
 
     async fn play(&self, side: Side, digit: char) {
@@ -284,37 +326,53 @@ impl Call {
             duration: PRESS_MS,
         };
         if let Err(fault) = self.instance.ask(&play).await {
-            tracing::warn!(instance = %self.instance.address, %fault, "rtpengine plays no key");
+            tracing::warn!(instance = %self.instance.address, call = %self.id, %fault, "rtpengine plays no key");
         }
     }
 
     /// When to tell it again, if it did not take it.
     async fn describe(&self, parties: &Parties) -> Option<Instant> {
         let instance = self.instance.address;
-        match exchange(&self.instance, &self.id, parties).await {
+        match exchange(&self.instance, &self.id, parties, Patience::Full).await {
             Ok((caller, callee)) => {
                 if (caller.1, callee.1) != (self.caller_port, self.callee_port) {
                     // It was started anew. The parties can't know: the call ends as a silent one does.
-                    tracing::warn!(%instance, "rtpengine has forgotten a call");
+                    tracing::warn!(%instance, call = %self.id, "rtpengine has forgotten a call");
                 }
                 None
             }
             Err(fault) => {
-                tracing::warn!(%instance, %fault, "rtpengine does not take a party's media");
+                tracing::warn!(%instance, call = %self.id, %fault, "rtpengine does not take a party's media");
                 Some(Instant::now() + TELL_AGAIN)
             }
         }
     }
 
-    /// Reports who is silent and should not be. A daemon that does not know is one that hears nobody.
+    /// Reports who is silent and should not be. A daemon that is gone, or has forgotten the call, hears nobody.
     async fn look(
         &self,
         shared: &Shared,
         key: MediaKey,
         parties: &Parties,
         hearing: &mut [Hearing; 2],
+        answered_at: &mut Instant,
     ) {
-        let found = self.instance.ask(&query(&self.id)).await;
+        let found = match self.instance.ask(&query(&self.id)).await {
+            Ok(found) => Some(found),
+            // It hears nobody.
+            Err(Fault::Gone | Fault::Refused(_)) => None,
+            // Nothing is known of the audio: it may well flow.
+            Err(Fault::Silent | Fault::Unreadable(_)) => {
+                shared.seen(key, None);
+                if answered_at.elapsed() < shared.silence * TIMES_SILENT {
+                    return;
+                }
+                None
+            }
+        };
+        if found.is_some() {
+            *answered_at = Instant::now();
+        }
         let (caller, callee) = (&parties.caller, &parties.callee);
         let sides = [
             (Side::Caller, CALLER, caller, callee),
@@ -322,7 +380,7 @@ impl Call {
         ];
         let mut report = MediaReport::default();
         for ((side, tag, of, towards), heard) in sides.into_iter().zip(hearing) {
-            if let Ok(found) = &found {
+            if let Some(found) = &found {
                 heard.now(found.packets_of(tag));
                 let of_side = match side {
                     Side::Caller => &mut report.caller,
@@ -334,22 +392,14 @@ impl Call {
                 shared.tell(MediaEvent::Silent { key, side }).await;
             }
         }
-        if found.is_ok() && caller.is_some() && callee.is_some() {
-            shared.seen(key, report);
-        }
+        let known = found.is_some() && caller.is_some() && callee.is_some();
+        shared.seen(key, known.then_some(report));
     }
 
-    /// Asks for the figures and frees the ports.
-    async fn close(&self, key: MediaKey) -> MediaEvent {
-        let found = self.instance.ask(&query(&self.id)).await;
-        let named = Named {
-            call_id: self.id.clone(),
-        };
-        // It is forgotten there by itself if this gets lost.
-        let _ = self
-            .instance
-            .ask(&Request::Delete { named, delay: 0 })
-            .await;
+    /// The last answer. The call's ports are still to be freed.
+    async fn figures(&self, key: MediaKey) -> MediaEvent {
+        // The switch waits for two seconds, of which a look may have taken one.
+        let found = self.instance.ask_briefly(&query(&self.id)).await;
         let figures = |tag| found.as_ref().ok().and_then(|found| quality(found, tag));
         MediaEvent::Closed {
             key,
@@ -424,16 +474,28 @@ fn query(id: &str) -> Request {
     })
 }
 
+/// How long an answer is waited for.
+#[derive(Clone, Copy)]
+enum Patience {
+    Brief,
+    Full,
+}
+
 /// Describes both parties; where it listens for the caller and for the callee.
 async fn exchange(
     instance: &Instance,
     id: &str,
     parties: &Parties,
+    patience: Patience,
 ) -> Result<((IpAddr, u16), (IpAddr, u16)), Fault> {
+    let ask = async |request: Request| match patience {
+        Patience::Brief => instance.ask_briefly(&request).await,
+        Patience::Full => instance.ask(&request).await,
+    };
     let [offer, answer] = parties.exchanges(id);
     // What it makes of one party's description is meant for the other.
-    let callee = instance.ask(&Request::Offer(offer)).await?;
-    let caller = instance.ask(&Request::Answer(answer)).await?;
+    let callee = ask(Request::Offer(offer)).await?;
+    let caller = ask(Request::Answer(answer)).await?;
     let place = |response: Response| {
         let place = response.sdp.as_deref().and_then(place_in);
         place.ok_or_else(|| Fault::Unreadable("it names no port".to_owned()))
@@ -441,16 +503,37 @@ async fn exchange(
     Ok((place(caller)?, place(callee)?))
 }
 
+/// Whether a daemon has the call, by these ports towards the caller and the callee.
+async fn is_at(instance: &Instance, key: MediaKey, ports: (u16, u16)) -> Result<bool, Fault> {
+    let found = instance.ask(&query(&call_id(key.id))).await?;
+    let port = |tag| found.stream(tag)?.local_port;
+    Ok((port(CALLER), port(CALLEE)) == (Some(ports.0.into()), Some(ports.1.into())))
+}
+
+/// Frees a call's ports. Told twice in vain, the daemon keeps them until its own time for silent calls is over.
+async fn forget(instance: &Instance, id: &str) {
+    for _ in 0..2 {
+        let named = Named {
+            call_id: id.to_owned(),
+        };
+        match instance.ask(&Request::Delete { named, delay: 0 }).await {
+            Ok(_) | Err(Fault::Refused(_) | Fault::Gone) => return,
+            Err(Fault::Silent | Fault::Unreadable(_)) => tokio::time::sleep(FORGET_AGAIN).await,
+        }
+    }
+    tracing::warn!(instance = %instance.address, call = id, "rtpengine was not told that a call is over");
+}
+
 /// What a party reported of what it hears; `None` if nothing that could be scored. The daemon keeps its receiver
 /// reports under its own SSRC.
 fn quality(found: &Response, tag: &str) -> Option<Quality> {
     let stream = found.stream(tag)?;
-    let average = found.reported.get(&stream.ssrc?.to_string())?.average?;
-    (average.samples > 0).then(|| Quality {
-        packets: stream.stats.unwrap_or_default().packets,
-        loss: (average.loss / 100.0).clamp(0.0, 1.0),
-        jitter_ms: average.jitter.max(0.0),
-        mos: (average.mos / 10.0).clamp(1.0, 4.5),
+    let reported = found.reported_by(stream.ssrc?)?;
+    Some(Quality {
+        packets: stream.packets,
+        loss: (reported.loss / 100.0).clamp(0.0, 1.0),
+        jitter_ms: reported.jitter.max(0.0),
+        mos: (reported.mos / 10.0).clamp(1.0, 4.5),
     })
 }
 

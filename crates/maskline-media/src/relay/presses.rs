@@ -76,7 +76,7 @@ impl Relay {
         let Some(mut listener) = sender.keys.listener.take() else {
             return;
         };
-        if listener.goes_on(accepted.packet.sequence) {
+        if listener.goes_on(accepted.packet.ssrc, accepted.packet.sequence) {
             for octet in accepted.packet.payload {
                 if let Some(heard) = listener.hear(voice, *octet) {
                     self.on_heard(now, side, heard);

@@ -115,23 +115,32 @@ impl Crypto {
     }
 }
 
-/// A message without its keys, of the same length; `None`: it has none.
+/// A message without its keys, of the same length; `None`: it has none. Those of other ways to tell keys
+/// (`k=`, `a=key-mgmt`) are keys as well, though we read none of them.
 #[must_use]
 pub fn without_keys(message: &[u8]) -> Option<Vec<u8>> {
-    const BEFORE: &[u8] = b"inline:";
-    let mut hidden: Option<Vec<u8>> = None;
+    let mut hidden = None;
+    hide(message, b"inline:", u8::is_ascii_whitespace, &mut hidden);
+    for before in [&b"\nk="[..], b"\na=key-mgmt:"] {
+        let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        hide(message, before, is_end, &mut hidden);
+    }
+    hidden
+}
+
+/// Stars from behind what stands before a key to its end.
+fn hide(message: &[u8], before: &[u8], is_end: impl Fn(&u8) -> bool, hidden: &mut Option<Vec<u8>>) {
     let mut at = 0;
     while let Some(rest) = message.get(at..) {
-        let is_key = |it: &[u8]| it.eq_ignore_ascii_case(BEFORE);
-        let Some(found) = rest.windows(BEFORE.len()).position(is_key) else {
-            break;
+        let is_before = |it: &[u8]| it.eq_ignore_ascii_case(before);
+        let Some(found) = rest.windows(before.len()).position(is_before) else {
+            return;
         };
-        let start = at + found + BEFORE.len();
+        let start = at + found + before.len();
         let key = message.get(start..).unwrap_or_default().iter();
-        let end = start + key.take_while(|byte| !byte.is_ascii_whitespace()).count();
+        let end = start + key.take_while(|byte| !is_end(byte)).count();
         let copy = hidden.get_or_insert_with(|| message.to_vec());
         copy.get_mut(start..end).unwrap_or_default().fill(b'*');
         at = end;
     }
-    hidden
 }

@@ -39,6 +39,12 @@ impl Resolver {
                 ));
             }
         }
+        if !media.second_address.is_empty() {
+            return Err(self.bad(
+                "[media] second_address",
+                "needs [media] engine = \"built-in\": with rtpengine there is one family, that of address",
+            ));
+        }
         let written = &media.rtpengine;
         let mut instances: Vec<SocketAddr> = Vec::new();
         for text in &written.instances {
@@ -116,6 +122,11 @@ mod tests {
         for (text, key, reason) in [
             ("engine = \"x\"", "[media] engine", "neither"),
             ("engine = \"rtpengine\"", "instances", "at least one"),
+            (
+                "engine = \"rtpengine\"\nsecond_address = \"::1\"",
+                "second_address",
+                "built-in",
+            ),
             (
                 &format!("{named}instances = [\"x\"]"),
                 "instances",

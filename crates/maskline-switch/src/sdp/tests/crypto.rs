@@ -176,6 +176,10 @@ fn no_key_shows_in_debug_nor_in_a_snapshot_nor_in_a_trace() {
             stars(8)
         )
     );
+    assert_eq!(
+        without_keys(b"v=0\r\nk=clear:abc\r\nA=Key-Mgmt:mikey ab=\r\nt=0 0").as_deref(),
+        Some(&b"v=0\r\nk=*********\r\nA=Key-Mgmt:*********\r\nt=0 0"[..])
+    );
     assert_eq!(without_keys(b"v=0\r\na=sendrecv\r\n"), None);
     assert_eq!(without_keys(b"inline:"), Some(b"inline:".to_vec()));
 }
