@@ -160,8 +160,8 @@ pub enum MediaCommand {
         /// What B negotiated.
         media: CalleeMedia,
     },
-    /// A key that a party pressed came by signalling, and is to be played to the other one. Nothing
-    /// happens if RTP has brought it, or if the other party takes no presses.
+    /// A key that a party pressed came by signalling. RTP is not to bring it to the other party once more; nothing
+    /// happens if it has.
     Press {
         /// The session's media.
         key: MediaKey,
@@ -169,6 +169,8 @@ pub enum MediaCommand {
         side: Side,
         /// `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
+        /// Whether it is to be played to the other party, if that takes presses; else signalling passes it on.
+        play: bool,
     },
     /// Free the ports. Answered by [`MediaEvent::Closed`], also when the key is unknown.
     Close {

@@ -175,7 +175,7 @@ impl Bench {
 
     fn told_by_info(&mut self, key: char, at: u64) {
         self.until(at);
-        self.relay.press(ms(at), Side::Caller, key);
+        self.relay.press(ms(at), Side::Caller, key, true);
         self.drain(at);
     }
 
@@ -467,6 +467,19 @@ fn a_press_that_comes_by_info_and_as_events_reaches_the_other_party_once() {
         assert_eq!(u64::from(duration), lasts * 8, "{info_at}");
         assert_eq!(bench.pressed, "4", "the switch pairs it with the INFO");
     }
+}
+
+#[test]
+fn a_press_that_signalling_passes_on_is_not_brought_by_events_as_well() {
+    let mut bench = Bench::as_is();
+    bench.voice(0);
+    bench.relay.press(ms(10), Side::Caller, '4', false);
+    bench.press('4', 20);
+    bench.until(1_000);
+    assert_eq!(bench.told(), [], "nothing is played, and nothing passed");
+    assert_eq!(bench.pressed, "4", "the switch pairs it with the INFO");
+    bench.press('4', 3_000);
+    assert!(!bench.told().is_empty(), "another one passes");
 }
 
 #[test]

@@ -272,7 +272,7 @@ fn a_party_that_turns_protection_off_and_on_is_never_sent_two_packets_by_one_ind
 fn what_we_make_ourselves_is_protected_as_well() {
     let mut bench = Bench::new(SrtpSuite::AesCm128Sha1Tag80);
     bench.towards_b(&audio(1));
-    bench.relay.press(Tick::ZERO, Side::Caller, '5');
+    bench.relay.press(Tick::ZERO, Side::Caller, '5', true);
     let mut made = 0;
     while let Some(output) = bench.relay.poll() {
         if let RelayOutput::SendRtp {

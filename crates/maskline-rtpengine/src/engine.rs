@@ -257,8 +257,14 @@ impl Engine for Rtpengine {
                 self.order(*key, |todo| todo.callee = Some(media.clone()))
             }
             // Keys that are pressed faster than they can be played are lost, as they would be in RTP.
-            MediaCommand::Press { key, side, digit } => self.order(*key, |todo| {
-                if todo.presses.len() < MAX_PRESSES {
+            // What RTP brings of one that is not played passes: a daemon is not told of it.
+            MediaCommand::Press {
+                key,
+                side,
+                digit,
+                play,
+            } => self.order(*key, |todo| {
+                if *play && todo.presses.len() < MAX_PRESSES {
                     todo.presses.push((*side, *digit));
                 }
             }),

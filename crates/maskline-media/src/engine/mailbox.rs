@@ -53,7 +53,7 @@ pub(super) struct Work {
     /// What B negotiated last.
     pub(super) callee: Option<CalleeMedia>,
     /// Keys to be played, and who pressed them; [`MOST_PRESSES`] at most.
-    pub(super) presses: Vec<(Side, char)>,
+    pub(super) presses: Vec<(Side, char, bool)>,
     /// Close it.
     pub(super) close: bool,
 }
@@ -123,10 +123,15 @@ impl Mailbox {
                 state.order(key, |work| work.callee = Some(media));
                 None
             }
-            MediaCommand::Press { key, side, digit } => {
+            MediaCommand::Press {
+                key,
+                side,
+                digit,
+                play,
+            } => {
                 state.order(key, |work| {
                     if work.presses.len() < MOST_PRESSES {
-                        work.presses.push((side, digit));
+                        work.presses.push((side, digit, play));
                     }
                 });
                 None

@@ -152,15 +152,15 @@ impl Session {
         self.drain(around);
     }
 
-    /// Plays keys that came by signalling.
+    /// Takes keys that came by signalling, and whether they are to be played.
     pub(super) fn press(
         &mut self,
         now: Tick,
-        presses: Vec<(Side, char)>,
+        presses: Vec<(Side, char, bool)>,
         around: &mut Surroundings,
     ) {
-        for (side, digit) in presses {
-            self.relay.press(now, side, digit);
+        for (side, digit, play) in presses {
+            self.relay.press(now, side, digit, play);
         }
         self.drain(around);
     }

@@ -19,11 +19,11 @@ use crate::tone_listener::Heard;
 const TOLD_PRESS: Duration = Duration::from_millis(160);
 
 impl Relay {
-    /// Takes a key that a side's party pressed by other means than RTP, and plays it to the other
-    /// one, if that takes presses and RTP has not brought it.
-    pub fn press(&mut self, now: Tick, side: Side, digit: char) {
+    /// Takes a key that a side's party pressed by other means than RTP, which passes it on no more, and plays it to
+    /// the other one if that is wanted, that takes presses and RTP has not brought it.
+    pub fn press(&mut self, now: Tick, side: Side, digit: char, play: bool) {
         let (sender, receiver) = self.both(side);
-        if receiver.takes_presses().is_some() && sender.keys.is_new_to_rtp(now, digit) {
+        if receiver.takes_presses().is_some() && sender.keys.is_new_to_rtp(now, digit) && play {
             receiver
                 .player
                 .press_for(now, digit, USUAL_VOLUME, TOLD_PRESS);

@@ -130,6 +130,7 @@ async fn a_key_by_signalling_is_played_once_to_who_knows_events_and_as_a_tone_to
             key: key(4),
             side,
             digit,
+            play: true,
         });
     }
     let started = Instant::now();

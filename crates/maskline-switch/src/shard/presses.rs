@@ -95,11 +95,12 @@ impl Shard {
             return;
         }
         self.tell_press(s, side, digit);
-        let other = s.party_mut(side.other());
-        if !other.allows.info {
-            self.play_press(s, side, digit);
+        let play = !s.party(side.other()).allows.info;
+        self.play_press(s, side, digit, play);
+        if play {
             return;
         }
+        let other = s.party_mut(side.other());
         let Some(dialog) = other.dialog.as_mut() else {
             return;
         };
@@ -119,21 +120,27 @@ impl Shard {
         }
     }
 
-    /// To a party that takes no INFO, a press goes within the audio.
-    fn play_press(&mut self, s: &Session, side: Side, digit: char) {
+    /// To a party that takes no INFO, a press goes within the audio. To one that does, the audio is not to bring it once
+    /// more.
+    fn play_press(&mut self, s: &Session, side: Side, digit: char, play: bool) {
         let transcoding = self.config.transcoding;
         let takes = s
             .negotiated
             .as_ref()
             .is_some_and(|agreed| agreed.takes_presses(side.other(), transcoding));
-        if !takes {
-            self.count("info_not_passed_on");
-            return;
+        match (takes, play) {
+            (true, true) => self.count("info_played"),
+            (true, false) => {}
+            (false, true) => return self.count("info_not_passed_on"),
+            (false, false) => return,
         }
-        self.count("info_played");
         let key = s.media_key(self.config.shard);
-        self.actions
-            .push_back(Action::Media(MediaCommand::Press { key, side, digit }));
+        self.actions.push_back(Action::Media(MediaCommand::Press {
+            key,
+            side,
+            digit,
+            play,
+        }));
     }
 
     /// An OPTIONS in a dialog asks whether it is there.

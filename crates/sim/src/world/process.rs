@@ -477,12 +477,15 @@ fn media_order(command: &MediaCommand) -> Option<String> {
             media: CalleeMedia(media),
             ..
         } => ('B', media),
-        MediaCommand::Press { side, digit, .. } => {
+        MediaCommand::Press {
+            side, digit, play, ..
+        } => {
             let who = match side {
                 Side::Caller => 'A',
                 Side::Callee => 'B',
             };
-            return Some(format!("   relay: {digit} of {who} is played"));
+            let how = if *play { "is played" } else { "came by INFO" };
+            return Some(format!("   relay: {digit} of {who} {how}"));
         }
         MediaCommand::Open { .. } | MediaCommand::Resume { .. } | MediaCommand::Close { .. } => {
             return None;
