@@ -4,7 +4,6 @@ mod keepalive;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,9 +131,6 @@ pub struct SwitchConfig {
     pub failover: Failover,
     /// What we write into SDP.
     pub media_addresses: MediaAddresses,
-    /// Where our media ports are bound, and which they are; empty: another engine has them. No party is there: the
-    /// relay would talk to itself.
-    pub own_media: (MediaAddresses, RangeInclusive<u16>),
     /// Whether parties without a common codec are helped out.
     pub transcoding: Transcoding,
     /// Whether the media engine has something to hear for a party on hold.
@@ -196,8 +192,6 @@ impl Default for SwitchConfig {
             routes: Arc::default(),
             failover: Failover::default(),
             media_addresses: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
-            #[allow(clippy::reversed_empty_ranges, reason = "none")]
-            own_media: (IpAddr::V4(Ipv4Addr::LOCALHOST).into(), 1..=0),
             transcoding: Transcoding::default(),
             plays_on_hold: true,
             timers: SipTimers::default(),

@@ -551,14 +551,6 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         routes: config.routes.clone().into(),
         failover: config.failover,
         media_addresses: config.media_public_addresses,
-        own_media: (
-            config.media_addresses,
-            match config.rtpengine {
-                None => config.media_ports.clone(),
-                #[allow(clippy::reversed_empty_ranges, reason = "none")]
-                Some(_) => 1..=0,
-            },
-        ),
         transcoding: config.transcoding,
         plays_on_hold: config.hold.is_heard(),
         timers: SipTimers::from_t1(config.t1),

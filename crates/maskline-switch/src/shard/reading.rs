@@ -1,7 +1,5 @@
 //! What a party offers or answers, as far as we can take it, and what it hears when we can't.
 
-use std::net::SocketAddr;
-
 use maskline_media::addresses::are_alike;
 use maskline_media::srtp::KEY_BYTES;
 use maskline_media::{Side, SrtpKey, SrtpSuite};
@@ -25,8 +23,6 @@ pub(super) struct Unfit {
 const NOT_SDP: Unfit = Unfit::new(415, "not_sdp");
 /// Keys would be told to anybody on the way.
 pub(super) const KEYS_IN_THE_CLEAR: Unfit = Unfit::new(488, "keys_in_the_clear");
-/// The party says that it is at one of our own media ports.
-const OUR_OWN_PORT: Unfit = Unfit::new(488, "own_media_port");
 /// The party's addresses are of a family that we have none of.
 const ADDRESS_FAMILY: Unfit = Unfit::new(488, "address_family");
 
@@ -56,23 +52,10 @@ impl Shard {
             return Err(NOT_SDP);
         }
         match sdp::parse_for(request.body(), self.terms(leg.policy)) {
-            Ok(offer) if self.is_our_own(&offer) => Err(OUR_OWN_PORT),
             Ok(offer) => Ok(Some(offer)),
             Err(fault) if fault.kind == SdpFaultKind::AddressFamily => Err(ADDRESS_FAMILY),
             Err(_) => Err(Unfit::new(488, "sdp_unusable")),
         }
-    }
-
-    /// Whether a party says that it is where our own media are: two legs that do would send one packet round
-    /// and round.
-    fn is_our_own(&self, party: &MediaDescription) -> bool {
-        let (bound, ports) = &self.config.own_media;
-        let announced = self.config.media_addresses;
-        let is_ours = |at: SocketAddr| {
-            let mut ours = announced.iter().chain(bound.iter());
-            ports.contains(&at.port()) && ours.any(|ours| ours == at.ip())
-        };
-        is_ours(party.rtp) || party.rtcp.is_some_and(is_ours)
     }
 
     /// What a party of this policy can be taken with.
@@ -107,7 +90,7 @@ impl Shard {
 
     /// A side's answer to our offer. One of another family than was offered is none: the party would
     /// send to one address of ours and want to hear from another. So is a protected one to a plain offer,
-    /// a plain one to a protected offer, and one that names our own ports.
+    /// and a plain one to a protected offer.
     pub(super) fn answer_in(
         &self,
         s: &Session,
@@ -125,8 +108,7 @@ impl Shard {
             |known| known.srtp.is_some(),
         );
         let fits = at.is_unspecified() || are_alike(at, offered);
-        let taken = fits && answer.srtp.is_some() == protected && !self.is_our_own(&answer);
-        taken.then_some(answer)
+        (fits && answer.srtp.is_some() == protected).then_some(answer)
     }
 
     /// What a refusal says beside its status.
