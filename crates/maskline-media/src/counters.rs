@@ -11,6 +11,10 @@ pub enum DropReason {
     Stranger,
     /// It came from a negotiated host, but another source is latched, or it is the source of before.
     NotLatched,
+    /// It came from a port of the same session of ours: somebody named it as a party's.
+    Looped,
+    /// Its party sends faster than any codec does, for longer than a stall of the network explains.
+    TooMany,
     /// It is longer than [`crate::rtp::MAX_PACKET_BYTES`].
     TooLong,
     /// It is not protected by the party's key (RFC 3711), or not whole.
@@ -40,10 +44,12 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::NotProgrammed,
         Self::Stranger,
         Self::NotLatched,
+        Self::Looped,
+        Self::TooMany,
         Self::TooLong,
         Self::NotAuthentic,
         Self::Replayed,
@@ -65,6 +71,8 @@ impl DropReason {
             Self::NotProgrammed => "not_programmed",
             Self::Stranger => "stranger",
             Self::NotLatched => "not_latched",
+            Self::Looped => "looped",
+            Self::TooMany => "too_many",
             Self::TooLong => "too_long",
             Self::NotAuthentic => "not_authentic",
             Self::Replayed => "replayed",
@@ -163,6 +171,6 @@ mod tests {
         for (n, (reason, packets)) in (1..).zip(counts.iter()) {
             assert_eq!((packets, counts.of(reason)), (n, n), "{}", reason.label());
         }
-        assert_eq!(counts.total(), 120);
+        assert_eq!(counts.total(), 153);
     }
 }

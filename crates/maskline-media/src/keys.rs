@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::allowance::Allowance;
 use crate::dtmf::DtmfReceiver;
 use crate::tick::Tick;
 use crate::tone_listener::ToneListener;
@@ -31,21 +32,12 @@ pub(crate) struct Keys {
     withheld: Option<u32>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Allowance {
-    left: u32,
-    refilled_at: Tick,
-}
-
 impl Keys {
     pub(crate) fn new(opened: Tick) -> Self {
         Self {
             events: DtmfReceiver::default(),
             listener: None,
-            allowance: Allowance {
-                left: PRESS_BURST,
-                refilled_at: opened,
-            },
+            allowance: Allowance::new(opened, PRESS_BURST, PRESS_INTERVAL),
             heard: None,
             told: None,
             withheld: None,
@@ -91,21 +83,4 @@ impl Keys {
 
 fn is_same_press(other: Option<(Tick, char)>, now: Tick, digit: char) -> bool {
     other.is_some_and(|(at, pressed)| pressed == digit && now.since(at) <= SAME_PRESS)
-}
-
-impl Allowance {
-    fn take(&mut self, now: Tick) -> bool {
-        let earned = now.since(self.refilled_at).as_millis() / PRESS_INTERVAL.as_millis();
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-        if self.left.saturating_add(earned) >= PRESS_BURST {
-            self.left = PRESS_BURST;
-            self.refilled_at = now;
-        } else {
-            self.left += earned;
-            self.refilled_at = self.refilled_at + PRESS_INTERVAL * earned;
-        }
-        let granted = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        granted
-    }
 }

@@ -6,6 +6,7 @@
 //! What lives elsewhere: SDP and the decision what to relay where (`maskline-switch`).
 
 pub mod addresses;
+mod allowance;
 mod any_engine;
 pub mod codec;
 pub mod command;

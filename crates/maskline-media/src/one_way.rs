@@ -153,7 +153,9 @@ impl Sight {
             | DropReason::ReceiverLacksCodec
             | DropReason::NotTranscodable
             | DropReason::PlayedAnew
-            | DropReason::NoDestination => return,
+            | DropReason::NoDestination
+            | DropReason::Looped
+            | DropReason::TooMany => return,
         };
     }
 

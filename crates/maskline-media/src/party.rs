@@ -6,10 +6,12 @@
 mod secured;
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 
+use crate::allowance::Allowance;
 use crate::codec::Voice;
 use crate::command::{PayloadMap, Quality, RemoteMedia};
 use crate::counters::DropReason;
@@ -37,6 +39,10 @@ const DEFAULT_CLOCK_RATE: u32 = 8_000;
 /// A CNAME of 100 random bits (RFC 7022 §5 asks for 96), five to a character.
 const CNAME_CHARACTERS: usize = 20;
 const CNAME_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// RTP packets of one party that may come at once after a stall of the network.
+const PACKET_BURST: u32 = 1_000;
+/// The pace at which that allowance refills: 1,000 a second; Opus in its shortest frames (RFC 7587 §4.2) is 400.
+const PACKET_INTERVAL: Duration = Duration::from_millis(1);
 /// RFC 5761 §4: the packet types of RTCP on a port that it shares with RTP.
 const MULTIPLEXED: std::ops::RangeInclusive<u8> = 192..=223;
 
@@ -45,6 +51,7 @@ const MULTIPLEXED: std::ops::RangeInclusive<u8> = 192..=223;
 pub(crate) struct Party {
     media: Option<RemoteMedia>,
     protection: Option<Box<Protection>>,
+    allowance: Allowance,
     rtp_latch: Latch,
     rtcp_latch: Latch,
     pub(crate) last_heard: Option<Tick>,
@@ -99,6 +106,7 @@ impl Party {
         Self {
             media: None,
             protection: None,
+            allowance: Allowance::new(opened, PACKET_BURST, PACKET_INTERVAL),
             rtp_latch: Latch::default(),
             rtcp_latch: Latch::default(),
             last_heard: None,
@@ -176,6 +184,12 @@ impl Party {
             self.keys.listener = Some(Box::<ToneListener>::default());
         }
         self.media = Some(media);
+    }
+
+    /// Whether one more packet of this party may go further: it bounds what a flood costs, and ends
+    /// what goes in circles through the ports of several sessions.
+    pub(crate) fn allows(&mut self, now: Tick) -> bool {
+        self.allowance.take(now)
     }
 
     /// Decides whether an RTP datagram is this party's; if so, measures it and latches its source.

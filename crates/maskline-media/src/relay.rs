@@ -393,6 +393,9 @@ impl Relay {
     ) -> Result<SocketAddr, DropReason> {
         let (sender, receiver) = self.both(side);
         let accepted = sender.accept_rtp(now, from, datagram)?;
+        if !sender.allows(now) {
+            return Err(DropReason::TooMany);
+        }
         if accepted.latched {
             receiver.stream.source_changed();
         }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -151,6 +151,18 @@ impl PortPair {
     /// The RTP port.
     pub(super) const fn port(&self) -> u16 {
         self.lease.port
+    }
+
+    /// Whether an address is that of one of its sockets.
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        let ports = [self.lease.port, self.lease.port.saturating_add(1)];
+        ports.contains(&address.port())
+            && self
+                .lease
+                .pool
+                .addresses
+                .iter()
+                .any(|ours| ours == address.ip())
     }
 }
 

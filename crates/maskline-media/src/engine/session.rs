@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::command::{CalleeMedia, CallerMedia, MediaEvent, MediaKey, Side};
-use crate::counters::RelayCounters;
+use crate::counters::{DropReason, RelayCounters};
 use crate::engine::outlet::Outlet;
 use crate::engine::ports::PortPair;
 use crate::engine::reports::Reports;
@@ -174,6 +174,14 @@ impl Session {
             return;
         };
         let Place { side, flow, .. } = place;
+        if self.caller.is_at(from) || self.callee.is_at(from) {
+            match flow {
+                Flow::Rtp => around.counted.rtp_received += 1,
+                Flow::Rtcp => around.counted.rtcp_received += 1,
+            }
+            around.counted.drops.add(DropReason::Looped, 1);
+            return;
+        }
         let datagram = around.incoming.get(..length).unwrap_or_default();
         match flow {
             Flow::Rtp => {
