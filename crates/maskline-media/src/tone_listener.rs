@@ -4,6 +4,9 @@
 //! released once five in a row hold nothing. So 40 ms of tones are a press and 23 ms are none, and an
 //! interruption of 10 ms ends nothing (ITU-T Q.24).
 //!
+//! A sender with silence suppression sends nothing between two tones: there its timestamps leap while its
+//! sequence numbers go on, and the silence is made up for. Lost packets leave a gap in both, and end nothing.
+//!
 //! What lives elsewhere: making tones ([`crate::tones`]), what becomes of a press
 //! ([`crate::relay`]).
 
@@ -11,6 +14,7 @@ use crate::codec::Voice;
 use crate::codec::g711::{decode_alaw, decode_ulaw};
 use crate::codec::g722::Decoder;
 use crate::codec::half_band::Downsampler;
+use crate::rtp::RtpPacket;
 use crate::tones::{COLUMNS_HZ, KEYS, ROWS_HZ};
 
 /// Samples that are looked at together: the windows of the lowest frequencies barely overlap.
@@ -41,10 +45,23 @@ pub struct ToneListener {
     pressed: Option<char>,
     decoder: Decoder,
     narrow: Downsampler,
-    /// SSRC and sequence number.
-    newest: Option<(u32, u16)>,
+    newest: Option<Newest>,
 }
 
+/// The packet that was listened to last.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    ssrc: u32,
+    sequence: u16,
+    /// The timestamp of what follows it without a pause.
+    end: u32,
+}
+
+/// Samples that a sender leaves out to pause: 40 ms. Fewer are a clock that slips.
+const LEAST_PAUSE: u32 = 320;
+/// Samples of silence that end a press wherever its last window begins, and no more: the window that begins
+/// last before it, and [`TO_RELEASE`] within it.
+const PAUSE: usize = WINDOW + HOP * TO_RELEASE as usize;
 /// A packet so many behind the newest one is late; further behind, its source has started over.
 const LATEST: u16 = 128;
 
@@ -72,22 +89,29 @@ impl Default for ToneListener {
 }
 
 impl ToneListener {
-    /// Whether a packet is further on than those before it: others are not listened to. One of another source,
-    /// or too far behind to be merely late, begins anew.
-    pub fn goes_on(&mut self, ssrc: u32, sequence: u16) -> bool {
-        let ahead = match self.newest {
-            Some((of, newest)) if of == ssrc => sequence.wrapping_sub(newest),
-            Some(_) | None => 1,
-        };
+    /// Whether a packet is further on than those before it, `None` if not: it is not listened to. Otherwise how
+    /// many samples of silence its sender left out before it, as far as they matter: to be heard first. A packet
+    /// of another source, or too far behind to be merely late, begins anew.
+    pub fn goes_on(&mut self, packet: &RtpPacket<'_>) -> Option<usize> {
+        let newest = self.newest.filter(|it| it.ssrc == packet.ssrc);
+        let ahead = newest.map_or(1, |it| packet.sequence.wrapping_sub(it.sequence));
         let is_late = ahead == 0 || ahead > u16::MAX - LATEST;
         if is_late {
-            return false;
+            return None;
         }
-        if self.newest.is_some_and(|(of, _)| of != ssrc) || ahead >= 0x8000 {
+        if (self.newest.is_some() && newest.is_none()) || ahead >= 0x8000 {
             *self = Self::default();
         }
-        self.newest = Some((ssrc, sequence));
-        true
+        // One octet of each codec here is one tick of its clock. What leaps backwards has started over.
+        let left_out = newest.map_or(0, |it| packet.timestamp.wrapping_sub(it.end));
+        let paused = ahead == 1 && (LEAST_PAUSE..0x8000_0000).contains(&left_out);
+        let ticks = u32::try_from(packet.payload.len()).unwrap_or_default();
+        self.newest = Some(Newest {
+            ssrc: packet.ssrc,
+            sequence: packet.sequence,
+            end: packet.timestamp.wrapping_add(ticks),
+        });
+        Some(if paused { PAUSE } else { 0 })
     }
 
     /// The key that is pressed.
@@ -103,6 +127,15 @@ impl ToneListener {
             Voice::Pcma => decode_alaw(octet),
             Voice::G722 => self.narrow.push(self.decoder.decode(octet)),
         };
+        self.take(sample)
+    }
+
+    /// Listens to 125 µs of silence.
+    pub fn hear_silence(&mut self) -> Option<Heard> {
+        self.take(0)
+    }
+
+    fn take(&mut self, sample: i16) -> Option<Heard> {
         if let Some(place) = self.samples.get_mut(self.filled) {
             *place = f32::from(sample);
         }
@@ -325,6 +358,18 @@ mod tests {
         }
     }
 
+    /// What of a packet the listener goes by.
+    const fn packet(ssrc: u32, sequence: u16, timestamp: u32, payload: &[u8]) -> RtpPacket<'_> {
+        RtpPacket {
+            marker: false,
+            payload_type: 8,
+            sequence,
+            timestamp,
+            ssrc,
+            payload,
+        }
+    }
+
     #[test]
     fn only_packets_that_go_on_are_listened_to() {
         let mut listener = ToneListener::default();
@@ -341,11 +386,66 @@ mod tests {
             (2, 39_999, false),
             (2, 40_001, true),
         ] {
-            assert_eq!(
-                listener.goes_on(ssrc, sequence),
-                goes_on,
-                "{ssrc} {sequence}"
-            );
+            let heard = listener.goes_on(&packet(ssrc, sequence, 0, &[]));
+            assert_eq!(heard.is_some(), goes_on, "{ssrc} {sequence}");
+        }
+    }
+
+    #[test]
+    fn a_leap_in_time_is_a_pause_unless_packets_are_missing() {
+        let payload = [0xd5; 160];
+        // Each of them from the packet 10 at 1,000, which lasts until 1,160.
+        for (ssrc, sequence, timestamp, silence) in [
+            (1, 11, 1_160, 0),
+            (1, 11, 1_479, 0),
+            (1, 11, 1_480, PAUSE),
+            (1, 11, 900_000, PAUSE),
+            (1, 11, 1_159 + 0x8000_0000, PAUSE),
+            // Backwards.
+            (1, 11, 1_160 + 0x8000_0000, 0),
+            (1, 11, 999, 0),
+            (1, 11, 1_159, 0),
+            // Missing ones, or another source.
+            (1, 12, 1_480, 0),
+            (1, 13, 0x4000_0000, 0),
+            (1, 40_000, 0x4000_0000, 0),
+            (2, 11, 0x4000_0000, 0),
+        ] {
+            let mut listener = ToneListener::default();
+            assert_eq!(listener.goes_on(&packet(1, 10, 1_000, &payload)), Some(0));
+            let next = packet(ssrc, sequence, timestamp, &payload);
+            assert_eq!(listener.goes_on(&next), Some(silence), "{next:?}");
+        }
+        let mut listener = ToneListener::default();
+        listener.goes_on(&packet(1, 10, u32::MAX - 159, &payload));
+        let next = packet(1, 11, 400, &payload);
+        assert_eq!(listener.goes_on(&next), Some(PAUSE), "past its last tick");
+    }
+
+    #[test]
+    fn the_silence_of_a_pause_ends_a_press_wherever_it_begins() {
+        for voice in Voice::ALL {
+            for length in 480..480 + HOP {
+                let mut sound = tones('5', length, 0.0, PEAKS);
+                sound.extend(vec![0; 40]);
+                let (mut up, mut encoder) = (Upsampler::default(), Encoder::default());
+                let mut listener = ToneListener::default();
+                for sample in sound {
+                    listener.hear(
+                        voice,
+                        match voice {
+                            Voice::Pcmu => encode_ulaw(sample),
+                            Voice::Pcma => encode_alaw(sample),
+                            Voice::G722 => encoder.encode(up.push(sample)),
+                        },
+                    );
+                }
+                assert_eq!(listener.pressed(), Some('5'), "{voice:?} {length}");
+                for _ in 0..PAUSE {
+                    listener.hear_silence();
+                }
+                assert_eq!(listener.pressed(), None, "{voice:?} {length}");
+            }
         }
     }
 }

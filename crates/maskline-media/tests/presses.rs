@@ -545,6 +545,52 @@ fn tones_in_the_audio_are_told_and_passed_on_as_events_where_that_is_asked_for()
     assert_eq!((deaf.pressed.as_str(), deaf.told().len()), ("", 0));
 }
 
+/// Two tones of one key, of 80 ms each. What the sender does of the 200 ms between them is the test's, who
+/// also says how far its clock goes on in them.
+fn two_tones(bench: &mut Bench, between: fn(&mut Bench), ticks: u64) {
+    let mut payload = Vec::new();
+    let mut tones = KeyTones::new('7', 10).unwrap();
+    for (at, from) in [(0, 0), (280, 640 + ticks)] {
+        if at > 0 {
+            between(bench);
+        }
+        for n in 0..4 {
+            bench.until(at + n * 20);
+            tones.frame(Voice::Pcmu, &mut payload);
+            bench.a_sends(0, (from + n * 160) & 0xffff_ffff, &payload);
+        }
+    }
+    bench.voice(1_000);
+    bench.voice(1_020);
+    bench.until(2_000);
+}
+
+#[test]
+fn two_tones_with_nothing_sent_between_them_are_two_presses() {
+    for ticks in [1_600, 400_000, 0x7000_0000] {
+        let mut bench = Bench::to_events(true);
+        two_tones(&mut bench, |_| {}, ticks);
+        assert_eq!(bench.pressed, "77", "{ticks}");
+        let begun = bench.told().iter().filter(|it| it.marker).count();
+        assert_eq!(begun, 2, "{:?}", bench.told());
+        bench.assert_one_stream();
+    }
+}
+
+#[test]
+fn lost_packets_and_a_clock_that_goes_back_split_no_tone() {
+    let lost = |bench: &mut Bench| bench.sequence += 1;
+    let mut bench = Bench::to_events(true);
+    two_tones(&mut bench, lost, 160);
+    assert_eq!(bench.pressed, "7", "a packet lost");
+    let mut bench = Bench::to_events(true);
+    two_tones(&mut bench, |bench| bench.sequence += 9, 9 * 160);
+    assert_eq!(bench.pressed, "7", "nine packets lost");
+    let mut bench = Bench::to_events(true);
+    two_tones(&mut bench, |_| {}, 0xffff_fe00);
+    assert_eq!(bench.pressed, "7", "a clock that goes back");
+}
+
 #[test]
 fn tones_are_not_listened_for_where_events_are_known_and_pass_to_a_party_without_events() {
     let mut bench = Bench::as_is();

@@ -76,7 +76,12 @@ impl Relay {
         let Some(mut listener) = sender.keys.listener.take() else {
             return;
         };
-        if listener.goes_on(accepted.packet.ssrc, accepted.packet.sequence) {
+        if let Some(silence) = listener.goes_on(&accepted.packet) {
+            for _ in 0..silence {
+                if let Some(heard) = listener.hear_silence() {
+                    self.on_heard(now, side, heard);
+                }
+            }
             for octet in accepted.packet.payload {
                 if let Some(heard) = listener.hear(voice, *octet) {
                     self.on_heard(now, side, heard);
