@@ -115,3 +115,21 @@ fn the_demo_shows_a_whole_call_as_ndjson() {
         );
     }
 }
+
+#[test]
+fn the_measurement_of_calls_loses_none_and_hears_of_each_in_order() {
+    let arguments = "bench call --rate 10 --seconds 2 --hold-ms 200 --memory-at 0 --alone";
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let output = maskline("bench-call", &arguments, "");
+    let table = String::from_utf8_lossy(&output.stdout);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{table}{message}");
+    let row: Vec<_> = table
+        .lines()
+        .find_map(|line| line.strip_prefix("maskline   "))
+        .map(|row| row.split_whitespace().take(3).collect())
+        .unwrap_or_default();
+    assert_eq!(row.get(1..), Some(&["20", "0"][..]), "{table}");
+    let told = "20 questions, 140 events, 20 summaries, 0 out of order";
+    assert!(table.contains(told), "{told:?} is missing in: {table}");
+}
