@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use maskline_switch::sdp;
 use maskline_switch::sip::{HeaderName, Peer, Request, TxId, compose, view};
 
 use crate::announcing::WAITS;
@@ -17,7 +16,7 @@ impl Phone {
             self.answer(tx, invite, 486, &[], None);
             return;
         };
-        let Ok(offer) = sdp::parse(invite.body()) else {
+        let Some(offer) = self.read(invite.body()) else {
             self.answer(tx, invite, 488, &[], None);
             return;
         };
@@ -215,7 +214,7 @@ impl Phone {
         }
         self.clear_alarm(Alarm::Resend(at));
         if acknowledged.offers {
-            self.remember(sdp::parse(ack.body()).ok());
+            self.remember(self.read(ack.body()));
         }
         if !first {
             return;

@@ -193,7 +193,7 @@ impl Phone {
         self.confirm(&mut dialog);
         let branch = self.new_branch();
         self.report.answer.get_or_insert_with(|| text_of(response));
-        self.remember(sdp::parse(response.body()).ok());
+        self.remember(self.read(response.body()));
         let manners = self.config.manners;
         let answers = manners.dials_without_offer && !manners.answers_no_offer;
         let answer = if answers {

@@ -230,7 +230,7 @@ impl Phone {
 
     /// A change was agreed to: an INVITE is acknowledged, with our answer where the far end offers.
     fn take_change(&mut self, at: usize, asking: Asking, response: &Response) {
-        let described = sdp::parse(response.body()).ok();
+        let described = self.read(response.body());
         self.remember(described);
         if asking.change.by_update && asking.change.what != What::Ask {
             return;
@@ -340,12 +340,14 @@ impl Phone {
         let mark = self.config.identity.mark.clone();
         let media = self.stance.media;
         let text = speech::describe(&mark, media, self.sdp_version, names, direction);
+        let text = self.with_keys(text);
         if self.said.is_empty() || self.said == text {
             self.said.clone_from(&text);
             return text;
         }
         self.sdp_version += 1;
-        self.said = speech::describe(&mark, media, self.sdp_version, names, direction);
+        let text = speech::describe(&mark, media, self.sdp_version, names, direction);
+        self.said = self.with_keys(text);
         self.said.clone()
     }
 }

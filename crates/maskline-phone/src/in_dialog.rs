@@ -1,7 +1,6 @@
 //! What happens inside a phone's dialogs: BYE, hold, the far end's re-INVITE and UPDATE.
 
 use bytes::Bytes;
-use maskline_switch::sdp;
 use maskline_switch::sip::{HeaderName, Method, Peer, Request, TxId, compose};
 
 use crate::dialog::Standing;
@@ -143,7 +142,7 @@ impl Phone {
 
     /// Our answer to an offer; where there is none, the request is refused.
     fn take_offer(&mut self, tx: TxId, request: &Request) -> Option<String> {
-        let offer = sdp::parse(request.body()).ok();
+        let offer = self.read(request.body());
         let usable = offer.filter(|offer| self.stance.names.common(offer).is_some());
         if usable.is_none() {
             self.answer(tx, request, 488, &[], None);

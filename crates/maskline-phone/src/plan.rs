@@ -11,6 +11,7 @@ use maskline_switch::sip::compose::SentBy;
 use crate::announcing::Announcement;
 use crate::audio::Audio;
 use crate::digest::Asks;
+use crate::keys::Keys;
 
 /// Everything about a phone.
 #[derive(Clone, Debug)]
@@ -126,6 +127,8 @@ pub struct Manners {
     pub only: Option<Voice>,
     /// Knows no telephone-event.
     pub lacks_events: bool,
+    /// A callee whose media are protected, by these keys; `None`: they are plain.
+    pub keys: Option<Keys>,
     /// A callee whose `Allow` does not name INFO.
     pub lacks_info: bool,
     /// A callee that asks by UPDATE in its early dialog whether the caller is there.

@@ -28,12 +28,12 @@ use maskline_media::addresses::are_alike;
 use serde::{Deserialize, Serialize};
 
 pub use codec::{Codec, CodecName};
-pub use crypto::{Crypto, OurKeys, OurSrtp, SrtpPolicy, without_keys};
+pub use crypto::{Crypto, OfferedLine, OurKeys, OurSrtp, SrtpPolicy, without_keys};
 pub use negotiate::{
     Negotiated, between, defaults, media_payloads, negotiate, negotiate_defaults, offered_to,
     towards_callee,
 };
-pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, Terms, parse, parse_for};
+pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, Terms, parse, parse_answer, parse_for};
 pub use transcoding::Transcoding;
 pub use write::{write_answer, write_offer};
 
@@ -229,6 +229,9 @@ pub enum SdpFaultKind {
         "audio is carried over RTP/AVP, or over RTP/SAVP where the trunk has SRTP, on one port only"
     )]
     Transport,
+    /// An answer whose `a=crypto` is not exactly one of the lines that were offered.
+    #[error("an answer has one a=crypto line, of the tag and suite of one that was offered")]
+    NotOffered,
     /// `RTP/SAVP` without a key that we can use.
     #[error("RTP/SAVP needs a key that can be used (a=crypto)")]
     NoKey,

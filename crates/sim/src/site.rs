@@ -8,6 +8,7 @@ use std::time::Duration;
 use maskline_events::{Action, Callflow, EarlyMedia, Msisdn};
 use maskline_media::{MediaAddresses, Side};
 use maskline_phone::{Asks, Identity, Part, PhoneConfig};
+use maskline_switch::sdp::SrtpPolicy;
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::sip::{Peer, SipTimers, Transport};
 use maskline_switch::{
@@ -342,6 +343,10 @@ pub(crate) fn trunks(scenario: &Scenario) -> Arc<[Trunk]> {
             },
             overflow,
             keepalive: keepalive.clone(),
+            srtp: match plan.callee_manners.keys {
+                Some(_) => SrtpPolicy::Required,
+                None => SrtpPolicy::Off,
+            },
             ..trunk(
                 format!("callee{call}"),
                 addr,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use maskline_media::{Side, Tick};
 use maskline_switch::TraceEntry;
+use maskline_switch::sdp::without_keys;
 use maskline_switch::trace::{Direction, Step, TraceEvent};
 use uuid::Uuid;
 
@@ -40,7 +41,9 @@ impl Traces {
         side: Side,
         bytes: &Bytes,
     ) {
-        let line = (at, direction, side, bytes.clone());
+        // No key is ever in a trace.
+        let shown = without_keys(bytes).map_or_else(|| bytes.clone(), Bytes::from);
+        let line = (at, direction, side, shown);
         self.wire.entry(call).or_default().push(line);
     }
 

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use maskline_media::{SrtpKey, SrtpKeys, SrtpSuite};
 
+use super::MediaDescription;
 use super::parse::number;
 
 /// Whether a party's media are protected (`RTP/SAVP`).
@@ -32,6 +33,10 @@ pub struct Crypto {
     pub key: SrtpKey,
 }
 
+/// The number and the suite of a line that a party was offered: an answer takes one of those
+/// (RFC 4568 §5.1.3).
+pub type OfferedLine = (u32, SrtpSuite);
+
 /// Our keys towards one party, in the order of [`SrtpSuite::ALL`]: each suite has one of its own.
 pub type OurKeys = [SrtpKey; SrtpSuite::ALL.len()];
 
@@ -52,6 +57,17 @@ impl OurSrtp {
             suite: theirs.suite,
             ours: self.key(theirs.suite),
             theirs: theirs.key,
+        }
+    }
+
+    /// The lines of an offer to a party, none if it is one of plain media: a party that has described itself
+    /// gets back the line that is in use.
+    #[must_use]
+    pub fn lines(&self, known: Option<&MediaDescription>) -> Vec<OfferedLine> {
+        let line = |it: Crypto| (it.tag, it.suite);
+        match known {
+            Some(known) => known.srtp.map(line).into_iter().collect(),
+            None => self.offer().filter(|_| self.offered).map(line).collect(),
         }
     }
 

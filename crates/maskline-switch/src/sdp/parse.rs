@@ -10,6 +10,7 @@ use std::str::FromStr;
 use maskline_media::MediaAddresses;
 
 use super::codec::{read_encoding, static_codec};
+use super::crypto::OfferedLine;
 use super::{
     Codec, Crypto, Direction, MediaDescription, SdpFault, SdpFaultKind, SrtpPolicy, Stream,
 };
@@ -40,11 +41,11 @@ pub struct Terms {
 /// # Errors
 /// As [`parse_for`].
 pub fn parse(body: &[u8]) -> Result<MediaDescription, SdpFault> {
-    read(body, &|_| true, SrtpPolicy::Off)
+    read(body, &|_| true, Said::Offer(SrtpPolicy::Off))
 }
 
-/// Reads a party's offer or answer and picks its first audio stream that can be carried to where we
-/// are.
+/// Reads a party's offer, or its answer as one that nothing is known of, and picks its first audio stream
+/// that can be carried to where we are.
 ///
 /// Work and memory are linear in the body, of which at most [`MAX_BYTES`] are read.
 ///
@@ -52,13 +53,34 @@ pub fn parse(body: &[u8]) -> Result<MediaDescription, SdpFault> {
 /// [`SdpFault`]; where audio streams exist but none can be carried, why the first of them can't.
 pub fn parse_for(body: &[u8], terms: Terms) -> Result<MediaDescription, SdpFault> {
     let reaches = |address| terms.addresses.like(address).is_some();
-    read(body, &reaches, terms.srtp)
+    read(body, &reaches, Said::Offer(terms.srtp))
+}
+
+/// As [`parse_for`], a party's answer to an offer of these lines, or of plain media if there are none. Its
+/// media are protected as they were offered to be, by one of those lines (RFC 4568 §5.1.3).
+///
+/// # Errors
+/// As [`parse_for`]; [`SdpFaultKind::NotOffered`].
+pub fn parse_answer(
+    body: &[u8],
+    terms: Terms,
+    offered: &[OfferedLine],
+) -> Result<MediaDescription, SdpFault> {
+    let reaches = |address| terms.addresses.like(address).is_some();
+    read(body, &reaches, Said::Answer(terms.srtp, offered))
+}
+
+/// What a description is, as far as keys go.
+#[derive(Clone, Copy)]
+enum Said<'a> {
+    Offer(SrtpPolicy),
+    Answer(SrtpPolicy, &'a [OfferedLine]),
 }
 
 /// Whether we have an address of this one's family.
 type Reaches<'a> = &'a dyn Fn(IpAddr) -> bool;
 
-fn read(body: &[u8], reaches: Reaches<'_>, srtp: SrtpPolicy) -> Result<MediaDescription, SdpFault> {
+fn read(body: &[u8], reaches: Reaches<'_>, said: Said<'_>) -> Result<MediaDescription, SdpFault> {
     if body.len() > MAX_BYTES {
         return Err(fault(1, SdpFaultKind::TooLarge));
     }
@@ -96,7 +118,7 @@ fn read(body: &[u8], reaches: Reaches<'_>, srtp: SrtpPolicy) -> Result<MediaDesc
     if last == 0 {
         return Err(fault(1, SdpFaultKind::Version));
     }
-    choose(&session, drafts, last, (reaches, srtp))
+    choose(&session, drafts, last, (reaches, said))
 }
 
 /// The first audio stream that can be carried, beside the lines of all.
@@ -104,7 +126,7 @@ fn choose(
     session: &Level,
     drafts: Vec<Draft<'_>>,
     last: usize,
-    terms: (Reaches<'_>, SrtpPolicy),
+    terms: (Reaches<'_>, Said<'_>),
 ) -> Result<MediaDescription, SdpFault> {
     let mut chosen = Err(fault(last, SdpFaultKind::NoAudio));
     let audio = drafts
@@ -179,6 +201,8 @@ struct Draft<'a> {
     rtcp: Rtcp,
     rtcp_mux: bool,
     crypto: Option<Crypto>,
+    /// How many lines there are, those that can't be used among them.
+    crypto_lines: usize,
 }
 
 /// What a stream says of RTCP (RFC 3605).
@@ -223,6 +247,7 @@ impl<'a> Draft<'a> {
             rtcp: Rtcp::NextPort,
             rtcp_mux: false,
             crypto: None,
+            crypto_lines: 0,
         })
     }
 
@@ -251,6 +276,7 @@ impl<'a> Draft<'a> {
         } else if name.eq_ignore_ascii_case("crypto") {
             // The first one that we know is the one that the party likes best (RFC 4568 §5.1.1).
             self.crypto = self.crypto.or_else(|| Crypto::read(rest));
+            self.crypto_lines += 1;
         }
     }
 
@@ -259,7 +285,7 @@ impl<'a> Draft<'a> {
         &self,
         session: &Level,
         audio_index: usize,
-        (reaches, policy): (Reaches<'_>, SrtpPolicy),
+        (reaches, said): (Reaches<'_>, Said<'_>),
     ) -> Result<MediaDescription, SdpFault> {
         let failed = |kind| fault(self.line, kind);
         if self.port == 0 {
@@ -268,14 +294,14 @@ impl<'a> Draft<'a> {
         if !self.one_port {
             return Err(failed(SdpFaultKind::Transport));
         }
-        let srtp = self.protection(policy).map_err(failed)?;
+        let srtp = self.protection(said).map_err(failed)?;
         let codecs = self.codecs()?;
         if !codecs.iter().any(|codec| codec.name.is_voice()) {
             return Err(failed(SdpFaultKind::NoCodec));
         }
         let connection = self.level.connection.or(session.connection);
         let address = connection.ok_or_else(|| failed(SdpFaultKind::NoConnection))??;
-        let said = self
+        let direction = self
             .level
             .direction
             .or(session.direction)
@@ -296,7 +322,7 @@ impl<'a> Draft<'a> {
             srtp,
             codecs,
             ptime_ms: self.ptime_ms,
-            direction: if held { said.deaf() } else { said },
+            direction: if held { direction.deaf() } else { direction },
             audio_index,
             streams: Vec::new(),
             origin: None,
@@ -304,15 +330,29 @@ impl<'a> Draft<'a> {
     }
 
     /// The key, of a protected stream.
-    fn protection(&self, policy: SrtpPolicy) -> Result<Option<Crypto>, SdpFaultKind> {
+    fn protection(&self, said: Said<'_>) -> Result<Option<Crypto>, SdpFaultKind> {
         let is = |proto| self.stream.proto.eq_ignore_ascii_case(proto);
-        match policy {
-            SrtpPolicy::Off | SrtpPolicy::Accepted if is("RTP/AVP") => Ok(None),
+        let policy = match said {
+            Said::Offer(policy) | Said::Answer(policy, _) => policy,
+        };
+        let read = match policy {
+            SrtpPolicy::Off | SrtpPolicy::Accepted if is("RTP/AVP") => None,
             SrtpPolicy::Accepted | SrtpPolicy::Required if is("RTP/SAVP") => {
-                self.crypto.map(Some).ok_or(SdpFaultKind::NoKey)
+                Some(self.crypto.ok_or(SdpFaultKind::NoKey)?)
             }
             SrtpPolicy::Off | SrtpPolicy::Accepted | SrtpPolicy::Required => {
+                return Err(SdpFaultKind::Transport);
+            }
+        };
+        match (said, read) {
+            (Said::Offer(_), _) => Ok(read),
+            (Said::Answer(_, []), None) => Ok(None),
+            (Said::Answer(_, []), Some(_)) | (Said::Answer(..), None) => {
                 Err(SdpFaultKind::Transport)
+            }
+            (Said::Answer(_, offered), Some(key)) => {
+                let fits = self.crypto_lines == 1 && offered.contains(&(key.tag, key.suite));
+                fits.then_some(Some(key)).ok_or(SdpFaultKind::NotOffered)
             }
         }
     }

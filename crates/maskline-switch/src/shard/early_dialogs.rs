@@ -91,7 +91,7 @@ impl Shard {
     /// B's answer to our offer: what a reliable provisional of the dialog described, else what its
     /// 2xx does. One without a description means that of an unreliable provisional.
     pub(super) fn answer_of_callee(
-        &self,
+        &mut self,
         s: &Session,
         response: &Response,
     ) -> Option<MediaDescription> {

@@ -90,25 +90,31 @@ impl Shard {
 
     /// A side's answer to our offer. One of another family than was offered is none: the party would
     /// send to one address of ours and want to hear from another. So is a protected one to a plain offer,
-    /// and a plain one to a protected offer.
+    /// a plain one to a protected offer, and one that takes no line of `a=crypto` that was offered, or several
+    /// (RFC 4568 §5.1.3): its party and we would protect media in different ways.
     pub(super) fn answer_in(
-        &self,
+        &mut self,
         s: &Session,
         side: Side,
         body: &[u8],
     ) -> Option<MediaDescription> {
         let terms = self.terms(s.party(side).srtp.policy);
-        let answer = sdp::parse_for(body, terms).ok()?;
         let local = self.local(s, side, 0);
         let known = s.party(side).described.as_ref();
+        let lines = local.srtp.map(|own| own.lines(known)).unwrap_or_default();
+        let answer = match sdp::parse_answer(body, terms, &lines) {
+            Ok(answer) => answer,
+            Err(fault) => {
+                if fault.kind == SdpFaultKind::NotOffered {
+                    self.count("answer_with_other_key");
+                }
+                return None;
+            }
+        };
         let offered = known.map_or(local.address, |known| local.towards(known.rtp.ip()));
         let at = answer.rtp.ip();
-        let protected = known.map_or_else(
-            || local.srtp.is_some_and(|own| own.offered),
-            |known| known.srtp.is_some(),
-        );
         let fits = at.is_unspecified() || are_alike(at, offered);
-        (fits && answer.srtp.is_some() == protected).then_some(answer)
+        fits.then_some(answer)
     }
 
     /// What a refusal says beside its status.

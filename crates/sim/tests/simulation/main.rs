@@ -17,6 +17,7 @@ mod early_media;
 mod failover;
 mod families;
 mod identity;
+mod keys;
 mod overload;
 mod registration;
 mod reliable;

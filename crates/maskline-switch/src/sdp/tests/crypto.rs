@@ -153,6 +153,59 @@ fn an_offer_of_protected_media_has_a_key_for_each_suite_and_an_answer_the_one_th
 }
 
 #[test]
+fn an_answer_takes_one_line_of_those_that_were_offered() {
+    use SdpFaultKind::{NoKey, NotOffered, Transport};
+    use SrtpPolicy::{Accepted, Required};
+    let own = with_keys(true).srtp.unwrap();
+    let both = own.lines(None);
+    let offer = |tag, name| {
+        let below = format!("a=crypto:{tag} AES_CM_128_HMAC_SHA1_{name} inline:{ZEROS}\r\n");
+        read_as(Accepted, "RTP/SAVP", &below).unwrap()
+    };
+    let only = own.lines(Some(&offer(4, 32)));
+    let plain = own.lines(Some(&audio("0", "")));
+    assert_eq!(plain, [], "whoever described plain media is offered such");
+    assert_eq!(with_keys(false).srtp.unwrap().lines(None), []);
+
+    let answer = |policy, offered: &[OfferedLine], proto, lines: &[(u32, u8)]| {
+        let below: String = lines
+            .iter()
+            .map(|(tag, name)| {
+                format!("a=crypto:{tag} AES_CM_128_HMAC_SHA1_{name} inline:{ZEROS}\r\n")
+            })
+            .collect();
+        let text = described(AT, &format!("4000 {proto} 0"), &below);
+        let read = parse_answer(text.as_bytes(), terms(policy), offered);
+        read.map(|it| it.srtp.map(|it| it.tag))
+            .map_err(|fault| fault.kind)
+    };
+    for (offered, lines, taken) in [
+        (&both, &[(1, 80)][..], Ok(Some(1))),
+        (&both, &[(2, 32)], Ok(Some(2))),
+        (&both, &[(2, 80)], Err(NotOffered)),
+        (&both, &[(1, 32)], Err(NotOffered)),
+        (&both, &[(3, 80)], Err(NotOffered)),
+        (&both, &[(0, 80)], Err(NotOffered)),
+        (&both, &[(1, 80), (2, 32)], Err(NotOffered)),
+        (&both, &[(1, 80), (1, 80)], Err(NotOffered)),
+        // A line that we can't read is a line.
+        (&both, &[(1, 80), (2, 99)], Err(NotOffered)),
+        (&both, &[(1, 99)], Err(NoKey)),
+        (&both, &[], Err(NoKey)),
+        (&only, &[(4, 32)], Ok(Some(4))),
+        (&only, &[(4, 80)], Err(NotOffered)),
+        (&only, &[(2, 32)], Err(NotOffered)),
+        (&plain, &[(1, 80)], Err(Transport)),
+    ] {
+        let read = answer(Accepted, offered, "RTP/SAVP", lines);
+        assert_eq!(read, taken, "{lines:?}");
+    }
+    assert_eq!(answer(Accepted, &plain, "RTP/AVP", &[(1, 80)]), Ok(None));
+    assert_eq!(answer(Accepted, &both, "RTP/AVP", &[]), Err(Transport));
+    assert_eq!(answer(Required, &plain, "RTP/AVP", &[]), Err(Transport));
+}
+
+#[test]
 fn no_key_shows_in_debug_nor_in_a_snapshot_nor_in_a_trace() {
     let below = format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{ZEROS}\r\n");
     let read = read_as(SrtpPolicy::Accepted, "RTP/SAVP", &below).unwrap();
