@@ -17,6 +17,9 @@ pub trait Engine: Debug + Send + Sync {
     #[must_use = "an answer that is returned does not come by the channel"]
     fn command(&self, command: MediaCommand) -> Option<MediaEvent>;
 
+    /// Every shard has resumed what it found: what else an engine still has of earlier runs is nobody's.
+    fn adopted(&self) {}
+
     /// Everything that the engine counts, as of now.
     fn counters(&self) -> EngineCounters;
 

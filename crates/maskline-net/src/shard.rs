@@ -169,7 +169,9 @@ impl ShardTask {
             self.take(now, Input::SessionFound { snapshot, away }).await;
         }
         // A call of another shard shall not take the ports of one that goes on.
-        found.all_adopted.wait().await;
+        if found.all_adopted.wait().await.is_leader() {
+            self.outside.media.adopted();
+        }
         let mut facts = Vec::with_capacity(BATCH);
         loop {
             self.settle();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use maskline_media::{
     CalleeMedia, CallerMedia, Engine, EngineCounters, MediaCommand, MediaEvent, MediaKey,
-    MediaReport, OpenFailure, Side,
+    MediaReport, OpenFailure, RelayCounters, Side,
 };
 use thiserror::Error;
 use tokio::net::UdpSocket;
@@ -18,6 +18,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::instance::Instance;
+use crate::leftovers;
+use crate::naming::Naming;
 use crate::presses;
 use crate::session::{self, Opening};
 
@@ -40,6 +42,15 @@ pub struct RtpengineConfig {
     pub silence: Duration,
     /// Sessions at once; further ones are refused.
     pub max_sessions: usize,
+}
+
+/// Whose calls these are, where daemons may carry others' too.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// The same over restarts, and of no other installation: what of its calls nobody has any more is deleted.
+    pub id: u64,
+    /// The sessions that earlier runs left open.
+    pub found: Vec<u64>,
 }
 
 /// Why it did not start.
@@ -79,6 +90,10 @@ pub struct InstanceStatus {
     pub requests: u64,
     /// Those that it refused or did not answer.
     pub failures: u64,
+    /// Calls that were deleted there because nobody had them any more.
+    pub leftovers: u64,
+    /// How often it was looked through for those.
+    pub looks: u64,
 }
 
 /// The daemons, as a media engine. Dropping it ends its tasks and leaves the calls with the daemons, for the
@@ -94,11 +109,15 @@ pub struct Rtpengine {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) instances: Vec<Arc<Instance>>,
+    pub(crate) naming: Naming,
+    /// Cancelled once no session of an earlier run can be resumed any more.
+    pub(crate) adopted: CancellationToken,
     pub(crate) silence: Duration,
     pub(crate) hold_file: Option<String>,
     max_sessions: usize,
     events: Vec<mpsc::Sender<MediaEvent>>,
     sessions: Mutex<HashMap<u64, Entry>>,
+    presses: AtomicU64,
     presses_discarded: AtomicU64,
 }
 
@@ -132,6 +151,7 @@ impl Rtpengine {
     /// [`RtpengineError`]: the configuration can't work here.
     pub async fn start(
         config: RtpengineConfig,
+        installation: Installation,
         events: Vec<mpsc::Sender<MediaEvent>>,
     ) -> Result<Self, RtpengineError> {
         if config.instances.is_empty() {
@@ -149,11 +169,16 @@ impl Rtpengine {
         }
         let shared = Arc::new(Shared {
             instances,
+            naming: Naming {
+                installation: installation.id,
+            },
+            adopted: CancellationToken::new(),
             silence: config.silence,
             hold_file: config.hold_file,
             max_sessions: config.max_sessions,
             events,
             sessions: Mutex::default(),
+            presses: AtomicU64::new(0),
             presses_discarded: AtomicU64::new(0),
         });
         let stop = CancellationToken::new();
@@ -166,6 +191,12 @@ impl Rtpengine {
         for instance in &shared.instances {
             tokio::spawn(Arc::clone(instance).receive(stop.clone()));
             tokio::spawn(Arc::clone(instance).watch(stop.clone()));
+            tokio::spawn(leftovers::delete(
+                Arc::clone(&shared),
+                Arc::clone(instance),
+                installation.found.clone(),
+                stop.clone(),
+            ));
         }
         Ok(Self {
             shared,
@@ -183,6 +214,8 @@ impl Rtpengine {
             sessions: instance.sessions.load(Ordering::Relaxed),
             requests: instance.requests.load(Ordering::Relaxed),
             failures: instance.failures.load(Ordering::Relaxed),
+            leftovers: instance.leftovers.load(Ordering::Relaxed),
+            looks: instance.looks.load(Ordering::Relaxed),
         };
         self.shared.instances.iter().map(of).collect()
     }
@@ -283,9 +316,17 @@ impl Engine for Rtpengine {
             sessions,
             // What was asked for: two of RTP and two of RTCP.
             ports_in_use: sessions * 4,
+            relay: RelayCounters {
+                presses: self.shared.presses.load(Ordering::Relaxed),
+                ..RelayCounters::default()
+            },
             presses_discarded: self.shared.presses_discarded.load(Ordering::Relaxed),
             ..EngineCounters::default()
         }
+    }
+
+    fn adopted(&self) {
+        self.shared.adopted.cancel();
     }
 
     fn report(&self, key: MediaKey) -> Option<MediaReport> {
@@ -307,6 +348,10 @@ impl Shared {
         entry
             .map(|entry| std::mem::take(&mut entry.todo))
             .unwrap_or_default()
+    }
+
+    pub(crate) fn has_session(&self, id: u64) -> bool {
+        self.sessions().contains_key(&id)
     }
 
     /// `None`: it is not known any more how the audio goes.
@@ -351,9 +396,11 @@ impl Shared {
         };
         let shard = self.events.get(usize::from(key.shard));
         let event = MediaEvent::Dtmf { key, side, digit };
-        if shard.is_some_and(|shard| shard.try_send(event).is_err()) {
-            self.presses_discarded.fetch_add(1, Ordering::Relaxed);
-        }
+        let counter = match shard.map(|shard| shard.try_send(event)) {
+            Some(Ok(())) => &self.presses,
+            Some(Err(_)) | None => &self.presses_discarded,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether RTP brought this key, which is then taken for one that came by signalling too.

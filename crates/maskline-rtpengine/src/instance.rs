@@ -55,6 +55,10 @@ pub(crate) struct Instance {
     pub(crate) sessions: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) failures: AtomicU64,
+    /// Calls that were deleted because nobody had them.
+    pub(crate) leftovers: AtomicU64,
+    /// How often it was looked through for those.
+    pub(crate) looks: AtomicU64,
 }
 
 /// Takes a request off the list however the asking ends.
@@ -88,6 +92,8 @@ impl Instance {
             sessions: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            leftovers: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
         })
     }
 

@@ -15,8 +15,10 @@
 mod description;
 mod engine;
 mod instance;
+mod leftovers;
+mod naming;
 mod presses;
 mod protocol;
 mod session;
 
-pub use engine::{InstanceStatus, Rtpengine, RtpengineConfig, RtpengineError};
+pub use engine::{Installation, InstanceStatus, Rtpengine, RtpengineConfig, RtpengineError};

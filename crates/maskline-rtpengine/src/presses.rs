@@ -8,8 +8,8 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
+use crate::naming::Naming;
 use crate::protocol::{CALLEE, CALLER, Press};
-use crate::session;
 
 /// A press takes some 150 bytes.
 const MAX_BYTES: usize = 2_048;
@@ -29,7 +29,7 @@ pub(crate) async fn listen(socket: UdpSocket, shared: Arc<Shared>, stop: Cancell
             continue;
         }
         let press = serde_json::from_slice(room.get(..length).unwrap_or_default());
-        if let Some((id, side, digit)) = press.ok().and_then(read) {
+        if let Some((id, side, digit)) = press.ok().and_then(|press| read(press, shared.naming)) {
             shared.pressed(id, side, digit);
         }
     }
@@ -40,7 +40,7 @@ fn canonical(from: SocketAddr) -> IpAddr {
 }
 
 /// RFC 4733 §3.2: events 0 to 15 are keys.
-fn read(press: Press) -> Option<(u64, Side, char)> {
+fn read(press: Press, naming: Naming) -> Option<(u64, Side, char)> {
     if press.kind != "DTMF" {
         return None;
     }
@@ -50,7 +50,7 @@ fn read(press: Press) -> Option<(u64, Side, char)> {
         _ => return None,
     };
     let digit = "0123456789*#ABCD".chars().nth(usize::from(press.event))?;
-    Some((session::id_in(&press.callid)?, side, digit))
+    Some((naming.key_in(&press.callid)?, side, digit))
 }
 
 #[cfg(test)]
@@ -60,13 +60,15 @@ mod tests {
 
     #[test]
     fn a_press_is_read_by_call_tag_and_event() {
+        let naming = Naming { installation: 1 };
         let press = |tag: &str, event: u8, kind: &str| {
-            read(Press {
-                callid: session::call_id(7),
+            let press = Press {
+                callid: naming.call_id(7),
                 source_tag: tag.to_owned(),
                 kind: kind.to_owned(),
                 event,
-            })
+            };
+            read(press, naming)
         };
         assert_eq!(press(CALLER, 5, "DTMF"), Some((7, Side::Caller, '5')));
         assert_eq!(press(CALLEE, 11, "DTMF"), Some((7, Side::Callee, '#')));

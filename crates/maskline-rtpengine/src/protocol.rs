@@ -64,6 +64,11 @@ pub(crate) enum Request {
         #[serde(rename = "from-tag")]
         from_tag: &'static str,
     },
+    /// Which calls it has.
+    List {
+        /// So many of them at most.
+        limit: u32,
+    },
     /// That a call is over, and its ports free at once.
     Delete {
         /// The call.
@@ -117,7 +122,12 @@ pub(crate) struct Response {
     pub(crate) result: String,
     #[serde(rename = "error-reason")]
     pub(crate) reason: Option<String>,
+    /// That a call which was to be deleted was not there.
+    pub(crate) warning: Option<String>,
     pub(crate) sdp: Option<String>,
+    /// Names of calls.
+    #[serde(default)]
+    pub(crate) calls: Vec<String>,
     #[serde(default)]
     tags: Value,
     /// By the SSRC of a party, in decimal: what it reported of what it hears.

@@ -18,10 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::description::{Parties, place_in};
 use crate::engine::Shared;
 use crate::instance::{Fault, Instance};
+use crate::naming::Naming;
 use crate::protocol::{CALLEE, CALLER, Named, Request, Response};
 
-/// Before the calls of this process at a daemon that others use too.
-const PREFIX: &str = "maskline-";
 /// How often parties are looked at, at most and at least.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// A key that also comes by RTP is only told of at its end: so long it is waited for.
@@ -77,16 +76,6 @@ struct Hearing {
     told: bool,
 }
 
-/// The call's name at a daemon: any run of this process knows it by the session alone.
-pub(crate) fn call_id(id: u64) -> String {
-    format!("{PREFIX}{id:016x}")
-}
-
-pub(crate) fn id_in(call_id: &str) -> Option<u64> {
-    let digits = call_id.strip_prefix(PREFIX)?;
-    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
-}
-
 pub(crate) async fn run(
     shared: Arc<Shared>,
     key: MediaKey,
@@ -130,15 +119,15 @@ impl Call {
                 left.truncate(MOST_TRIED);
                 left.reverse();
                 while let Some(instance) = left.pop() {
-                    match Self::open_at(&instance, key, left.is_empty()).await {
+                    let id = shared.naming.call_id(key.id);
+                    match Self::open_at(&instance, id.clone(), left.is_empty()).await {
                         Ok(call) => return Ok(call),
                         Err(fault) => {
-                            tracing::warn!(instance = %instance.address, call = call_id(key.id), %fault, "rtpengine opens no call");
+                            tracing::warn!(instance = %instance.address, call = id, %fault, "rtpengine opens no call");
                             if matches!(fault, Fault::Refused(_)) {
                                 failure = OpenFailure::PortsExhausted;
                             }
                             // It may have taken ports all the same.
-                            let id = call_id(key.id);
                             tokio::spawn(async move { forget(&instance, &id).await });
                         }
                     }
@@ -152,13 +141,21 @@ impl Call {
             } => {
                 let ports = (caller_port, callee_port);
                 let until = Instant::now() + FOUND_WITHIN;
+                let names = [
+                    shared.naming.call_id(key.id),
+                    Naming::earlier_call_id(key.id),
+                ];
+                let places: Vec<_> = names
+                    .iter()
+                    .flat_map(|id| shared.instances.iter().map(move |at| (at, id.clone())))
+                    .collect();
                 loop {
                     let mut unknown = false;
                     // None is known to be down yet, or all are.
-                    for instance in &shared.instances {
-                        match is_at(instance, key, ports).await {
+                    for (instance, id) in &places {
+                        match is_at(instance, id, ports).await {
                             Ok(true) => {
-                                return Ok(Self::at(instance, call_id(key.id), ports, address));
+                                return Ok(Self::at(instance, id.clone(), ports, address));
                             }
                             Ok(false) | Err(Fault::Gone | Fault::Refused(_)) => {}
                             Err(Fault::Silent | Fault::Unreadable(_)) => unknown = true,
@@ -173,12 +170,7 @@ impl Call {
         }
     }
 
-    async fn open_at(
-        instance: &Arc<Instance>,
-        key: MediaKey,
-        is_last: bool,
-    ) -> Result<Self, Fault> {
-        let id = call_id(key.id);
+    async fn open_at(instance: &Arc<Instance>, id: String, is_last: bool) -> Result<Self, Fault> {
         let patience = if is_last {
             Patience::Full
         } else {
@@ -504,8 +496,8 @@ async fn exchange(
 }
 
 /// Whether a daemon has the call, by these ports towards the caller and the callee.
-async fn is_at(instance: &Instance, key: MediaKey, ports: (u16, u16)) -> Result<bool, Fault> {
-    let found = instance.ask(&query(&call_id(key.id))).await?;
+async fn is_at(instance: &Instance, id: &str, ports: (u16, u16)) -> Result<bool, Fault> {
+    let found = instance.ask(&query(id)).await?;
     let port = |tag| found.stream(tag)?.local_port;
     Ok((port(CALLER), port(CALLEE)) == (Some(ports.0.into()), Some(ports.1.into())))
 }
@@ -541,20 +533,6 @@ fn quality(found: &Response, tag: &str) -> Option<Quality> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_call_is_known_by_its_session() {
-        assert_eq!(id_in(&call_id(0xfeed)), Some(0xfeed));
-        for other in [
-            "",
-            "maskline-",
-            "maskline-7",
-            "other-000000000000feed",
-            "maskline-00000000000000zz",
-        ] {
-            assert_eq!(id_in(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn figures_are_those_that_a_party_reported() {

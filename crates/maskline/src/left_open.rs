@@ -13,6 +13,8 @@ use crate::config::Config;
 pub(crate) struct LeftOpen {
     /// The last snapshot of each.
     pub(crate) snapshots: Vec<Vec<u8>>,
+    /// What names their media.
+    pub(crate) media: Vec<u64>,
     /// Those that are connected calls, which a short absence lets go on.
     connected: usize,
 }
@@ -84,7 +86,10 @@ pub(crate) async fn left_open(store: &SqliteStore) -> anyhow::Result<LeftOpen> {
         after = Some(last.session_id);
         for session in page {
             match Snapshot::from_bytes(&session.snapshot) {
-                Ok(snapshot) => found.connected += usize::from(snapshot.living.is_some()),
+                Ok(snapshot) => {
+                    found.connected += usize::from(snapshot.living.is_some());
+                    found.media.push(snapshot.key);
+                }
                 Err(error) => {
                     unreadable = unreadable.saturating_add(1);
                     tracing::error!(

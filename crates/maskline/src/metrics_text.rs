@@ -106,6 +106,24 @@ impl Sources {
             "maskline_media_one_way_total",
             counters.relay.one_way,
         );
+        line(
+            text,
+            "counter",
+            "maskline_media_presses_total",
+            counters.relay.presses,
+        );
+        line(
+            text,
+            "counter",
+            "maskline_media_presses_suppressed_total",
+            counters.relay.presses_suppressed,
+        );
+        line(
+            text,
+            "counter",
+            "maskline_media_presses_discarded_total",
+            counters.presses_discarded,
+        );
         head(text, "counter", "maskline_media_dropped_total");
         for (reason, packets) in counters.relay.drops.iter() {
             let reason = reason.label();
@@ -133,6 +151,9 @@ impl Sources {
             }),
             ("counter", "maskline_rtpengine_failures_total", |it| {
                 it.failures
+            }),
+            ("counter", "maskline_rtpengine_leftovers_total", |it| {
+                it.leftovers
             }),
         ] {
             head(text, kind, name);

@@ -15,7 +15,7 @@ use maskline_media::engine::{EngineConfig, MediaEngine};
 use maskline_net::{
     CallflowSource, ListenSpec, NetError, NetLimits, NodeConfig, SipNode, TraceSink,
 };
-use maskline_rtpengine::Rtpengine;
+use maskline_rtpengine::{Installation, Rtpengine};
 use maskline_store::{
     Beating, CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions,
     SqliteStore, Store,
@@ -132,7 +132,13 @@ impl Node {
 
         let (media_senders, media_receivers) = channels(config.shards);
         let (report_senders, report_receivers) = channels(config.shards);
-        let (media, rtpengine) = start_media(&config, start, media_senders).await?;
+        let found = left_open(&store).await?;
+        let installation = Installation {
+            // Random but for six bits.
+            id: epoch.node_id.as_u64_pair().0,
+            found: found.media.clone(),
+        };
+        let (media, rtpengine) = start_media(&config, start, installation, media_senders).await?;
         let policy = EgressPolicy {
             allow_private_targets: config.allow_private_targets,
         };
@@ -158,7 +164,6 @@ impl Node {
             JournalOptions::default(),
         ));
 
-        let found = left_open(&store).await?;
         // Before any call is taken over, so that a call which ends the process is not for ever.
         let (beating, absence) = left_open::heartbeat(&config);
         let away = found.away(absence, config.adopt_within);
@@ -493,10 +498,11 @@ fn channels<T>(shards: u16) -> (Vec<mpsc::Sender<T>>, Vec<mpsc::Receiver<T>>) {
 async fn start_media(
     config: &Config,
     start: Instant,
+    installation: Installation,
     events: Vec<mpsc::Sender<maskline_media::MediaEvent>>,
 ) -> anyhow::Result<(Arc<dyn Engine>, Option<Arc<Rtpengine>>)> {
     if let Some(daemons) = &config.rtpengine {
-        let started = Rtpengine::start(daemons.clone(), events).await;
+        let started = Rtpengine::start(daemons.clone(), installation, events).await;
         let started = Arc::new(started.map_err(|error| config.fault("[media.rtpengine]", error))?);
         return Ok((Arc::clone(&started) as Arc<dyn Engine>, Some(started)));
     }

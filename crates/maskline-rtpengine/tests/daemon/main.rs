@@ -10,5 +10,6 @@
 
 mod fake;
 mod figures;
+mod leftovers;
 mod real;
 mod support;

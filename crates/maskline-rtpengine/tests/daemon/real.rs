@@ -64,15 +64,14 @@ async fn a_press_is_told_once_and_only_by_the_daemon() {
     b.until_heard(&mut a, towards_a, 8).await;
     // From another machine, as far as addresses tell.
     let forger = UdpSocket::bind("127.0.0.9:0").unwrap();
-    let forged =
-        r#"{"callid":"maskline-0000000000000008","source_tag":"caller","type":"DTMF","event":1}"#;
+    let forged = r#"{"callid":"maskline-000000000000005e-0000000000000008","source_tag":"caller","type":"DTMF","event":1}"#;
     forger.send_to(forged.as_bytes(), presses).unwrap();
     let nearby = UdpSocket::bind((LOOPBACK, 0)).unwrap();
     for nonsense in [
         &b"{"[..],
         b"[]",
         &[b'['; 2_048],
-        br#"{"callid":"maskline-0000000000000008","source_tag":"caller","type":"DTMF","event":99}"#,
+        br#"{"callid":"maskline-000000000000005e-0000000000000008","source_tag":"caller","type":"DTMF","event":99}"#,
     ] {
         nearby.send_to(nonsense, presses).unwrap();
     }
@@ -108,6 +107,8 @@ async fn a_press_is_told_once_and_only_by_the_daemon() {
         panic!("closed");
     };
     assert!(bench.events.try_recv().is_err(), "told once");
+    let counters = bench.engine.counters();
+    assert_eq!((counters.relay.presses, counters.presses_discarded), (1, 0));
 }
 
 #[tokio::test]
@@ -288,7 +289,7 @@ async fn new_sessions_go_to_the_least_busy_daemon_that_answers() {
         seed: 1,
     };
     assert_eq!(bench.engine.command(open), Some(full), "four at once");
-    let again = Daemon::start_at(first.ng, 31_080, presses);
+    let again = Daemon::start_at(first.ng, (31_080, 31_097), presses);
     bench
         .until("it is known to be up", |engine| engine.instances()[0].up)
         .await;

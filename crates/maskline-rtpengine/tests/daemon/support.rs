@@ -8,10 +8,11 @@ use maskline_media::{
     CalleeMedia, CallerMedia, Carriage, Engine, MediaCommand, MediaEvent, MediaKey, PayloadMap,
     RemoteMedia, VoiceCodec,
 };
-use maskline_rtpengine::{Rtpengine, RtpengineConfig};
+use maskline_rtpengine::{Installation, Rtpengine, RtpengineConfig};
 use tokio::sync::mpsc;
 
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub const INSTALLATION: u64 = 0x5e;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A daemon of this test's own.
@@ -23,10 +24,10 @@ pub struct Daemon {
 impl Daemon {
     /// In a block of twenty ports: sixteen for media, one for its orders.
     pub fn start(ports: u16, presses: SocketAddr) -> Self {
-        Self::start_at(at(ports + 18), ports, presses)
+        Self::start_at(at(ports + 18), (ports, ports + 17), presses)
     }
 
-    pub fn start_at(ng: SocketAddr, ports: u16, presses: SocketAddr) -> Self {
+    pub fn start_at(ng: SocketAddr, (first, last): (u16, u16), presses: SocketAddr) -> Self {
         let process = Command::new("rtpengine")
             .args([
                 "--config-file=none",
@@ -37,8 +38,8 @@ impl Daemon {
             .args(["--log-level=1", "--num-threads=1", "--interface=127.0.0.1"])
             .arg(format!("--listen-ng={ng}"))
             .arg(format!("--dtmf-log-dest={presses}"))
-            .arg(format!("--port-min={ports}"))
-            .arg(format!("--port-max={}", ports + 17))
+            .arg(format!("--port-min={first}"))
+            .arg(format!("--port-max={last}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -114,6 +115,19 @@ impl Bench {
     }
 
     pub async fn at(instances: Vec<SocketAddr>, presses: SocketAddr, silence: Duration) -> Self {
+        let installation = Installation {
+            id: INSTALLATION,
+            found: Vec::new(),
+        };
+        Self::of(installation, instances, presses, silence).await
+    }
+
+    pub async fn of(
+        installation: Installation,
+        instances: Vec<SocketAddr>,
+        presses: SocketAddr,
+        silence: Duration,
+    ) -> Self {
         let (sender, events) = mpsc::channel(64);
         let config = RtpengineConfig {
             instances,
@@ -122,7 +136,9 @@ impl Bench {
             silence,
             max_sessions: 4,
         };
-        let engine = Rtpengine::start(config, vec![sender]).await.unwrap();
+        let engine = Rtpengine::start(config, installation, vec![sender])
+            .await
+            .unwrap();
         Self { engine, events }
     }
 

@@ -131,6 +131,46 @@ async fn audio_flows_while_the_switch_is_gone_and_after_it_came_back() {
     assert!(fits(&story, &[&BEGIN[..], &end].concat()), "{story:#?}");
 }
 
+/// The daemon's own timeouts would free the ports after minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waited_for_too_long_is_deleted_at_its_daemon() {
+    let mut options = Options::new(Transport::Udp);
+    options.edit = with_one;
+    options.adopt_within = Duration::from_secs(1);
+    let mut site = Site::open("rtpengine-late", options).await;
+    let daemon = daemon(&site, 0).await;
+    let callee = site.phone(site.callee_run("callee_answers")).await;
+    let mut run = site.caller_run("caller_waits_through_a_crash", FROM);
+    run.fill = &[("FINAL", "500")];
+    let caller = site.phone(run).await;
+    caller.acknowledges().await;
+    assert_eq!(daemon.calls().await.len(), 1);
+    site.switch.take().unwrap().kill();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(daemon.calls().await.len(), 1, "nobody deletes it");
+    site.restart().await;
+    assert_eq!(caller.finish().await.complaint, "", "A gets a BYE");
+    assert_eq!(callee.finish().await.complaint, "", "B gets a BYE");
+    for _ in 0..500 {
+        if daemon.calls().await.is_empty() {
+            let answer = client::request(site.ports.http(), "GET", "/metrics", "", None).await;
+            let metrics = answer.unwrap().body;
+            let port = site.ports.rtpengine(0);
+            for line in [
+                format!(
+                    "maskline_rtpengine_leftovers_total{{instance=\"{SWITCH_ADDRESS}:{port}\"}} 1\n"
+                ),
+                "maskline_media_presses_discarded_total 0\n".to_owned(),
+            ] {
+                assert!(metrics.contains(&line), "{line}{metrics}");
+            }
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("its call is still there");
+}
+
 /// One hears the other within a few packets, and has nothing left to hear.
 async fn heard(from: &Media, ssrc: [u8; 4], to: std::net::SocketAddr, at: &Media) {
     for index in 0..40 {

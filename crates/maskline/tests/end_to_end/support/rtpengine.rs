@@ -12,7 +12,10 @@ use super::site::SWITCH_ADDRESS;
 
 /// A running daemon.
 #[derive(Debug)]
-pub struct Rtpengine(Child);
+pub struct Rtpengine {
+    process: Child,
+    orders: String,
+}
 
 impl Rtpengine {
     /// Starts the first or second of a test; it takes orders on return.
@@ -34,7 +37,10 @@ impl Rtpengine {
             .stderr(log)
             .spawn()
             .expect("rtpengine starts; scripts/setup installs it");
-        let started = Self(process);
+        let started = Self {
+            process,
+            orders: orders.clone(),
+        };
         let asking = UdpSocket::bind((SWITCH_ADDRESS, 0)).await.unwrap();
         asking.connect(orders).await.unwrap();
         for _ in 0..200 {
@@ -49,11 +55,34 @@ impl Rtpengine {
         }
         panic!("rtpengine takes no orders");
     }
+
+    /// The names of its calls.
+    pub async fn calls(&self) -> Vec<String> {
+        let asking = UdpSocket::bind((SWITCH_ADDRESS, 0)).await.unwrap();
+        asking.connect(&self.orders).await.unwrap();
+        for attempt in 0..50 {
+            // To the same cookie, it says the same again.
+            let port = asking.local_addr().unwrap().port();
+            let order = format!("{port}-{attempt} {{\"command\":\"list\",\"limit\":100}}");
+            let _ = asking.send(order.as_bytes()).await;
+            let mut answer = vec![0; 65_535];
+            let answered = asking.recv(&mut answer);
+            let answered = tokio::time::timeout(Duration::from_millis(200), answered).await;
+            if let Ok(Ok(length)) = answered {
+                let text = std::str::from_utf8(&answer[..length]).unwrap();
+                let (_, body) = text.split_once(' ').unwrap();
+                let body: serde_json::Value = serde_json::from_str(body).unwrap();
+                let names = body["calls"].as_array().unwrap().iter();
+                return names.map(|it| it.as_str().unwrap().to_owned()).collect();
+            }
+        }
+        panic!("rtpengine lists no calls");
+    }
 }
 
 impl Drop for Rtpengine {
     fn drop(&mut self) {
-        let _killed = self.0.kill();
-        let _reaped = self.0.wait();
+        let _killed = self.process.kill();
+        let _reaped = self.process.wait();
     }
 }
