@@ -161,7 +161,7 @@ pub enum MediaCommand {
         media: CalleeMedia,
     },
     /// A key that a party pressed came by signalling. RTP is not to bring it to the other party once more; nothing
-    /// happens if it has.
+    /// happens if it has. Else one that is not to be played is answered by [`MediaEvent::NotInRtp`].
     Press {
         /// The session's media.
         key: MediaKey,
@@ -207,6 +207,16 @@ impl MediaCommand {
                 caller: None,
                 callee: None,
             }),
+            Self::Press {
+                key,
+                side,
+                digit,
+                play: false,
+            } => Some(MediaEvent::NotInRtp {
+                key: *key,
+                side: *side,
+                digit: *digit,
+            }),
             Self::ProgramCaller { .. } | Self::ProgramCallee { .. } | Self::Press { .. } => None,
         }
     }
@@ -235,6 +245,16 @@ pub enum MediaEvent {
     },
     /// A key press, at its first packet (RFC 4733) or once it is heard; one per press.
     Dtmf {
+        /// The session's media.
+        key: MediaKey,
+        /// Who pressed it.
+        side: Side,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+    },
+    /// A key that came by signalling and is not played has not come by RTP, and RTP does not pass it on any
+    /// more: signalling does. One per such [`MediaCommand::Press`] at most.
+    NotInRtp {
         /// The session's media.
         key: MediaKey,
         /// Who pressed it.
@@ -280,6 +300,7 @@ impl MediaEvent {
             Self::Opened { key, .. }
             | Self::Refused { key, .. }
             | Self::Dtmf { key, .. }
+            | Self::NotInRtp { key, .. }
             | Self::Silent { key, .. }
             | Self::OneWay { key, .. }
             | Self::Closed { key, .. } => *key,

@@ -1,13 +1,14 @@
 //! What one party presses: as telephone-events, as tones in its audio, or told by an INFO, and
 //! whether the relay plays it to the other party or passes it on as it is.
 //!
-//! What lives elsewhere: reading events ([`crate::dtmf`]) and tones ([`crate::tone_listener`]),
+//! What lives elsewhere: which signals are one press ([`crate::press_pairs`]), reading events ([`crate::dtmf`]) and tones ([`crate::tone_listener`]),
 //! playing ([`crate::press_player`]).
 
 use std::time::Duration;
 
 use crate::allowance::Allowance;
 use crate::dtmf::DtmfReceiver;
+use crate::press_pairs::{PressPairs, Signal};
 use crate::tick::Tick;
 use crate::tone_listener::ToneListener;
 
@@ -15,8 +16,6 @@ use crate::tone_listener::ToneListener;
 const PRESS_BURST: u32 = 32;
 /// The pace at which that allowance refills: 20 a second, faster than fingers and dialers.
 const PRESS_INTERVAL: Duration = Duration::from_millis(50);
-/// How far apart the two signals of one press may be, by RTP and by INFO.
-const SAME_PRESS: Duration = Duration::from_secs(2);
 
 /// The keys of one party.
 #[derive(Debug)]
@@ -24,10 +23,8 @@ pub(crate) struct Keys {
     pub(crate) events: DtmfReceiver,
     pub(crate) listener: Option<Box<ToneListener>>,
     allowance: Allowance,
-    /// The last press that RTP brought.
-    heard: Option<(Tick, char)>,
-    /// The last press that an INFO brought and we play.
-    told: Option<(Tick, char)>,
+    /// Those that came by RTP, or by an INFO.
+    pairs: PressPairs,
     /// The timestamp of events that go no further: their press is played, or was.
     withheld: Option<u32>,
 }
@@ -38,8 +35,7 @@ impl Keys {
             events: DtmfReceiver::default(),
             listener: None,
             allowance: Allowance::new(opened, PRESS_BURST, PRESS_INTERVAL),
-            heard: None,
-            told: None,
+            pairs: PressPairs::default(),
             withheld: None,
         }
     }
@@ -49,26 +45,14 @@ impl Keys {
         self.allowance.take(now)
     }
 
-    /// A press came by RTP. `false`: an INFO brought it before, and it was played.
+    /// A press came by RTP. `false`: an INFO brought it before, and it is played or passed on.
     pub(crate) fn is_new(&mut self, now: Tick, digit: char) -> bool {
-        let told = is_same_press(self.told, now, digit);
-        if told {
-            self.told = None;
-        } else {
-            self.heard = Some((now, digit));
-        }
-        !told
+        self.pairs.take(now, digit, Signal::Rtp)
     }
 
     /// A press came by INFO. `false`: RTP brought it before.
     pub(crate) fn is_new_to_rtp(&mut self, now: Tick, digit: char) -> bool {
-        let heard = is_same_press(self.heard, now, digit);
-        if heard {
-            self.heard = None;
-        } else {
-            self.told = Some((now, digit));
-        }
-        !heard
+        self.pairs.take(now, digit, Signal::Info)
     }
 
     /// Events of this timestamp go no further from now on.
@@ -79,8 +63,4 @@ impl Keys {
     pub(crate) fn is_withheld(&self, timestamp: u32) -> bool {
         self.withheld == Some(timestamp)
     }
-}
-
-fn is_same_press(other: Option<(Tick, char)>, now: Tick, digit: char) -> bool {
-    other.is_some_and(|(at, pressed)| pressed == digit && now.since(at) <= SAME_PRESS)
 }

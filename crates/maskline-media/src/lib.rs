@@ -20,6 +20,7 @@ mod latch;
 mod losses;
 pub mod one_way;
 mod party;
+pub mod press_pairs;
 pub mod press_player;
 pub mod quality;
 pub mod relay;

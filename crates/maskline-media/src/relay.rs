@@ -120,6 +120,13 @@ pub enum RelayOutput {
         /// `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
     },
+    /// A key that a party pressed by other means has not come by RTP, and will not be passed on if it does.
+    NotInRtp {
+        /// Who.
+        side: Side,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+    },
     /// A party is not heard while the other is; once until it is heard again.
     OneWay {
         /// Who is not heard.

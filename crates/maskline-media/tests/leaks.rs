@@ -117,7 +117,10 @@ impl Churn {
             }
             MediaEvent::Closed { key, .. } => *self.closed.entry(key.id).or_default() += 1,
             MediaEvent::Refused { .. } => panic!("{event:?}"),
-            MediaEvent::Dtmf { .. } | MediaEvent::Silent { .. } | MediaEvent::OneWay { .. } => {}
+            MediaEvent::Dtmf { .. }
+            | MediaEvent::NotInRtp { .. }
+            | MediaEvent::Silent { .. }
+            | MediaEvent::OneWay { .. } => {}
         }
     }
 

@@ -78,6 +78,8 @@ struct Bench {
     /// What reached B, with its time in ms.
     at_b: Vec<(u64, Vec<u8>)>,
     pressed: String,
+    /// Keys that signalling is to pass on.
+    not_in_rtp: String,
     now: u64,
     sequence: u16,
 }
@@ -91,6 +93,7 @@ impl Bench {
             relay,
             at_b: Vec::new(),
             pressed: String::new(),
+            not_in_rtp: String::new(),
             now: 0,
             sequence: 0,
         }
@@ -129,6 +132,10 @@ impl Bench {
                 RelayOutput::Dtmf { side, digit } => {
                     assert_eq!(side, Side::Caller);
                     self.pressed.push(digit);
+                }
+                RelayOutput::NotInRtp { side, digit } => {
+                    assert_eq!(side, Side::Caller);
+                    self.not_in_rtp.push(digit);
                 }
                 RelayOutput::SendRtcp { .. }
                 | RelayOutput::OneWay { .. }
@@ -176,6 +183,13 @@ impl Bench {
     fn told_by_info(&mut self, key: char, at: u64) {
         self.until(at);
         self.relay.press(ms(at), Side::Caller, key, true);
+        self.drain(at);
+    }
+
+    /// As [`Self::told_by_info`], where B takes INFO.
+    fn passed_by_info(&mut self, key: char, at: u64) {
+        self.until(at);
+        self.relay.press(ms(at), Side::Caller, key, false);
         self.drain(at);
     }
 
@@ -469,17 +483,87 @@ fn a_press_that_comes_by_info_and_as_events_reaches_the_other_party_once() {
     }
 }
 
+/// The keys of the events that reached B, each press once.
+fn keys_told(bench: &Bench) -> Vec<u8> {
+    let told = bench.told();
+    let presses = told.chunk_by(|one, other| one.timestamp == other.timestamp);
+    presses.map(|press| press[0].event.code).collect()
+}
+
 #[test]
 fn a_press_that_signalling_passes_on_is_not_brought_by_events_as_well() {
     let mut bench = Bench::as_is();
     bench.voice(0);
-    bench.relay.press(ms(10), Side::Caller, '4', false);
+    bench.passed_by_info('4', 10);
     bench.press('4', 20);
     bench.until(1_000);
     assert_eq!(bench.told(), [], "nothing is played, and nothing passed");
     assert_eq!(bench.pressed, "4", "the switch pairs it with the INFO");
+    assert_eq!(bench.not_in_rtp, "4");
     bench.press('4', 3_000);
     assert!(!bench.told().is_empty(), "another one passes");
+}
+
+#[test]
+fn a_press_that_events_brought_is_not_passed_on_by_signalling_as_well() {
+    let mut bench = Bench::as_is();
+    bench.voice(0);
+    bench.press('4', 20);
+    bench.passed_by_info('4', 200);
+    assert_eq!(
+        (bench.not_in_rtp.as_str(), keys_told(&bench)),
+        ("", vec![4])
+    );
+    bench.passed_by_info('4', 400);
+    assert_eq!(bench.not_in_rtp, "4", "another press");
+    bench.passed_by_info('5', 500);
+    assert_eq!(bench.not_in_rtp, "45", "another key");
+    bench.press('6', 600);
+    bench.passed_by_info('6', 2_601);
+    assert_eq!(bench.not_in_rtp, "456", "too late to be the same");
+}
+
+#[test]
+fn several_presses_that_come_both_ways_are_paired_one_to_one_in_either_order() {
+    for info_first in [false, true] {
+        let mut bench = Bench::as_is();
+        let keys = "1211";
+        let by_info = |bench: &mut Bench, from: u64| {
+            for (n, key) in (0..).zip(keys.chars()) {
+                bench.passed_by_info(key, from + n * 10);
+            }
+        };
+        if info_first {
+            by_info(&mut bench, 10);
+        }
+        for (n, key) in (0..).zip(keys.chars()) {
+            bench.press(key, 100 + n * 200);
+        }
+        if !info_first {
+            by_info(&mut bench, 1_000);
+        }
+        bench.until(1_500);
+        assert_eq!(bench.pressed, keys);
+        let (by_info, by_events) = (bench.not_in_rtp.as_str(), keys_told(&bench));
+        if info_first {
+            assert_eq!((by_info, by_events), (keys, Vec::new()));
+        } else {
+            assert_eq!((by_info, by_events), ("", vec![1, 2, 1, 1]));
+        }
+    }
+}
+
+#[test]
+fn signalling_passes_on_each_press_to_a_party_that_hears_no_audio() {
+    let mut bench = Bench::as_is();
+    let held = RemoteMedia {
+        receives: false,
+        ..media(B, &[PCMU, events(OF_B, OF_A, 8_000, Carriage::AsIs)])
+    };
+    bench.relay.program_callee(Tick::ZERO, CalleeMedia(held));
+    bench.press('4', 20);
+    bench.passed_by_info('4', 200);
+    assert_eq!((bench.not_in_rtp.as_str(), bench.told()), ("4", Vec::new()));
 }
 
 #[test]

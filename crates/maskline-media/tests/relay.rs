@@ -356,6 +356,7 @@ fn a_party_that_shares_one_port_is_reported_to_and_heard_there_and_the_other_on_
             RelayOutput::SendRtcp { .. }
             | RelayOutput::SendRtp { .. }
             | RelayOutput::Dtmf { .. }
+            | RelayOutput::NotInRtp { .. }
             | RelayOutput::OneWay { .. }
             | RelayOutput::Report(_)
             | RelayOutput::Silent { .. } => None,
@@ -473,6 +474,7 @@ fn a_silent_party_is_reported_once_per_silence() {
                 RelayOutput::SendRtp { .. }
                 | RelayOutput::SendRtcp { .. }
                 | RelayOutput::Dtmf { .. }
+                | RelayOutput::NotInRtp { .. }
                 | RelayOutput::OneWay { .. }
                 | RelayOutput::Report(_) => None,
             })
@@ -558,6 +560,7 @@ fn each_party_gets_reports_of_our_own_about_what_it_sent_and_a_bye() {
                 RelayOutput::SendRtcp { .. }
                 | RelayOutput::SendRtp { .. }
                 | RelayOutput::Dtmf { .. }
+                | RelayOutput::NotInRtp { .. }
                 | RelayOutput::OneWay { .. }
                 | RelayOutput::Report(_)
                 | RelayOutput::Silent { .. } => None,

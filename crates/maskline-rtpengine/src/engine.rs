@@ -138,8 +138,8 @@ struct Entry {
 pub(crate) struct Todo {
     pub(crate) caller: Option<CallerMedia>,
     pub(crate) callee: Option<CalleeMedia>,
-    /// Keys that came by signalling.
-    pub(crate) presses: Vec<(Side, char)>,
+    /// Keys that came by signalling, and whether they are to be played.
+    pub(crate) presses: Vec<(Side, char, bool)>,
     pub(crate) close: bool,
 }
 
@@ -290,15 +290,15 @@ impl Engine for Rtpengine {
                 self.order(*key, |todo| todo.callee = Some(media.clone()))
             }
             // Keys that are pressed faster than they can be played are lost, as they would be in RTP.
-            // What RTP brings of one that is not played passes: a daemon is not told of it.
+            // What RTP brings of one later on passes: a daemon can't be told to keep it.
             MediaCommand::Press {
                 key,
                 side,
                 digit,
                 play,
             } => self.order(*key, |todo| {
-                if *play && todo.presses.len() < MAX_PRESSES {
-                    todo.presses.push((*side, *digit));
+                if todo.presses.len() < MAX_PRESSES {
+                    todo.presses.push((*side, *digit, *play));
                 }
             }),
             MediaCommand::Close { key } => self.order(*key, |todo| todo.close = true),

@@ -221,11 +221,16 @@ impl Call {
             }
             let play_at = Instant::now() + RTP_IS_LATER;
             presses.extend(todo.presses.into_iter().map(|press| (play_at, press)));
-            while let Some((_, (side, digit))) =
+            while let Some((_, (side, digit, play))) =
                 presses.pop_front_if(|(at, _)| *at <= Instant::now())
             {
-                if !shared.was_heard(key, side, digit) {
+                if shared.was_heard(key, side, digit) {
+                    continue;
+                }
+                if play {
                     self.play(side, digit).await;
+                } else {
+                    shared.tell(MediaEvent::NotInRtp { key, side, digit }).await;
                 }
             }
             if todo.caller.is_some() || todo.callee.is_some() {

@@ -1,10 +1,12 @@
-//! The virtual media engine: gives ports, takes them back, hears keys and silence as planned.
+//! The virtual media engine: gives ports, takes them back, hears keys and silence as planned. A key that RTP
+//! brings goes to the other party at once, and is told of as late as planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use maskline_media::press_pairs::{PressPairs, Signal};
 use maskline_media::{
-    CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure, Quality,
+    CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure, Quality, Side, Tick,
 };
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
@@ -21,6 +23,10 @@ struct Opened {
     caller: bool,
     callee: bool,
     planned: bool,
+    /// Keys that RTP will bring, the next one first.
+    keys: VecDeque<(Tick, Side, char)>,
+    /// A's and B's.
+    pairs: [PressPairs; 2],
 }
 
 /// The engine of one process.
@@ -28,6 +34,28 @@ struct Opened {
 pub(crate) struct Engine {
     open: BTreeMap<MediaKey, Opened>,
     next_port: u16,
+    /// Keys that went to the other party within the audio since that was asked for.
+    passed: Vec<(Side, char)>,
+}
+
+impl Opened {
+    fn take(&mut self, at: Tick, side: Side, digit: char, signal: Signal) -> bool {
+        let [caller, callee] = &mut self.pairs;
+        let pairs = match side {
+            Side::Caller => caller,
+            Side::Callee => callee,
+        };
+        pairs.take(at, digit, signal)
+    }
+
+    /// What RTP brought until now.
+    fn hear(&mut self, now: Tick, passed: &mut Vec<(Side, char)>) {
+        while let Some((at, side, digit)) = self.keys.pop_front_if(|(at, ..)| *at <= now) {
+            if self.take(at, side, digit, Signal::Rtp) {
+                passed.push((side, digit));
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -35,10 +63,14 @@ impl Engine {
     pub(crate) fn carry_out(
         &mut self,
         rng: &mut ChaCha12Rng,
+        now: Tick,
         command: MediaCommand,
         plan: Option<&CallPlan>,
     ) -> Result<Vec<(Duration, MediaEvent)>, String> {
         let key = command.key();
+        if let Some(opened) = self.open.get_mut(&key) {
+            opened.hear(now, &mut self.passed);
+        }
         match command {
             MediaCommand::Open { .. } => {
                 if plan.is_some_and(|plan| plan.no_ports) {
@@ -81,13 +113,29 @@ impl Engine {
                     return Ok(Vec::new());
                 }
                 opened.planned = true;
+                let keys = plan.iter().flat_map(|plan| &plan.keys);
+                opened.keys = keys
+                    .map(|(after, side, digit)| (now + *after, *side, *digit))
+                    .collect();
+                opened.keys.make_contiguous().sort_by_key(|(at, ..)| *at);
                 Ok(plan.map_or_else(Vec::new, |plan| planned(key, plan)))
             }
-            MediaCommand::Press { digit, .. } => {
+            MediaCommand::Press {
+                side, digit, play, ..
+            } => {
                 if maskline_media::dtmf::code(digit).is_none() {
                     return Err(format!("{digit:?} is to be played, and is no key"));
                 }
-                Ok(Vec::new())
+                let opened = self.open.get_mut(&key);
+                if !opened.is_none_or(|it| it.take(now, side, digit, Signal::Info)) {
+                    return Ok(Vec::new());
+                }
+                if play {
+                    self.passed.push((side, digit));
+                    return Ok(Vec::new());
+                }
+                let event = MediaEvent::NotInRtp { key, side, digit };
+                Ok(vec![(ANSWERS_AFTER, event)])
             }
             MediaCommand::Close { .. } => {
                 let flowed = self.open.remove(&key).is_some_and(|opened| opened.planned);
@@ -131,6 +179,11 @@ impl Engine {
         )])
     }
 
+    /// Keys that the other party got within the audio, and who pressed them.
+    pub(crate) fn take_passed(&mut self) -> Vec<(Side, char)> {
+        std::mem::take(&mut self.passed)
+    }
+
     /// Whether an event about these media may still come.
     pub(crate) fn is_open(&self, key: MediaKey) -> bool {
         self.open.contains_key(&key)
@@ -169,7 +222,7 @@ pub(crate) fn in_reach(command: &MediaCommand, both_families: bool) -> Result<()
 fn planned(key: MediaKey, plan: &CallPlan) -> Vec<(Duration, MediaEvent)> {
     let keys = plan.keys.iter().map(|(after, side, digit)| {
         (
-            *after,
+            *after + plan.keys_told_after,
             MediaEvent::Dtmf {
                 key,
                 side: *side,

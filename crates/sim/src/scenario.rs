@@ -196,6 +196,8 @@ pub struct CallPlan {
     pub ports_lost: bool,
     /// Keys: so long after the call is connected, who, which.
     pub keys: Vec<(Duration, Side, char)>,
+    /// How much later the switch hears of those.
+    pub keys_told_after: Duration,
     /// The same by INFO, so long after the dialling.
     pub info_keys: Vec<(Duration, Side, char)>,
     /// Whose media stops, so long after the call is connected.
@@ -319,6 +321,7 @@ impl Default for CallPlan {
             no_ports: false,
             ports_lost: false,
             keys: Vec::new(),
+            keys_told_after: Duration::ZERO,
             info_keys: Vec::new(),
             silence: None,
             both_hang_up: None,

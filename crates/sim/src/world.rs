@@ -349,8 +349,12 @@ impl<'a> World<'a> {
             Event::Tell(shard, input) => self.shard(shard, *input),
             Event::Media(event) => {
                 let key = event.key();
-                let about_open =
-                    matches!(event, MediaEvent::Dtmf { .. } | MediaEvent::Silent { .. });
+                let about_open = matches!(
+                    event,
+                    MediaEvent::Dtmf { .. }
+                        | MediaEvent::NotInRtp { .. }
+                        | MediaEvent::Silent { .. }
+                );
                 let open = self
                     .switch
                     .as_ref()
@@ -519,6 +523,7 @@ const fn media_word(event: &MediaEvent) -> &'static str {
         MediaEvent::Opened { .. } => "opened",
         MediaEvent::Refused { .. } => "refused",
         MediaEvent::Dtmf { .. } => "key",
+        MediaEvent::NotInRtp { .. } => "key not in RTP",
         MediaEvent::Silent { .. } => "silence",
         MediaEvent::OneWay { .. } => "one way",
         MediaEvent::Closed { .. } => "closed",

@@ -13,8 +13,8 @@ use crate::command::{
     CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure, Side,
 };
 
-/// Presses of one session that wait for the worker; further ones are not played.
-const MOST_PRESSES: usize = 16;
+/// Presses of one session that wait for the worker, as many as may come of both parties at once; further ones are lost.
+const MOST_PRESSES: usize = 64;
 
 /// A worker's orders; shared by whoever gives them and the worker.
 #[derive(Debug)]
@@ -129,12 +129,16 @@ impl Mailbox {
                 digit,
                 play,
             } => {
-                state.order(key, |work| {
-                    if work.presses.len() < MOST_PRESSES {
-                        work.presses.push((side, digit, play));
-                    }
-                });
-                None
+                if state.sessions.get(&key).is_some_and(|slot| !slot.closing) {
+                    state.order(key, |work| {
+                        if work.presses.len() < MOST_PRESSES {
+                            work.presses.push((side, digit, play));
+                        }
+                    });
+                    None
+                } else {
+                    command.answer_without_session(OpenFailure::Unavailable)
+                }
             }
             MediaCommand::Close { key } => {
                 if state.sessions.contains_key(&key) {
@@ -360,6 +364,28 @@ mod tests {
         ));
         mailbox.release(key(1));
         assert_eq!(mailbox.post(close(1)), closed(1));
+    }
+
+    #[test]
+    fn a_press_of_no_session_is_left_to_signalling() {
+        let mailbox = Mailbox::new(8, 8).unwrap();
+        let press = |play| MediaCommand::Press {
+            key: key(1),
+            side: Side::Callee,
+            digit: '5',
+            play,
+        };
+        let left = MediaEvent::NotInRtp {
+            key: key(1),
+            side: Side::Callee,
+            digit: '5',
+        };
+        assert_eq!(mailbox.post(press(false)), Some(left.clone()));
+        assert_eq!(mailbox.post(press(true)), None);
+        mailbox.post(open(1));
+        assert_eq!(mailbox.post(press(false)), None, "its relay answers");
+        mailbox.post(close(1));
+        assert_eq!(mailbox.post(press(false)), Some(left));
     }
 
     #[test]

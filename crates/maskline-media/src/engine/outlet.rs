@@ -58,7 +58,7 @@ impl Outlet {
         };
         if lane.waiting.len() >= MAX_NOTICES {
             match event {
-                MediaEvent::Dtmf { .. } => {
+                MediaEvent::Dtmf { .. } | MediaEvent::NotInRtp { .. } => {
                     self.counters.press_discarded();
                     return;
                 }

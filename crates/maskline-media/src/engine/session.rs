@@ -252,6 +252,10 @@ impl Session {
                 RelayOutput::Dtmf { side, digit } => {
                     around.outlet.push(MediaEvent::Dtmf { key, side, digit });
                 }
+                RelayOutput::NotInRtp { side, digit } => {
+                    let event = MediaEvent::NotInRtp { key, side, digit };
+                    around.outlet.push(event);
+                }
                 RelayOutput::Report(report) => around.reports.put(key, *report),
                 RelayOutput::OneWay { side, fault } => {
                     around.outlet.push(MediaEvent::OneWay { key, side, fault });

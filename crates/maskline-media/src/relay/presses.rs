@@ -19,11 +19,19 @@ use crate::tone_listener::Heard;
 const TOLD_PRESS: Duration = Duration::from_millis(160);
 
 impl Relay {
-    /// Takes a key that a side's party pressed by other means than RTP, which passes it on no more, and plays it to
-    /// the other one if that is wanted, that takes presses and RTP has not brought it.
+    /// Takes a key that a side's party pressed by other means than RTP. If RTP has brought it, that is all. Else
+    /// RTP passes it on no more: it is played to the other party if that is wanted and possible, and where it is not
+    /// wanted [`RelayOutput::NotInRtp`] says that it is to be passed on by the other means.
     pub fn press(&mut self, now: Tick, side: Side, digit: char, play: bool) {
         let (sender, receiver) = self.both(side);
-        if receiver.takes_presses().is_some() && sender.keys.is_new_to_rtp(now, digit) && play {
+        let takes = receiver.takes_presses().is_some();
+        if takes && !sender.keys.is_new_to_rtp(now, digit) {
+            return;
+        }
+        if !play {
+            self.outputs
+                .push_back(RelayOutput::NotInRtp { side, digit });
+        } else if takes {
             receiver
                 .player
                 .press_for(now, digit, USUAL_VOLUME, TOLD_PRESS);

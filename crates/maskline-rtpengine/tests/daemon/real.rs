@@ -103,6 +103,21 @@ async fn a_press_is_told_once_and_only_by_the_daemon() {
         assert!(started.elapsed() < PATIENCE, "never passed on");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    // Signalling brings it too, and a key that RTP does not.
+    for digit in ['5', '6'] {
+        bench.order(MediaCommand::Press {
+            key: key(8),
+            side: Side::Caller,
+            digit,
+            play: false,
+        });
+    }
+    let left = MediaEvent::NotInRtp {
+        key: key(8),
+        side: Side::Caller,
+        digit: '6',
+    };
+    assert_eq!(bench.event().await, left, "RTP brought the other one");
     let MediaEvent::Closed { .. } = bench.close(8).await else {
         panic!("closed");
     };

@@ -469,6 +469,9 @@ impl Shard {
             MediaEvent::Dtmf { side, digit, .. } => {
                 self.with(key, |shard, s| shard.on_dtmf(s, side, digit));
             }
+            MediaEvent::NotInRtp { side, digit, .. } => {
+                self.with(key, |shard, s| shard.pass_on_press(s, side, digit));
+            }
             MediaEvent::Silent { side, .. } => {
                 self.with(key, |shard, s| shard.on_silence(s, side));
             }

@@ -2,12 +2,12 @@
 //! reaches the other party. Also the other requests in a dialog that change nothing: OPTIONS, REFER.
 
 use maskline_events::CallStatus;
+use maskline_media::press_pairs::Signal;
 use maskline_media::{MediaCommand, Side};
 
 use super::record::Detail;
 use super::{Purpose, Shard};
 use crate::io::Action;
-use crate::session::presses::Signal;
 use crate::session::{Session, Stage};
 use crate::sip::{HeaderName, Method, Request, TxId, compose, extensions, view};
 
@@ -40,7 +40,11 @@ impl Shard {
             self.count("press_too_early");
             return;
         }
-        if s.party_mut(side).presses.take(now, digit, Signal::Rtp) {
+        if s.party_mut(side)
+            .presses
+            .pairs
+            .take(now, digit, Signal::Rtp)
+        {
             self.tell_press(s, side, digit);
         }
     }
@@ -91,15 +95,23 @@ impl Shard {
             self.count("info_flood");
             return;
         }
-        if !presses.take(now, digit, Signal::Info) {
+        if !presses.pairs.take(now, digit, Signal::Info) {
             return;
         }
         self.tell_press(s, side, digit);
         let play = !s.party(side.other()).allows.info;
-        self.play_press(s, side, digit, play);
-        if play {
+        let asked = self.order_press(s, side, digit, play);
+        if !play && !asked {
+            self.pass_on_press(s, side, digit);
+        }
+    }
+
+    /// A press that came by INFO, and that RTP does not bring, goes to the other party as an INFO of ours.
+    pub(super) fn pass_on_press(&mut self, s: &mut Session, side: Side, digit: char) {
+        if s.stage != Stage::Connected {
             return;
         }
+        let now = self.now.tick;
         let other = s.party_mut(side.other());
         let Some(dialog) = other.dialog.as_mut() else {
             return;
@@ -120,27 +132,32 @@ impl Shard {
         }
     }
 
-    /// To a party that takes no INFO, a press goes within the audio. To one that does, the audio is not to bring it once
-    /// more.
-    fn play_press(&mut self, s: &Session, side: Side, digit: char, play: bool) {
+    /// To a party that takes no INFO, a press goes within the audio. To one that does, the audio may have brought
+    /// it before we heard of that: the relay, which sees both, says whether it is to be passed on. `false`: it was
+    /// not asked, since nothing of a press reaches the party by the audio.
+    fn order_press(&mut self, s: &Session, side: Side, digit: char, play: bool) -> bool {
         let transcoding = self.config.transcoding;
         let takes = s
             .negotiated
             .as_ref()
             .is_some_and(|agreed| agreed.takes_presses(side.other(), transcoding));
-        match (takes, play) {
-            (true, true) => self.count("info_played"),
-            (true, false) => {}
-            (false, true) => return self.count("info_not_passed_on"),
-            (false, false) => return,
+        if play {
+            self.count(if takes {
+                "info_played"
+            } else {
+                "info_not_passed_on"
+            });
         }
-        let key = s.media_key(self.config.shard);
-        self.actions.push_back(Action::Media(MediaCommand::Press {
-            key,
-            side,
-            digit,
-            play,
-        }));
+        if takes {
+            let key = s.media_key(self.config.shard);
+            self.actions.push_back(Action::Media(MediaCommand::Press {
+                key,
+                side,
+                digit,
+                play,
+            }));
+        }
+        takes
     }
 
     /// An OPTIONS in a dialog asks whether it is there.

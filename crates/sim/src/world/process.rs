@@ -259,7 +259,13 @@ impl World<'_> {
                 let Some(switch) = self.switch.as_mut() else {
                     return Ok(());
                 };
-                let events = switch.engine.carry_out(&mut self.rng, command, plan);
+                let events = switch
+                    .engine
+                    .carry_out(&mut self.rng, self.now, command, plan);
+                for (side, digit) in switch.engine.take_passed() {
+                    let order = format!("   relay: {digit} of {} reaches the other", who(side));
+                    self.note(call, order, &[]);
+                }
                 for (after, event) in events.map_err(|what| (what, call))? {
                     self.later_in_process(after, Event::Media(event));
                 }

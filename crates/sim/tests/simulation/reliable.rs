@@ -196,6 +196,31 @@ fn a_key_by_rtp_and_by_info_is_one_press() {
 }
 
 #[test]
+fn a_key_by_rtp_and_by_info_reaches_the_other_party_and_the_application_once_in_either_order() {
+    // The callee answers at about 2.05 s; the engine's keys count from there. The INFO is sent at 3.2 s.
+    for rtp_at in [700, 1_140, 1_160, 1_300, 2_000] {
+        for told_after in [0, 40, 400] {
+            for lacks_info in [false, true] {
+                let mut call = CallPlan {
+                    keys: vec![(ms(rtp_at), Side::Caller, '7')],
+                    keys_told_after: ms(told_after),
+                    info_keys: vec![(ms(3_200), Side::Caller, '7')],
+                    ..CallPlan::default()
+                };
+                call.callee_manners.lacks_info = lacks_info;
+                let outcome = holds(&Scenario::calm(call));
+                let told = outcome.sessions[0].lines();
+                let presses = told.iter().filter(|line| line.contains("DTMF")).count();
+                assert_eq!(presses, 1, "{told:?}");
+                let within = outcome.ladder.matches("7 of A reaches the other").count();
+                let by_info = outcome.phones[0].1.info_digits.len();
+                assert_eq!(within + by_info, 1, "{told_after}\n{}", outcome.ladder);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_callee_that_describes_its_media_in_a_reliable_provisional_need_not_do_so_again() {
     for loss in [0, 150] {
         for seed in 0..10 {
