@@ -411,6 +411,8 @@ impl Relay {
             self.on_event(now, side, &accepted);
         } else if let Some(voice) = voice.filter(|_| self.party(side).keys.listener.is_some()) {
             self.listen(now, side, &accepted, voice);
+        } else if let Some(listener) = &mut self.party_mut(side).keys.listener {
+            listener.pass_over(&accepted.packet);
         }
         let (sender, receiver) = self.both(side);
         let media = receiver.media().ok_or(DropReason::ReceiverNotProgrammed)?;

@@ -5,7 +5,8 @@
 //! interruption of 10 ms ends nothing (ITU-T Q.24).
 //!
 //! A sender with silence suppression sends nothing between two tones: there its timestamps leap while its
-//! sequence numbers go on, and the silence is made up for. Lost packets leave a gap in both, and end nothing.
+//! sequence numbers go on, and the silence is made up for. Comfort noise may stand there. Lost packets leave a
+//! gap in both, and end nothing.
 //!
 //! What lives elsewhere: making tones ([`crate::tones`]), what becomes of a press
 //! ([`crate::relay`]).
@@ -112,6 +113,16 @@ impl ToneListener {
             end: packet.timestamp.wrapping_add(ticks),
         });
         Some(if paused { PAUSE } else { 0 })
+    }
+
+    /// Takes note of a packet that holds no voice: comfort noise is no loss.
+    pub fn pass_over(&mut self, packet: &RtpPacket<'_>) {
+        let newest = self.newest.as_mut();
+        if let Some(newest) = newest.filter(|it| it.ssrc == packet.ssrc)
+            && packet.sequence == newest.sequence.wrapping_add(1)
+        {
+            newest.sequence = packet.sequence;
+        }
     }
 
     /// The key that is pressed.

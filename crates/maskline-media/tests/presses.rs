@@ -631,7 +631,7 @@ fn tones_in_the_audio_are_told_and_passed_on_as_events_where_that_is_asked_for()
 
 /// Two tones of one key, of 80 ms each. What the sender does of the 200 ms between them is the test's, who
 /// also says how far its clock goes on in them.
-fn two_tones(bench: &mut Bench, between: fn(&mut Bench), ticks: u64) {
+fn two_tones(bench: &mut Bench, between: impl Fn(&mut Bench), ticks: u64) {
     let mut payload = Vec::new();
     let mut tones = KeyTones::new('7', 10).unwrap();
     for (at, from) in [(0, 0), (280, 640 + ticks)] {
@@ -658,6 +658,32 @@ fn two_tones_with_nothing_sent_between_them_are_two_presses() {
         let begun = bench.told().iter().filter(|it| it.marker).count();
         assert_eq!(begun, 2, "{:?}", bench.told());
         bench.assert_one_stream();
+    }
+}
+
+#[test]
+fn comfort_noise_between_two_tones_is_a_pause_unless_packets_are_missing() {
+    let noise = PayloadMap {
+        here: 13,
+        there: 13,
+        codec: None,
+        ..PCMU
+    };
+    for (lost, pressed) in [(0, "77"), (1, "7")] {
+        let a = RemoteMedia {
+            listens: true,
+            ..media(A, &[PCMU, noise])
+        };
+        let b = [PCMU, noise, events(OF_B, 0, 8_000, Carriage::Anew)];
+        let mut bench = Bench::new(a, media(B, &b));
+        let quiet = |bench: &mut Bench, lost| {
+            bench.until(80);
+            bench.sequence += lost;
+            bench.a_sends(13, 640, &[60]);
+            bench.a_sends(13, 640 + 800, &[60]);
+        };
+        two_tones(&mut bench, |bench| quiet(bench, lost), 1_600);
+        assert_eq!(bench.pressed, pressed, "{lost} lost");
     }
 }
 
