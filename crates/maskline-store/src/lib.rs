@@ -19,9 +19,9 @@ pub use journal::{
     Submission,
 };
 pub use model::{
-    ApiKeyScope, DeliveryState, Endpoint, EventRow, JournalBatch, JournalEntry, NewNumber,
-    NewSubAccount, NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount,
-    VirtualNumber, Webhook,
+    ApiKeyScope, DeliveryState, Endpoint, EventPlace, EventRow, JournalBatch, JournalEntry,
+    NewNumber, NewSubAccount, NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome,
+    SubAccount, VirtualNumber, Webhook,
 };
 pub use secrets::{ApiKeyHash, KeyError, MasterKey};
 pub use sqlite::{

@@ -29,8 +29,8 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use uuid::Uuid;
 
 use crate::model::{
-    ApiKeyScope, Endpoint, EventRow, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
-    NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    ApiKeyScope, Endpoint, EventPlace, EventRow, JournalBatch, NewNumber, NewSubAccount,
+    NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
 };
 use crate::secrets::{self, ApiKeyHash, KeyError, MasterKey, Vault};
 use crate::store::{Store, StoreError};
@@ -241,11 +241,11 @@ impl Store for SqliteStore {
 
     async fn unsettled(
         &self,
-        after: Option<(Uuid, u64)>,
+        after: Option<EventPlace>,
         limit: u32,
     ) -> Result<Vec<(EventRow, Outcome)>, StoreError> {
         self.readers
-            .run(move |connection| events::unsettled(connection, after, limit))
+            .run(move |connection| events::unsettled(connection, after.as_ref(), limit))
             .await
     }
 

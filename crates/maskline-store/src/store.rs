@@ -5,8 +5,8 @@ use maskline_events::{Msisdn, Timestamp, WebhookType};
 use uuid::Uuid;
 
 use crate::model::{
-    ApiKeyScope, Endpoint, EventRow, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
-    NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    ApiKeyScope, Endpoint, EventPlace, EventRow, JournalBatch, NewNumber, NewSubAccount,
+    NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
 };
 
 /// Why the store did not do what was asked.
@@ -106,11 +106,11 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<OpenSession>, StoreError>;
 
-    /// Events whose delivery is not final, with where it stands, ordered by (session, ordinal); at
-    /// most `limit`, after that key.
+    /// Events whose delivery is not final, with where it stands, in the order of their places; at
+    /// most `limit`, after that one.
     async fn unsettled(
         &self,
-        after: Option<(Uuid, u64)>,
+        after: Option<EventPlace>,
         limit: u32,
     ) -> Result<Vec<(EventRow, Outcome)>, StoreError>;
 

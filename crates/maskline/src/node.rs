@@ -523,13 +523,13 @@ async fn start_media(
 
 fn delivery_config(config: &Config) -> DeliveryConfig {
     DeliveryConfig {
-        attempt_deadline: config.attempt_timeout,
+        attempt_deadline: config.delivery.attempt_timeout,
         schedule: Schedule {
-            order_deadline: config.order_deadline,
+            order_deadline: config.delivery.order_deadline,
             ..Schedule::default()
         },
-        per_endpoint: config.max_in_flight_per_endpoint,
-        in_all: config.max_in_flight,
+        per_endpoint: config.delivery.max_in_flight_per_endpoint,
+        in_all: config.delivery.max_in_flight,
         ..DeliveryConfig::default()
     }
 }

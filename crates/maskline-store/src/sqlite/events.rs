@@ -10,13 +10,21 @@ use uuid::Uuid;
 
 use super::fault::{Fault, broken, named};
 use crate::model::{
-    DeliveryState, EventRow, JournalBatch, JournalEntry, NodeEpoch, OpenSession, Outcome,
+    DeliveryState, EventPlace, EventRow, JournalBatch, JournalEntry, NodeEpoch, OpenSession,
+    Outcome,
 };
 use crate::secrets::random_uuid;
 
-/// Columns of an event with its outcome, as [`event`] reads them.
-const EVENT: &str = "event_id, session_id, sub_account_id, ordinal, webhook_type, at, body, \
-                     state, attempts, next_attempt_at, status, error, outcome_at";
+/// Columns of an event with its outcome, as [`event`] reads them: the last line of its log is how
+/// it stands, unless it is pending.
+const EVENT: &str = "events.event_id, events.session_id, events.sub_account_id, events.ordinal, \
+                     events.webhook_type, events.at, events.body, \
+                     COALESCE(pending.state, last.state), \
+                     COALESCE(pending.attempts, last.attempts), pending.next_attempt_at, \
+                     last.status, last.error, COALESCE(pending.outcome_at, last.at)";
+const LAST_ATTEMPT: &str = "LEFT JOIN attempts AS last ON last.position = events.position \
+                            AND last.number = (SELECT MAX(number) FROM attempts \
+                            WHERE attempts.position = events.position)";
 
 pub(crate) fn commit(connection: &Connection, batch: &JournalBatch) -> Result<(), Fault> {
     for entry in &batch.entries {
@@ -31,22 +39,21 @@ pub(crate) fn commit(connection: &Connection, batch: &JournalBatch) -> Result<()
 fn insert_event(connection: &Connection, event: &EventRow) -> Result<(), Fault> {
     let ordinal =
         i64::try_from(event.ordinal).map_err(|_| broken("events", "an ordinal is out of range"))?;
-    connection
+    let session_id = event.session_id.to_string();
+    let at = event.at.unix_ms();
+    let inserted = connection
         .prepare_cached(
             "INSERT INTO events (event_id, session_id, sub_account_id, ordinal, webhook_type, at, \
-             body, state, attempts, outcome_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?6) \
-             ON CONFLICT (event_id) DO NOTHING",
+             body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (event_id) DO NOTHING",
         )?
         .execute(params![
             event.event_id.to_string(),
-            event.session_id.to_string(),
+            session_id,
             event.sub_account_id,
             ordinal,
             event.webhook_type.as_str(),
-            event.at.unix_ms(),
+            at,
             event.body,
-            state_code(DeliveryState::Pending),
         ])
         .map_err(|error| {
             named(
@@ -55,6 +62,20 @@ fn insert_event(connection: &Connection, event: &EventRow) -> Result<(), Fault> 
                 "the session",
             )
         })?;
+    if inserted == 1 {
+        connection
+            .prepare_cached(
+                "INSERT INTO pending (sub_account_id, session_id, ordinal, position, state, \
+                 attempts, outcome_at) VALUES (?1, ?2, ?3, last_insert_rowid(), ?4, 0, ?5)",
+            )?
+            .execute(params![
+                event.sub_account_id,
+                session_id,
+                ordinal,
+                state_code(DeliveryState::Pending),
+                at,
+            ])?;
+    }
     Ok(())
 }
 
@@ -142,22 +163,20 @@ pub(crate) fn open_sessions(
 
 pub(crate) fn unsettled(
     connection: &Connection,
-    after: Option<(Uuid, u64)>,
+    after: Option<&EventPlace>,
     limit: u32,
 ) -> Result<Vec<(EventRow, Outcome)>, Fault> {
-    let (session, ordinal) = match after {
-        Some((session, ordinal)) => (
-            session.to_string(),
-            i64::try_from(ordinal).unwrap_or(i64::MAX),
+    // The empty text comes before every id.
+    let (owner, session, ordinal) = match after {
+        Some(place) => (
+            place.sub_account_id.as_str(),
+            place.session_id.to_string(),
+            i64::try_from(place.ordinal).unwrap_or(i64::MAX),
         ),
-        None => (String::new(), 0),
+        None => ("", String::new(), 0),
     };
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {EVENT} FROM events \
-         WHERE settled IS NULL AND (session_id, ordinal) > (?1, ?2) \
-         ORDER BY session_id, ordinal LIMIT ?3"
-    ))?;
-    let mut rows = statement.query(params![session, ordinal, limit])?;
+    let mut statement = connection.prepare_cached(&unsettled_page())?;
+    let mut rows = statement.query(params![owner, session, ordinal, limit])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         events.push(event(row)?);
@@ -165,13 +184,29 @@ pub(crate) fn unsettled(
     Ok(events)
 }
 
+pub(super) fn unsettled_page() -> String {
+    format!(
+        "SELECT {EVENT} FROM pending JOIN events ON events.position = pending.position \
+         {LAST_ATTEMPT} \
+         WHERE (pending.sub_account_id, pending.session_id, pending.ordinal) > (?1, ?2, ?3) \
+         ORDER BY pending.sub_account_id, pending.session_id, pending.ordinal LIMIT ?4"
+    )
+}
+
+pub(super) fn whole_session() -> String {
+    format!(
+        "SELECT {EVENT} FROM events LEFT JOIN pending \
+         ON pending.sub_account_id = events.sub_account_id \
+         AND pending.session_id = events.session_id AND pending.ordinal = events.ordinal \
+         {LAST_ATTEMPT} WHERE events.session_id = ?1 ORDER BY events.ordinal"
+    )
+}
+
 pub(crate) fn session_events(
     connection: &Connection,
     session_id: Uuid,
 ) -> Result<Vec<(EventRow, Outcome)>, Fault> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {EVENT} FROM events WHERE session_id = ?1 ORDER BY ordinal"
-    ))?;
+    let mut statement = connection.prepare_cached(&whole_session())?;
     let mut rows = statement.query([session_id.to_string()])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
@@ -182,21 +217,61 @@ pub(crate) fn session_events(
 
 /// Writes outcomes; one of an event that is not there (any more) changes nothing.
 pub(crate) fn record(connection: &Connection, outcomes: &[Outcome]) -> Result<(), Fault> {
-    let mut statement = connection.prepare_cached(
-        "UPDATE events SET state = ?2, attempts = ?3, next_attempt_at = ?4, status = ?5, \
-         error = ?6, outcome_at = ?7, settled = ?8 WHERE event_id = ?1",
+    let mut event = connection.prepare_cached(
+        "SELECT position, sub_account_id, session_id, ordinal FROM events WHERE event_id = ?1",
+    )?;
+    let mut settle = connection.prepare_cached(
+        "DELETE FROM pending \
+         WHERE sub_account_id = ?1 AND session_id = ?2 AND ordinal = ?3",
+    )?;
+    let mut keep = connection.prepare_cached(
+        "INSERT INTO pending (sub_account_id, session_id, ordinal, position, state, attempts, \
+         next_attempt_at, outcome_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+         ON CONFLICT (sub_account_id, session_id, ordinal) DO UPDATE \
+         SET state = excluded.state, attempts = excluded.attempts, \
+         next_attempt_at = excluded.next_attempt_at, outcome_at = excluded.outcome_at",
+    )?;
+    let mut log = connection.prepare_cached(
+        "INSERT INTO attempts (position, number, at, state, attempts, status, error) \
+         SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3, ?4, ?5, ?6 \
+         FROM attempts WHERE position = ?1",
     )?;
     for outcome in outcomes {
-        let at = outcome.at.unix_ms();
-        statement.execute(params![
-            outcome.event_id.to_string(),
-            state_code(outcome.state),
-            outcome.attempts,
-            outcome.next_attempt_at.map(Timestamp::unix_ms),
-            outcome.status,
-            outcome.error,
+        let found = event
+            .query_row([outcome.event_id.to_string()], |row| {
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, String>(2)?,
+                    row.get::<_, i64>(3)?,
+                ))
+            })
+            .optional()?;
+        let Some((position, owner, session, ordinal)) = found else {
+            continue;
+        };
+        let (at, state) = (outcome.at.unix_ms(), state_code(outcome.state));
+        if outcome.state.is_final() {
+            settle.execute(params![owner, session, ordinal])?;
+        } else {
+            keep.execute(params![
+                owner,
+                session,
+                ordinal,
+                position,
+                state,
+                outcome.attempts,
+                outcome.next_attempt_at.map(Timestamp::unix_ms),
+                at,
+            ])?;
+        }
+        log.execute(params![
+            position,
             at,
-            outcome.state.is_final().then_some(at),
+            state,
+            outcome.attempts,
+            outcome.status,
+            outcome.error
         ])?;
     }
     Ok(())

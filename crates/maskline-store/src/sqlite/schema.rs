@@ -13,6 +13,7 @@ use crate::store::StoreError;
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_early_media.sql"),
+    include_str!("../migrations/0003_delivery.sql"),
 ];
 
 /// The version that this program writes.

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{EventRow, Outcome};
+use maskline_store::{EventPlace, EventRow, Outcome};
 use uuid::Uuid;
 
 use super::lanes::{Action, Lanes, Timer};
@@ -34,14 +34,14 @@ pub(super) struct Intake {
 }
 
 /// A pass over the store's unsettled events.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Scan {
     None,
-    Reading(Option<(Uuid, u64)>),
+    Reading(Option<EventPlace>),
     /// To be gone on with when there is room.
-    Paused(Option<(Uuid, u64)>),
+    Paused(Option<EventPlace>),
     /// To be gone on with when the store has had a rest.
-    Failed(Option<(Uuid, u64)>),
+    Failed(Option<EventPlace>),
 }
 
 impl Intake {
@@ -72,8 +72,8 @@ impl Intake {
     }
 
     pub(super) fn scan_again(&mut self) {
-        if let Scan::Failed(after) = self.scan {
-            self.scan = Scan::Paused(after);
+        if let Scan::Failed(after) = &mut self.scan {
+            self.scan = Scan::Paused(after.take());
         }
     }
 
@@ -108,15 +108,15 @@ impl Intake {
         if events > self.max_events / 4 * 3 {
             return None;
         }
-        let after = match self.scan {
+        let after = match &mut self.scan {
             Scan::None if self.behind => {
                 self.behind = false;
                 None
             }
-            Scan::Paused(after) => after,
+            Scan::Paused(after) => after.take(),
             Scan::None | Scan::Reading(_) | Scan::Failed(_) => return None,
         };
-        self.scan = Scan::Reading(after);
+        self.scan = Scan::Reading(after.clone());
         Some(Action::Scan { after })
     }
 }
@@ -225,13 +225,14 @@ impl Lanes {
     }
 
     pub(super) fn scanned(&mut self, now: Timestamp, rows: Vec<(EventRow, Outcome)>) {
-        let Scan::Reading(mut after) = self.intake.scan else {
+        let Scan::Reading(after) = &mut self.intake.scan else {
             return;
         };
+        let mut after = after.take();
         let whole = rows.len() < self.intake.page;
         let mut full = false;
         for (row, outcome) in rows {
-            let key = (row.session_id, row.ordinal);
+            let place = row.place();
             if !self.has_room() {
                 full = true;
                 break;
@@ -239,7 +240,7 @@ impl Lanes {
             // None may be left out here, not even of a session that is being loaded: the pass
             // would go on behind it.
             self.take(now, row, Some(&outcome));
-            after = Some(key);
+            after = Some(place);
         }
         self.intake.scan = if whole && !full {
             Scan::None
@@ -252,8 +253,8 @@ impl Lanes {
     }
 
     pub(super) fn scan_failed(&mut self, now: Timestamp) {
-        if let Scan::Reading(after) = self.intake.scan {
-            self.intake.scan = Scan::Failed(after);
+        if let Scan::Reading(after) = &mut self.intake.scan {
+            self.intake.scan = Scan::Failed(after.take());
             self.timers.insert((now.plus_ms(PAUSE_MS), Timer::Scan));
         }
         for id in std::mem::take(&mut self.intake.forget_later) {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{DeliveryState, EventRow, Outcome};
+use maskline_store::{DeliveryState, EventPlace, EventRow, Outcome};
 use uuid::Uuid;
 
 use super::intake::Intake;
@@ -68,7 +68,7 @@ pub(crate) enum Action {
         attempt_gap: Option<bool>,
     },
     /// Read a page of unsettled events after this key.
-    Scan { after: Option<(Uuid, u64)> },
+    Scan { after: Option<EventPlace> },
     /// Read all events of a session.
     Load { session: Uuid },
 }

@@ -3,6 +3,7 @@
 //! Every fault names the file (or variable), the key and the reason.
 
 mod auth;
+mod delivery;
 mod hold;
 mod identity;
 mod keepalive;
@@ -21,10 +22,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use delivery::Delivery;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use hold::HoldSource;
-use ipnet::IpNet;
 use maskline_media::MediaAddresses;
 use maskline_net::TlsConfig;
 use maskline_rtpengine::RtpengineConfig;
@@ -78,8 +79,8 @@ struct File {
     call: Call,
     vca: Vca,
     store: Store,
-    egress: Egress,
-    delivery: Delivery,
+    egress: delivery::Egress,
+    delivery: delivery::Section,
     trace: trace::Section,
     drain: Drain,
     log: Log,
@@ -129,22 +130,6 @@ struct Vca {
 struct Store {
     url: String,
     reserve_mib: u32,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Egress {
-    allow_private_targets: bool,
-    addresses: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Delivery {
-    attempt_timeout_seconds: u32,
-    order_deadline_seconds: u32,
-    max_in_flight: u32,
-    max_in_flight_per_endpoint: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -213,10 +198,7 @@ pub(crate) struct Config {
     pub(crate) store_reserve_bytes: u64,
     pub(crate) allow_private_targets: bool,
     pub(crate) egress_addresses: Vec<String>,
-    pub(crate) attempt_timeout: Duration,
-    pub(crate) order_deadline: Duration,
-    pub(crate) max_in_flight: usize,
-    pub(crate) max_in_flight_per_endpoint: usize,
+    pub(crate) delivery: Delivery,
     pub(crate) trace: TraceConfig,
     pub(crate) drain_deadline: Duration,
     pub(crate) log_filter: String,
@@ -405,6 +387,7 @@ impl Resolver {
                 ),
             ));
         }
+        let (allow_private_targets, egress_addresses) = self.egress(file.egress)?;
         Ok(Config {
             http_listen: self.parse("[http] listen", &file.http.listen, "ADDRESS:PORT")?,
             sip_listen,
@@ -433,22 +416,9 @@ impl Resolver {
             vca_timeout: self.millis("[vca] timeout_ms", file.vca.timeout_ms)?,
             store_url: file.store.url,
             store_reserve_bytes: u64::from(file.store.reserve_mib) << 20,
-            allow_private_targets: file.egress.allow_private_targets,
-            egress_addresses: self.egress(file.egress.addresses)?,
-            attempt_timeout: self.seconds(
-                "[delivery] attempt_timeout_seconds",
-                file.delivery.attempt_timeout_seconds,
-            )?,
-            order_deadline: self.seconds(
-                "[delivery] order_deadline_seconds",
-                file.delivery.order_deadline_seconds,
-            )?,
-            max_in_flight: self.positive("[delivery] max_in_flight", file.delivery.max_in_flight)?
-                as usize,
-            max_in_flight_per_endpoint: self.positive(
-                "[delivery] max_in_flight_per_endpoint",
-                file.delivery.max_in_flight_per_endpoint,
-            )? as usize,
+            allow_private_targets,
+            egress_addresses,
+            delivery: self.delivery(&file.delivery)?,
             trace: self.trace(&file.trace)?,
             drain_deadline: Duration::from_secs(u64::from(file.drain.deadline_seconds)),
             log_filter: file.log.filter,
@@ -536,18 +506,6 @@ impl Resolver {
                 })
             })
             .collect()
-    }
-
-    fn egress(&self, addresses: Vec<String>) -> Result<Vec<String>, ConfigError> {
-        for address in &addresses {
-            if address.parse::<IpAddr>().is_err() && address.parse::<IpNet>().is_err() {
-                return Err(self.bad(
-                    "[egress] addresses",
-                    format!("{address:?} is neither an IP address nor a network"),
-                ));
-            }
-        }
-        Ok(addresses)
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::model::{
-    ApiKeyScope, Endpoint, EventRow, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
-    NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    ApiKeyScope, Endpoint, EventPlace, EventRow, JournalBatch, NewNumber, NewSubAccount,
+    NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
 };
 use crate::secrets::MasterKey;
 use crate::sqlite::{SqliteLocation, SqliteOptions, SqliteStore};
@@ -99,7 +99,7 @@ impl Store for FaultyStore {
 
     async fn unsettled(
         &self,
-        after: Option<(Uuid, u64)>,
+        after: Option<EventPlace>,
         limit: u32,
     ) -> Result<Vec<(EventRow, Outcome)>, StoreError> {
         self.inner.unsettled(after, limit).await

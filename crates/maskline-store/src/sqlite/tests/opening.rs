@@ -63,7 +63,7 @@ fn a_schema_of_a_later_version_is_refused_and_left_alone() {
         try_open(&path),
         Err(StoreError::TooNew {
             found: 9,
-            known: 2,
+            known: 3,
             ..
         })
     ));

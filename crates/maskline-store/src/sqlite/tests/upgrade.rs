@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use maskline_events::{EarlyMedia, Msisdn, Timestamp, WebhookType};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
+use uuid::Uuid;
 
 use super::{directory, options};
-use crate::model::{ApiKeyScope, DeliveryState, NewNumber};
+use crate::model::{ApiKeyScope, DeliveryState, NewNumber, Outcome};
 use crate::sqlite::schema::known;
 use crate::sqlite::{SqliteLocation, SqliteStore};
 use crate::store::Store;
@@ -15,11 +16,18 @@ use crate::store::Store;
 const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
 /// Each released schema, its database as SQL text, and the API key of acme.
-const RELEASED: [(u32, &str, &str); 1] = [(
-    1,
-    include_str!("../../../tests/fixtures/v1.sql"),
-    "mk_ra60yr49cPnPBClWvsYeDOp3b2-YFfF5RzCUqdD71aA",
-)];
+const RELEASED: [(u32, &str, &str); 2] = [
+    (
+        1,
+        include_str!("../../../tests/fixtures/v1.sql"),
+        "mk_ra60yr49cPnPBClWvsYeDOp3b2-YFfF5RzCUqdD71aA",
+    ),
+    (
+        2,
+        include_str!("../../../tests/fixtures/v2.sql"),
+        "mk_bXVm43jcvwRkKMqzc06zPJH4rtThWhK4YZdkPnsNze4",
+    ),
+];
 
 fn open(path: &Path) -> SqliteStore {
     let location = SqliteLocation::File(path.to_owned());
@@ -126,4 +134,70 @@ async fn check_journal(store: &SqliteStore) {
     assert_eq!((event.session_id, event.ordinal), (open[0].session_id, 1));
     assert!(event.body.contains("CALL_RECEIVED"));
     assert_eq!(outcome.state, DeliveryState::Pending);
+}
+
+/// Each state of a delivery, as the first two schemas hold it: a row of an event.
+#[tokio::test]
+async fn each_delivery_stands_after_the_migration_as_it_stood_before() {
+    for (_, sql, _) in RELEASED {
+        let (_directory, path) = directory();
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(sql).unwrap();
+        let stood = [
+            (DeliveryState::Pending, 0, 0, None, None, None),
+            (
+                DeliveryState::Pending,
+                0,
+                2,
+                Some(90),
+                Some(503),
+                Some("busy"),
+            ),
+            (DeliveryState::Parked, 1, 4, Some(91), None, Some("silent")),
+            (DeliveryState::Delivered, 2, 1, None, Some(204), None),
+            (DeliveryState::Dead, 3, 11, None, Some(500), Some("broken")),
+            (DeliveryState::NoEndpoint, 4, 0, None, None, None),
+        ];
+        let session = Uuid::from_u128(7);
+        for (ordinal, (state, code, attempts, next, status, error)) in (1_u32..).zip(stood) {
+            old.execute(
+                "INSERT INTO events VALUES \
+                 (?1, ?2, 'acme', ?3, 'VCS', 5, 'body', ?4, ?5, ?6, ?7, ?8, 6, ?9)",
+                params![
+                    Uuid::from_u128(u128::from(ordinal)).to_string(),
+                    session.to_string(),
+                    ordinal,
+                    code,
+                    attempts,
+                    next,
+                    status,
+                    error,
+                    state.is_final().then_some(6),
+                ],
+            )
+            .unwrap();
+        }
+        drop(old);
+        let store = open(&path);
+        let found = store.session_events(session).await.unwrap();
+        assert_eq!(found.len(), stood.len());
+        for ((event, outcome), (state, _, attempts, next, status, error)) in found.iter().zip(stood)
+        {
+            assert_eq!(event.body, "body");
+            let expected = Outcome {
+                event_id: event.event_id,
+                state,
+                attempts,
+                next_attempt_at: next.map(Timestamp::from_unix_ms),
+                status,
+                error: error.map(str::to_owned),
+                at: outcome.at,
+            };
+            assert_eq!(*outcome, expected);
+        }
+        let unsettled = store.unsettled(None, 10).await.unwrap();
+        let ordinals = unsettled.iter().filter(|(it, _)| it.session_id == session);
+        let ordinals: Vec<_> = ordinals.map(|(it, _)| it.ordinal).collect();
+        assert_eq!(ordinals, [1, 2, 3]);
+    }
 }

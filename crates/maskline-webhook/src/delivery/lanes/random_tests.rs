@@ -93,7 +93,10 @@ impl World {
                         .rows
                         .iter()
                         .filter(|(key, (_, outcome))| {
-                            after.is_none_or(|after| **key > after) && !outcome.state.is_final()
+                            after
+                                .as_ref()
+                                .is_none_or(|after| **key > (after.session_id, after.ordinal))
+                                && !outcome.state.is_final()
                         })
                         .take(self.config.page as usize)
                         .map(|(_, found)| found.clone())

@@ -1,0 +1,68 @@
+//! `[delivery]` and `[egress]`: how webhooks are sent, and from and to where.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::{ConfigError, Resolver};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Section {
+    attempt_timeout_seconds: u32,
+    order_deadline_seconds: u32,
+    max_in_flight: u32,
+    max_in_flight_per_endpoint: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Egress {
+    allow_private_targets: bool,
+    addresses: Vec<String>,
+}
+
+/// How webhooks are sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) attempt_timeout: Duration,
+    pub(crate) order_deadline: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_in_flight_per_endpoint: usize,
+}
+
+impl Resolver {
+    pub(super) fn delivery(&self, section: &Section) -> Result<Delivery, ConfigError> {
+        let count = |key, value| Ok::<_, ConfigError>(self.positive(key, value)? as usize);
+        Ok(Delivery {
+            attempt_timeout: self.seconds(
+                "[delivery] attempt_timeout_seconds",
+                section.attempt_timeout_seconds,
+            )?,
+            order_deadline: self.seconds(
+                "[delivery] order_deadline_seconds",
+                section.order_deadline_seconds,
+            )?,
+            max_in_flight: count("[delivery] max_in_flight", section.max_in_flight)?,
+            max_in_flight_per_endpoint: count(
+                "[delivery] max_in_flight_per_endpoint",
+                section.max_in_flight_per_endpoint,
+            )?,
+        })
+    }
+
+    /// Whether private targets are allowed, and the addresses that are told to receivers.
+    pub(super) fn egress(&self, section: Egress) -> Result<(bool, Vec<String>), ConfigError> {
+        for address in &section.addresses {
+            if address.parse::<IpAddr>().is_err() && address.parse::<IpNet>().is_err() {
+                return Err(self.bad(
+                    "[egress] addresses",
+                    format!("{address:?} is neither an IP address nor a network"),
+                ));
+            }
+        }
+        Ok((section.allow_private_targets, section.addresses))
+    }
+}
