@@ -5,17 +5,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::audio::{A, B, PACKETS, assert_heard, press_of_five};
+use crate::audio::press_of_five;
 use crate::support::expect::{check_rules, fits, summed_up, told};
 use crate::support::kamailio::Kamailio;
-use crate::support::media::{Media, Packet, announced};
+use crate::support::media::{A, B, Media, Packet, assert_hear_each_other, told_to_send};
 use crate::support::ports::Ports;
 use crate::support::proxy::{self, ADDRESS};
 use crate::support::receiver::Received;
 use crate::support::sipp::{Sipp, Transport};
-use crate::support::site::{
-    CALLEE, CALLEE_ADDRESS, CALLER_ADDRESS, FROM, Options, SWITCH_ADDRESS, Site,
-};
+use crate::support::site::{CALLEE, CALLEE_ADDRESS, FROM, Options, SWITCH_ADDRESS, Site};
 use crate::tls::behind_kamailio;
 
 /// Both phones, connected, and the sockets of their media.
@@ -70,8 +68,7 @@ async fn open(name: &str, way: Way) -> (Site, Option<Kamailio>) {
 }
 
 pub async fn connect(site: &Site, way: Way, pause: Duration, caller: &str, callee: &str) -> Call {
-    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (caller_media, callee_media) = Media::of_both(site).await;
     let mut run = site.callee_run(callee);
     // Time to speak before it hangs up.
     run.pause = pause;
@@ -101,25 +98,12 @@ pub async fn connect(site: &Site, way: Way, pause: Duration, caller: &str, calle
 impl Call {
     /// Both speak and hear each other, by the ports that they know.
     pub async fn speak(&self) {
-        let answer = self.caller.messages().into_iter();
-        let answer = answer
-            .filter(|it| it.received)
-            .find(|it| it.status() == Some(200));
-        let towards_a = announced(&answer.expect("A got its 200"));
-        let offer = self.callee.messages().into_iter().find(|it| it.received);
-        let towards_b = announced(&offer.expect("B got an INVITE"));
+        let (towards_a, towards_b) = told_to_send(&self.caller, &self.callee);
         // The node is ready before its relay is.
         until_heard(&self.caller_media, A, towards_a, &self.callee_media).await;
         until_heard(&self.callee_media, B, towards_b, &self.caller_media).await;
-        for index in 0..PACKETS {
-            let from_a = Packet::audio(A, index, 0x11);
-            let from_b = Packet::audio(B, index, 0x22);
-            self.caller_media.send(&from_a, towards_a).await;
-            self.callee_media.send(&from_b, towards_b).await;
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        assert_heard(&self.callee_media, 0x11).await;
-        assert_heard(&self.caller_media, 0x22).await;
+        let (a, b) = (&self.caller_media, &self.callee_media);
+        assert_hear_each_other((a, towards_a), (b, towards_b)).await;
         for packet in press_of_five() {
             self.caller_media.send(&packet, towards_a).await;
         }

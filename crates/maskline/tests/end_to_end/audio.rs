@@ -6,45 +6,26 @@ use std::time::Duration;
 use maskline_events::WebhookType;
 
 use crate::support::expect::{check_rules, fits, told};
-use crate::support::media::{Media, Packet, TELEPHONE_EVENT, announced};
+use crate::support::media::{
+    A, Media, PACKETS, Packet, TELEPHONE_EVENT, assert_hear_each_other, told_to_send,
+};
 use crate::support::sipp::Transport;
-use crate::support::site::{CALLEE, CALLEE_ADDRESS, CALLER_ADDRESS, FROM, Options, Site};
-
-pub const A: [u8; 4] = *b"AAAA";
-pub const B: [u8; 4] = *b"BBBB";
-pub const PACKETS: u16 = 50;
+use crate::support::site::{CALLEE, FROM, Options, Site};
 
 /// Fifty packets each way, and a press of 5 by A.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn audio_flows_both_ways_and_a_key_press_is_told_once() {
     let mut site = Site::open("audio", Options::new(Transport::Udp)).await;
-    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (caller_media, callee_media) = Media::of_both(&site).await;
     let callee = site.phone(site.callee_run("callee_answers")).await;
     let mut run = site.caller_run("caller_hangs_up", FROM);
     run.pause = Duration::from_secs(4);
     let caller = site.phone(run).await;
     caller.acknowledges().await;
-    let answer = caller
-        .messages()
-        .into_iter()
-        .find(|it| it.received && it.status() == Some(200));
-    let towards_a = announced(&answer.expect("A got its 200"));
-    let offer = callee.messages().into_iter().find(|it| it.received);
-    let towards_b = announced(&offer.expect("B got an INVITE"));
+    let (towards_a, towards_b) = told_to_send(&caller, &callee);
     assert_ne!(towards_a.port(), towards_b.port(), "a port for each side");
 
-    for index in 0..PACKETS {
-        caller_media
-            .send(&Packet::audio(A, index, 0x11), towards_a)
-            .await;
-        callee_media
-            .send(&Packet::audio(B, index, 0x22), towards_b)
-            .await;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_heard(&callee_media, 0x11).await;
-    assert_heard(&caller_media, 0x22).await;
+    assert_hear_each_other((&caller_media, towards_a), (&callee_media, towards_b)).await;
 
     for packet in press_of_five() {
         caller_media.send(&packet, towards_a).await;
@@ -100,19 +81,6 @@ async fn audio_flows_both_ways_and_a_key_press_is_told_once() {
         );
     }
     assert_eq!(summary.webhook, WebhookType::Vss);
-}
-
-pub async fn assert_heard(media: &Media, octet: u8) {
-    for index in 0..PACKETS {
-        let packet = media
-            .receive()
-            .await
-            .unwrap_or_else(|| panic!("packet {index} never came"));
-        assert_eq!(packet.len(), 172, "a header without extras, and 20 ms");
-        assert_eq!(packet[12..], [octet; 160], "packet {index}");
-        assert_ne!(packet[8..12], A, "the sender's SSRC is not passed on");
-        assert_ne!(packet[8..12], B, "the sender's SSRC is not passed on");
-    }
 }
 
 /// Three packets as the key is held, three with the end bit (RFC 4733 §2.5).

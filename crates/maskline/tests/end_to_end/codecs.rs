@@ -2,16 +2,12 @@
 //! same, it passes through; else it is transcoded. What arrives is compared with what was said, and
 //! each presses a key. One holds the other. Both engines carry such calls: ours, and rtpengine.
 
-use std::net::SocketAddr;
-
 use crate::rtpengine::{daemon, with_one};
-use crate::support::baresip::{Baresip, Codec, G722, OPUS, PCMA, PCMU, Setup};
+use crate::support::baresip::{Baresip, Codec, G722, OPUS, PCMA, PCMU, Talker, in_call};
 use crate::support::expect::{check_rules, fits, told};
 use crate::support::rtpengine::Rtpengine;
 use crate::support::sipp::Transport;
-use crate::support::site::{
-    CALLEE, CALLEE_ADDRESS, CALLER, CALLER_ADDRESS, Options, SWITCH_ADDRESS, Site, VIRTUAL,
-};
+use crate::support::site::{CALLEE, Options, Site};
 use crate::support::sound;
 
 /// How long each side is heard.
@@ -50,32 +46,12 @@ async fn call(name: &str, caller: Codec, callee: Codec, by: By) -> Call {
     let voices = [1, 4].map(|seed| sound::speech(seed, 2 * SECONDS));
     // baresip hangs up at the end of its file.
     let says = voices.each_ref().map(|voice| voice.repeat(20));
-    let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
-    let b = Setup {
-        name: "callee",
-        number: CALLEE,
-        sip: at(CALLEE_ADDRESS, site.ports.callee_sip()),
-        control: site.ports.callee_control(),
-        media: site.ports.callee_media(),
-        codec: callee,
-        says: &says[1],
+    let talker = |codec, at: usize| Talker {
+        codec,
+        says: &says[at],
         encrypts: false,
     };
-    let b = Baresip::start(&site.folder, b).await;
-    let a = Setup {
-        name: "caller",
-        number: CALLER,
-        sip: at(CALLER_ADDRESS, site.ports.caller_sip()),
-        control: site.ports.caller_control(),
-        media: site.ports.caller_media(),
-        codec: caller,
-        says: &says[0],
-        encrypts: false,
-    };
-    let mut a = Baresip::start(&site.folder, a).await;
-    let number = format!("sip:{VIRTUAL}@{SWITCH_ADDRESS}:{}", site.ports.sip());
-    a.tell("dial", &number).await;
-    a.logs("Call established").await;
+    let (a, b) = in_call(&site, talker(caller, 0), talker(callee, 1)).await;
     Call {
         site,
         a,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::eventually;
 use crate::support::expect::{check_rules, fits, summed_up, told};
-use crate::support::media::{Media, Packet, announced};
+use crate::support::media::{A, B, Media, Packet, announced};
 use crate::support::sipp::{Ended, Message, Run, Sipp, Transport};
 use crate::support::site::{
     CALLEE, CALLEE_ADDRESS, CALLER, CALLER_ADDRESS, FROM, Options, SUB_ACCOUNT, Site, VIRTUAL,
@@ -15,8 +15,6 @@ use crate::support::site::{
 use crate::support::steps::{Says, Steps};
 use crate::support::switch::ADMIN_KEY;
 
-const A: [u8; 4] = *b"AAAA";
-const B: [u8; 4] = *b"BBBB";
 const PACKETS: u16 = 20;
 /// What B announces, what A says before the answer, and what both say behind it.
 const ANNOUNCEMENT: u8 = 0x22;
@@ -221,8 +219,7 @@ async fn begin(name: &str, call: &Call, transport: Transport) -> Playing {
     if let Some(policy) = call.changed_to {
         change_policy(&site, policy).await;
     }
-    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (caller_media, callee_media) = Media::of_both(&site).await;
     let pause = Duration::from_millis(2_500);
     let callee = Run {
         fill: &[("STEPS", call.callee.text())],

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use crate::audio::{A, B, PACKETS, assert_heard};
 use crate::support::expect::{check_rules, fits, told};
-use crate::support::media::{Media, Packet, announced};
+use crate::support::media::{Media, assert_hear_each_other, told_to_send};
 use crate::support::ports::Ports;
 use crate::support::sipp::{Ended, Message, Run, Transport};
 use crate::support::site::{
@@ -125,27 +124,11 @@ async fn hear_each_other(name: &str, places: Places) {
     let fill = [("STEPS", calls.text())];
     let caller = site.phone(caller_run(&site, at_a, &fill)).await;
     caller.acknowledges().await;
-    let answer = caller
-        .messages()
-        .into_iter()
-        .find(|it| it.received && it.status() == Some(200));
-    let towards_a = announced(&answer.expect("A got its 200"));
-    let offer = callee.messages().into_iter().find(|it| it.received);
-    let towards_b = announced(&offer.expect("B got an INVITE"));
+    let (towards_a, towards_b) = told_to_send(&caller, &callee);
     assert_eq!(towards_a.is_ipv6(), at_a == SIX);
     assert_eq!(towards_b.is_ipv6(), at_b == SIX);
 
-    for index in 0..PACKETS {
-        caller_media
-            .send(&Packet::audio(A, index, 0x11), towards_a)
-            .await;
-        callee_media
-            .send(&Packet::audio(B, index, 0x22), towards_b)
-            .await;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_heard(&callee_media, 0x11).await;
-    assert_heard(&caller_media, 0x22).await;
+    assert_hear_each_other((&caller_media, towards_a), (&callee_media, towards_b)).await;
     for (media, towards) in [(&caller_media, towards_a), (&callee_media, towards_b)] {
         let report = media.receive_control(Duration::from_secs(9)).await;
         assert!(report.is_some(), "no report from {towards}");

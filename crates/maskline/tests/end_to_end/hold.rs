@@ -11,7 +11,7 @@ use maskline_media::tone::{Tone, tone_share};
 use crate::support::media::{Media, Packet, announced};
 use crate::support::ports::Ports;
 use crate::support::sipp::{Message, Run, Sipp, Transport};
-use crate::support::site::{CALLEE_ADDRESS, CALLER_ADDRESS, FROM, Options, Site};
+use crate::support::site::{FROM, Options, Site};
 use crate::support::steps::{Says, Steps};
 
 const VOICE: [u8; 160] = [0x11; 160];
@@ -29,8 +29,7 @@ async fn play(
     held_by: [u32; 2],
 ) -> (Vec<Vec<u8>>, [Vec<Message>; 2]) {
     let mut site = Site::open(name, options).await;
-    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (caller_media, callee_media) = Media::of_both(&site).await;
     let callee_run = Run {
         fill: &[("STEPS", callee.text())],
         pause: PART,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use maskline_events::WebhookType;
 use tokio::net::UdpSocket;
 
-use crate::support::media::{Media, Packet, announced};
+use crate::support::media::{A, B, Media, Packet, told_to_send};
 use crate::support::sipp::{Run, Sipp, Transport};
 use crate::support::site::{CALLEE_ADDRESS, CALLER_ADDRESS, FROM, Options, Site};
 use crate::support::steps::{Says, Steps};
@@ -19,8 +19,6 @@ use crate::support::switch::ADMIN_KEY;
 
 const INSIDE: &str = "MASKLINE_TEST_NETWORK";
 const LEAVE_OUT: &str = "MASKLINE_WITHOUT_NAMESPACES";
-const A: [u8; 4] = *b"AAAA";
-const B: [u8; 4] = *b"BBBB";
 const PACKETS: u16 = 600;
 const APART: Duration = Duration::from_millis(2);
 
@@ -174,8 +172,7 @@ async fn call(
     talk: impl AsyncFnOnce(&Site, [&Media; 2], [std::net::SocketAddr; 2]),
 ) -> Told {
     let mut site = Site::open(name, Options::new(Transport::Udp)).await;
-    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (caller_media, callee_media) = Media::of_both(&site).await;
     let callee = site.phone(site.callee_run("callee_answers")).await;
     let steps = Steps::default()
         .calls(Some(Says::FIRST), "")
@@ -190,13 +187,7 @@ async fn call(
     let phone = format!("{}:{}", run.address, run.port);
     let caller = site.phone(run).await;
     caller.acknowledges().await;
-    let answer = caller
-        .messages()
-        .into_iter()
-        .find(|it| it.received && it.status() == Some(200));
-    let towards_a = announced(&answer.expect("A got its 200"));
-    let offer = callee.messages().into_iter().find(|it| it.received);
-    let towards_b = announced(&offer.expect("B got an INVITE"));
+    let (towards_a, towards_b) = told_to_send(&caller, &callee);
     talk(
         &site,
         [&caller_media, &callee_media],

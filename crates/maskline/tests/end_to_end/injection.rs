@@ -7,13 +7,11 @@ use std::time::Duration;
 use maskline_events::WebhookType;
 
 use crate::support::client;
-use crate::support::media::{Media, Packet, announced};
+use crate::support::media::{A, B, Media, Packet, told_to_send};
 use crate::support::sipp::Transport;
-use crate::support::site::{CALLEE_ADDRESS, CALLER_ADDRESS, FROM, OTHER_ADDRESS, Options, Site};
+use crate::support::site::{CALLER_ADDRESS, FROM, OTHER_ADDRESS, Options, Site};
 use crate::support::switch::ADMIN_KEY;
 
-const A: [u8; 4] = *b"AAAA";
-const B: [u8; 4] = *b"BBBB";
 const MALLORY: [u8; 4] = *b"MMMM";
 const FORGED: u8 = 0x66;
 const PACKETS: u16 = 20;
@@ -21,8 +19,7 @@ const PACKETS: u16 = 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_third_address_is_never_heard_and_never_hears_before_the_parties_or_after() {
     let mut site = Site::open("injection", Options::new(Transport::Udp)).await;
-    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (caller_media, callee_media) = Media::of_both(&site).await;
     // The third has the callee's ports by number, at an address of its own.
     let third = Media::open(OTHER_ADDRESS, site.ports.callee_media()).await;
     let callee = site.phone(site.callee_run("callee_answers")).await;
@@ -30,13 +27,7 @@ async fn a_third_address_is_never_heard_and_never_hears_before_the_parties_or_af
     run.pause = Duration::from_secs(6);
     let caller = site.phone(run).await;
     caller.acknowledges().await;
-    let answer = caller
-        .messages()
-        .into_iter()
-        .find(|it| it.received && it.status() == Some(200));
-    let towards_a = announced(&answer.expect("A got its 200"));
-    let offer = callee.messages().into_iter().find(|it| it.received);
-    let towards_b = announced(&offer.expect("B got an INVITE"));
+    let (towards_a, towards_b) = told_to_send(&caller, &callee);
 
     // An empty RR: as valid as anybody's.
     let report = [&[0x80, 201, 0, 1], &MALLORY[..]].concat();
@@ -107,13 +98,7 @@ async fn audio_that_goes_one_way_only_is_told_with_the_address_that_the_other_co
     run.pause = Duration::from_secs(14);
     let caller = site.phone(run).await;
     caller.acknowledges().await;
-    let answer = caller
-        .messages()
-        .into_iter()
-        .find(|it| it.received && it.status() == Some(200));
-    let towards_a = announced(&answer.expect("A got its 200"));
-    let offer = callee.messages().into_iter().find(|it| it.received);
-    let towards_b = announced(&offer.expect("B got an INVITE"));
+    let (towards_a, towards_b) = told_to_send(&caller, &callee);
     let event = site
         .receiver
         .wait_for("an event", |it| it.webhook == WebhookType::Vcs)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use crate::support::media::{Media, Packet, announced};
+use crate::support::media::{Media, Packet, announced, told_to_send};
 use crate::support::sipp::{Ended, Message, Run, Transport};
 use crate::support::site::{CALLEE, CALLEE_ADDRESS, CALLER, CALLER_ADDRESS, FROM, Options, Site};
 use crate::support::steps::{Says, Steps};
@@ -192,20 +192,13 @@ async fn a_call_that_is_cancelled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn media_and_its_reports() {
     let mut site = Site::open("mask-media", Options::new(Transport::Udp)).await;
-    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (caller_media, callee_media) = Media::of_both(&site).await;
     let callee = site.phone(site.callee_run("callee_answers")).await;
     let mut run = site.caller_run("caller_hangs_up", FROM);
     run.pause = Duration::from_secs(8);
     let caller = site.phone(run).await;
     caller.acknowledges().await;
-    let answer = caller
-        .messages()
-        .into_iter()
-        .find(|it| it.received && it.status() == Some(200));
-    let towards_a = announced(&answer.expect("A got its 200"));
-    let offer = callee.messages().into_iter().find(|it| it.received);
-    let towards_b = announced(&offer.expect("B got an INVITE"));
+    let (towards_a, towards_b) = told_to_send(&caller, &callee);
 
     for index in 0..20 {
         caller_media.send(&telling(OF_A, index), towards_a).await;
@@ -239,8 +232,7 @@ async fn media_and_its_reports() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn media_and_its_reports_on_a_shared_port() {
     let mut site = Site::open("mask-mux", Options::new(Transport::Udp)).await;
-    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (caller_media, callee_media) = Media::of_both(&site).await;
     let callee = site.phone(site.callee_run("callee_answers")).await;
     let shares = Says {
         shares: true,

@@ -11,11 +11,11 @@ use maskline_media::rtp::RtpPacket;
 use maskline_media::tone::tone_share;
 use maskline_media::tones::{KeyTones, frequencies};
 
-use crate::audio::{A, press_of_five};
+use crate::audio::press_of_five;
 use crate::support::expect::{check_rules, fits, told};
-use crate::support::media::{Media, PCMA, Packet, TELEPHONE_EVENT, announced};
+use crate::support::media::{A, Media, PCMA, Packet, TELEPHONE_EVENT, announced};
 use crate::support::sipp::{Run, Sipp, Transport};
-use crate::support::site::{CALLEE, CALLEE_ADDRESS, CALLER_ADDRESS, FROM, Options, Site};
+use crate::support::site::{CALLEE, FROM, Options, Site};
 use crate::support::steps::{Says, Steps};
 
 /// Silence in A-law.
@@ -44,8 +44,7 @@ async fn call(
     let mut options = Options::new(Transport::Udp);
     options.trunk_tables = trunk_tables;
     let site = Site::open(&format!("presses-{name}"), options).await;
-    let at_a = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let at_b = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (at_a, at_b) = Media::of_both(&site).await;
     let says = |formats| Says {
         formats,
         ..Says::FIRST

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::adoption::{BEGIN, Way, connect, story_of};
-use crate::audio::{A, B};
 use crate::support::client;
 use crate::support::expect::{fits, summed_up, told};
-use crate::support::media::{Media, Packet, announced};
+use crate::support::media::{A, B, Media, Packet, announced};
 use crate::support::ports::Ports;
 use crate::support::rtpengine::Rtpengine;
 use crate::support::sipp::{Sipp, Transport};

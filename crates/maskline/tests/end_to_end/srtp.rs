@@ -11,15 +11,14 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use maskline_media::srtp::Protection;
 use maskline_media::{SrtpKey, SrtpKeys, SrtpSuite};
 
-use crate::audio::{A, B, PACKETS, assert_heard};
-use crate::support::baresip::{Baresip, PCMA, Setup};
+use crate::support::baresip::{Baresip, PCMA, Talker, in_call};
 use crate::support::certificates::Authority;
 use crate::support::expect::{check_rules, fits, summed_up, told};
-use crate::support::media::{Media, Packet, announced};
+use crate::support::media::{A, B, Media, PACKETS, Packet, announced, assert_heard};
 use crate::support::ports::Ports;
 use crate::support::sipp::Transport;
 use crate::support::site::{
-    CALLEE, CALLEE_ADDRESS, CALLER, CALLER_ADDRESS, FROM, Options, SWITCH_ADDRESS, Site, VIRTUAL,
+    CALLEE, CALLEE_ADDRESS, CALLER_ADDRESS, FROM, Options, SWITCH_ADDRESS, Site,
 };
 use crate::support::sound;
 use crate::support::steps::{Says, Steps};
@@ -104,37 +103,12 @@ async fn connect(name: &str, caller: bool) -> Call {
     };
     let site = Site::open(name, options).await;
     let voices = [sound::speech(1, SECONDS + 3), sound::speech(4, SECONDS + 3)];
-    let b = Setup {
-        name: "callee",
-        number: CALLEE,
-        sip: at(CALLEE_ADDRESS, site.ports.callee_sip()),
-        control: site.ports.callee_control(),
-        media: site.ports.callee_media(),
+    let talker = |at: usize, encrypts| Talker {
         codec: PCMA,
-        says: &voices[1],
-        encrypts: !caller,
+        says: &voices[at],
+        encrypts,
     };
-    let b = Baresip::start(&site.folder, b).await;
-    let a = Setup {
-        name: "caller",
-        number: CALLER,
-        sip: at(CALLER_ADDRESS, site.ports.caller_sip()),
-        control: site.ports.caller_control(),
-        media: site.ports.caller_media(),
-        codec: PCMA,
-        says: &voices[0],
-        encrypts: caller,
-    };
-    let mut a = Baresip::start(&site.folder, a).await;
-    // It adds its account's transport.
-    let port = if caller {
-        site.ports.tls()
-    } else {
-        site.ports.sip()
-    };
-    let number = format!("sip:{VIRTUAL}@{SWITCH_ADDRESS}:{port}");
-    a.tell("dial", &number).await;
-    a.logs("Call established").await;
+    let (a, b) = in_call(&site, talker(0, caller), talker(1, !caller)).await;
     Call { site, voices, a, b }
 }
 
@@ -236,8 +210,7 @@ async fn packets_of_a_wrong_key_and_plain_ones_of_a_caller_that_encrypts_are_nev
         ..Options::new(Transport::Tls)
     };
     let mut site = Site::open("srtp-wrong", options).await;
-    let caller_media = Media::open(CALLER_ADDRESS, site.ports.caller_media()).await;
-    let callee_media = Media::open(CALLEE_ADDRESS, site.ports.callee_media()).await;
+    let (caller_media, callee_media) = Media::of_both(&site).await;
     let callee = site.phone(site.callee_run("callee_answers")).await;
     let says = Says {
         crypto: OFFER,

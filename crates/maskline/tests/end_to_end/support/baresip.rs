@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::eventually;
+use super::site::{CALLEE, CALLEE_ADDRESS, CALLER, CALLER_ADDRESS, SWITCH_ADDRESS, Site, VIRTUAL};
 use super::sound;
 
 /// A codec as baresip's accounts name it, and the rate and channels at which it plays and records.
@@ -41,18 +42,9 @@ pub const OPUS: Codec = Codec {
     channels: 2,
 };
 
-/// How a phone is set up.
+/// What a phone knows and says.
 #[derive(Debug)]
-pub struct Setup<'a> {
-    /// Its folder within the test's.
-    pub name: &'static str,
-    /// The number that it has.
-    pub number: &'a str,
-    /// Where it takes SIP.
-    pub sip: SocketAddr,
-    /// Its port for control, and the first of its ports for RTP.
-    pub control: u16,
-    pub media: u16,
+pub struct Talker<'a> {
     /// The only codec that it knows.
     pub codec: Codec,
     /// What it says, at 8 kHz.
@@ -60,6 +52,48 @@ pub struct Setup<'a> {
     /// Whether it speaks TLS, on the port above, with `both.pem` of the test's folder, and encrypts its
     /// media or takes no call.
     pub encrypts: bool,
+}
+
+/// Where a phone is.
+#[derive(Debug)]
+struct Place {
+    /// Its folder within the test's.
+    name: &'static str,
+    /// The number that it has.
+    number: &'static str,
+    /// Where it takes SIP.
+    sip: SocketAddr,
+    /// Its port for control, and the first of its ports for RTP.
+    control: u16,
+    media: u16,
+}
+
+/// A and B, which A has called through the switch.
+pub async fn in_call(site: &Site, a: Talker<'_>, b: Talker<'_>) -> (Baresip, Baresip) {
+    let ports = &site.ports;
+    let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+    let callee = Place {
+        name: "callee",
+        number: CALLEE,
+        sip: at(CALLEE_ADDRESS, ports.callee_sip()),
+        control: ports.callee_control(),
+        media: ports.callee_media(),
+    };
+    let b = Baresip::start(&site.folder, callee, b).await;
+    let caller = Place {
+        name: "caller",
+        number: CALLER,
+        sip: at(CALLER_ADDRESS, ports.caller_sip()),
+        control: ports.caller_control(),
+        media: ports.caller_media(),
+    };
+    // It adds its account's transport.
+    let port = if a.encrypts { ports.tls() } else { ports.sip() };
+    let mut a = Baresip::start(&site.folder, caller, a).await;
+    let number = format!("sip:{VIRTUAL}@{SWITCH_ADDRESS}:{port}");
+    a.tell("dial", &number).await;
+    a.logs("Call established").await;
+    (a, b)
 }
 
 /// A running phone.
@@ -73,17 +107,19 @@ pub struct Baresip {
 
 impl Baresip {
     /// Starts a phone that answers calls at once. It is ready on return.
-    pub async fn start(folder: &Path, setup: Setup<'_>) -> Self {
-        let Setup {
+    async fn start(folder: &Path, place: Place, talker: Talker<'_>) -> Self {
+        let Place {
             name,
             number,
             sip,
             control,
             media,
+        } = place;
+        let Talker {
             codec,
             says,
             encrypts,
-        } = setup;
+        } = talker;
         let folder = folder.join(name);
         fs::create_dir_all(&folder).unwrap();
         let (home, host) = (folder.display(), sip.ip());

@@ -6,12 +6,19 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::sipp::Message;
+use super::sipp::{Message, Sipp};
+use super::site::{CALLEE_ADDRESS, CALLER_ADDRESS, Site};
 
 /// PCMA, as the scenarios announce it.
 pub const PCMA: u8 = 8;
 /// telephone-event, as the scenarios announce it.
 pub const TELEPHONE_EVENT: u8 = 101;
+
+/// The sources by which A sends, and B.
+pub const A: [u8; 4] = *b"AAAA";
+pub const B: [u8; 4] = *b"BBBB";
+/// How many packets each sends to be heard.
+pub const PACKETS: u16 = 50;
 
 /// The sockets of one phone.
 #[derive(Debug)]
@@ -90,6 +97,14 @@ impl Media {
         Self { rtp, rtcp }
     }
 
+    /// A's, and B's.
+    pub async fn of_both(site: &Site) -> (Self, Self) {
+        (
+            Self::open(CALLER_ADDRESS, site.ports.caller_media()).await,
+            Self::open(CALLEE_ADDRESS, site.ports.callee_media()).await,
+        )
+    }
+
     /// Sends an RTP packet.
     pub async fn send(&self, packet: &Packet, to: SocketAddr) {
         self.rtp.send_to(&packet.bytes(), to).await.unwrap();
@@ -151,4 +166,40 @@ pub fn announced(message: &Message) -> SocketAddr {
     let address: IpAddr = address.parse().unwrap();
     assert_eq!(family, if address.is_ipv4() { "IP4" } else { "IP6" });
     SocketAddr::new(address, port.parse().unwrap())
+}
+
+/// Where A was told to send, by the 200 to its INVITE, and where B was, by the INVITE.
+pub fn told_to_send(caller: &Sipp, callee: &Sipp) -> (SocketAddr, SocketAddr) {
+    let mut of_a = caller.messages().into_iter();
+    let answer = of_a.find(|it| it.received && it.status() == Some(200));
+    let offer = callee.messages().into_iter().find(|it| it.received);
+    (
+        announced(&answer.expect("A got its 200")),
+        announced(&offer.expect("B got an INVITE")),
+    )
+}
+
+/// A and B send [`PACKETS`] each, and each hears all of the other's.
+pub async fn assert_hear_each_other(a: (&Media, SocketAddr), b: (&Media, SocketAddr)) {
+    for index in 0..PACKETS {
+        a.0.send(&Packet::audio(A, index, 0x11), a.1).await;
+        b.0.send(&Packet::audio(B, index, 0x22), b.1).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_heard(b.0, 0x11).await;
+    assert_heard(a.0, 0x22).await;
+}
+
+/// [`PACKETS`] of this octet arrive, of which nothing tells who sent them.
+pub async fn assert_heard(media: &Media, octet: u8) {
+    for index in 0..PACKETS {
+        let packet = media
+            .receive()
+            .await
+            .unwrap_or_else(|| panic!("packet {index} never came"));
+        assert_eq!(packet.len(), 172, "a header without extras, and 20 ms");
+        assert_eq!(packet[12..], [octet; 160], "packet {index}");
+        assert_ne!(packet[8..12], A, "the sender's SSRC is not passed on");
+        assert_ne!(packet[8..12], B, "the sender's SSRC is not passed on");
+    }
 }
