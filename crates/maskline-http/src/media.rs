@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use maskline_media::{MediaReport, Received, SideReport};
+use maskline_media::{CarriedBy, MediaReport, Received, SideReport};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -29,6 +29,22 @@ pub(crate) struct CallMedia {
     call_a: LegMedia,
     /// The callee's side.
     call_b: LegMedia,
+    /// The daemon that carries it; absent where the built-in engine does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    carried_by: Option<Daemon>,
+}
+
+/// A call as an rtpengine knows it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Daemon {
+    /// Where it takes orders (`ng`).
+    #[schema(example = "192.0.2.10:2223")]
+    instance: String,
+    /// The call's name there, as in its log.
+    #[schema(example = "maskline-1f0e9d8c7b6a5948-000000000000feed")]
+    call_id: String,
 }
 
 /// One party's audio: what came of it, what was sent to it, and what it says of that.
@@ -67,6 +83,10 @@ struct LegMedia {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     far_jitter_ms: Option<f64>,
+    /// The mean opinion score of those by its reports, 1.0 to 4.5; only of an rtpengine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    far_mos: Option<f64>,
     /// The mean round trip to it (RTCP), milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -130,6 +150,16 @@ impl CallMedia {
             session_id,
             call_a: report.caller.into(),
             call_b: report.callee.into(),
+            carried_by: report.carried_by.map(Daemon::from),
+        }
+    }
+}
+
+impl From<CarriedBy> for Daemon {
+    fn from(at: CarriedBy) -> Self {
+        Self {
+            instance: at.instance.to_string(),
+            call_id: at.call_id,
         }
     }
 }
@@ -149,6 +179,7 @@ impl From<SideReport> for LegMedia {
             sent_octets: side.sent_octets,
             far_loss_rate: side.far.map(|it| rounded(it.loss, 10_000.0)),
             far_jitter_ms: side.far.map(|it| rounded(it.jitter_ms, 10.0)),
+            far_mos: side.far.and_then(|it| it.mos).map(|it| rounded(it, 10.0)),
             round_trip_ms: side.round_trip.map(|it| rounded(it.mean_ms, 10.0)),
             round_trip_min_ms: side.round_trip.map(|it| rounded(it.min_ms, 10.0)),
             round_trip_max_ms: side.round_trip.map(|it| rounded(it.max_ms, 10.0)),

@@ -51,7 +51,7 @@ pub use losses::LossPattern;
 pub use one_way::OneWay;
 pub use quality::Received;
 pub use relay::{Relay, RelayOutput, RelayTimer, Verdict};
-pub use report::{MediaReport, SideReport};
+pub use report::{CarriedBy, MediaReport, SideReport};
 pub use round_trip::{FarReport, RoundTrip};
 pub use srtp::{SrtpKey, SrtpKeys, SrtpSuite};
 pub use tick::Tick;

@@ -312,6 +312,7 @@ impl Relay {
         MediaReport {
             caller: self.caller.side_report(now),
             callee: self.callee.side_report(now),
+            carried_by: None,
         }
     }
 

@@ -8,12 +8,23 @@ use crate::quality::Received;
 use crate::round_trip::{FarReport, RoundTrip};
 
 /// Both sides of a session, as of its last look at itself: when both are programmed, and every 2.5 s from then on.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MediaReport {
     /// A.
     pub caller: SideReport,
     /// B.
     pub callee: SideReport,
+    /// Who carries it, if not this process.
+    pub carried_by: Option<CarriedBy>,
+}
+
+/// A session at a daemon that carries its packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarriedBy {
+    /// Where the daemon takes orders.
+    pub instance: SocketAddr,
+    /// What it calls the session.
+    pub call_id: String,
 }
 
 /// One side: what its party sends, what is sent to it, and what it says of that.

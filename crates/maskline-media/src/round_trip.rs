@@ -43,6 +43,8 @@ pub struct FarReport {
     pub loss: f64,
     /// Its interarrival jitter in milliseconds.
     pub jitter_ms: f64,
+    /// The mean opinion score of that, 1.0-4.5, where an engine tells it.
+    pub mos: Option<f64>,
 }
 
 impl FarEnd {
@@ -61,6 +63,7 @@ impl FarEnd {
         self.report = Some(FarReport {
             loss: (lost / f64::from(sent.max(1))).min(1.0),
             jitter_ms: f64::from(block.jitter) * 1_000.0 / f64::from(clock_rate.max(1)),
+            mos: None,
         });
         if block.last_report == 0 {
             return;

@@ -330,7 +330,7 @@ impl Engine for Rtpengine {
     }
 
     fn report(&self, key: MediaKey) -> Option<MediaReport> {
-        self.shared.sessions().get(&key.id)?.report
+        self.shared.sessions().get(&key.id)?.report.clone()
     }
 }
 

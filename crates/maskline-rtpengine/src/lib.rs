@@ -9,8 +9,8 @@
 //! RTCP of what it hears; without such reports there are none. A press is reported when it ends. There is no latching on
 //! networks: packets count only from the very address and port of the SDP, unless the trunk names
 //! further media sources, and then from wherever the first ones come. Direction (hold) is not
-//! enforced on who sends against it. Payload numbers are not mapped: what the
-//! callee answers by another number than was offered is not heard.
+//! enforced on who sends against it. Payload numbers are not mapped: the switch
+//! offers each party the other's, and what is answered by another number all the same is not heard.
 
 mod description;
 mod engine;

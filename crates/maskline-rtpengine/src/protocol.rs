@@ -141,6 +141,8 @@ pub(crate) struct Stream {
     pub(crate) ssrc: Option<u64>,
     pub(crate) local_port: Option<u64>,
     pub(crate) packets: u64,
+    /// Their bytes, with headers.
+    pub(crate) bytes: u64,
 }
 
 /// What a party reported, over all of its reports that could be scored.
@@ -152,6 +154,18 @@ pub(crate) struct Reported {
     pub(crate) jitter: f64,
     /// Per cent.
     pub(crate) loss: f64,
+}
+
+impl Reported {
+    /// 0.0-1.0.
+    pub(crate) const fn loss_rate(&self) -> f64 {
+        (self.loss / 100.0).clamp(0.0, 1.0)
+    }
+
+    /// 1.0-4.5.
+    pub(crate) const fn score(&self) -> f64 {
+        (self.mos / 10.0).clamp(1.0, 4.5)
+    }
 }
 
 /// A key press, as it is logged to a UDP socket.
@@ -197,6 +211,7 @@ impl Response {
             ssrc: stream.get("SSRC").and_then(Value::as_u64),
             local_port: stream.get("local port").and_then(Value::as_u64),
             packets: packets(stream),
+            bytes: stat(stream, "bytes"),
         })
     }
 
@@ -230,9 +245,12 @@ fn list<'a>(of: Option<&'a Value>, name: &str) -> impl Iterator<Item = &'a Value
 }
 
 fn packets(stream: &Value) -> u64 {
-    let stats = stream.get("stats");
-    let packets = stats.and_then(|stats| stats.get("packets"));
-    packets.and_then(Value::as_u64).unwrap_or(0)
+    stat(stream, "packets")
+}
+
+fn stat(stream: &Value, name: &str) -> u64 {
+    let stat = stream.get("stats").and_then(|stats| stats.get(name));
+    stat.and_then(Value::as_u64).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use maskline_media::{
-    CalleeMedia, CallerMedia, MediaEvent, MediaKey, MediaReport, OpenFailure, Quality, RemoteMedia,
-    Side, SideReport,
+    CalleeMedia, CallerMedia, CarriedBy, FarReport, MediaEvent, MediaKey, MediaReport, OpenFailure,
+    Quality, RemoteMedia, Side, SideReport,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -37,6 +37,8 @@ const FOUND_WITHIN: Duration = Duration::from_secs(10);
 const TIMES_SILENT: u32 = 5;
 /// How soon a daemon is told again that a call is over.
 const FORGET_AGAIN: Duration = Duration::from_secs(5);
+/// Without a list of sources and extensions (RFC 3550 §5.1).
+const RTP_HEADER_BYTES: u64 = 12;
 /// How soon a daemon that could not be told something is told it again.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -375,7 +377,13 @@ impl Call {
             (Side::Caller, CALLER, caller, callee),
             (Side::Callee, CALLEE, callee, caller),
         ];
-        let mut report = MediaReport::default();
+        let mut report = MediaReport {
+            carried_by: Some(CarriedBy {
+                instance: self.instance.address,
+                call_id: self.id.clone(),
+            }),
+            ..MediaReport::default()
+        };
         for ((side, tag, of, towards), heard) in sides.into_iter().zip(hearing) {
             if let Some(found) = &found {
                 heard.now(found.packets_of(tag));
@@ -383,7 +391,7 @@ impl Call {
                     Side::Caller => &mut report.caller,
                     Side::Callee => &mut report.callee,
                 };
-                *of_side = side_report(of.as_ref(), heard, quality(found, tag));
+                *of_side = side_report(of.as_ref(), heard, found, tag);
             }
             if expected(of.as_ref(), towards.as_ref()) && heard.is_too_long_ago(shared.silence) {
                 shared.tell(MediaEvent::Silent { key, side }).await;
@@ -447,14 +455,33 @@ impl Hearing {
 }
 
 /// What is known of one party while the call goes on.
-fn side_report(of: Option<&RemoteMedia>, heard: &Hearing, quality: Option<Quality>) -> SideReport {
+fn side_report(
+    of: Option<&RemoteMedia>,
+    heard: &Hearing,
+    found: &Response,
+    tag: &str,
+) -> SideReport {
+    let other = if tag == CALLER { CALLEE } else { CALLER };
+    // What comes of one party goes to the other.
+    let sent = found.stream(other);
+    let sent = sent.map_or((0, 0), |sent| (sent.packets, sent.bytes));
+    let payload = sent
+        .1
+        .saturating_sub(sent.0.saturating_mul(RTP_HEADER_BYTES));
+    let reported = found.stream(tag).and_then(|it| found.reported_by(it.ssrc?));
     SideReport {
         described: of.map(|of| of.rtp),
         rtcp_mux: of.is_some_and(|of| of.rtcp_mux),
         sends: of.is_some_and(|of| of.sends),
         receives: of.is_some_and(|of| of.receives),
         holds: of.is_some_and(|of| of.holds),
-        mos: quality.map(|quality| quality.mos),
+        sent_packets: u32::try_from(sent.0).unwrap_or(u32::MAX),
+        sent_octets: u32::try_from(payload).unwrap_or(u32::MAX),
+        far: reported.map(|it| FarReport {
+            loss: it.loss_rate(),
+            jitter_ms: it.jitter.max(0.0),
+            mos: Some(it.score()),
+        }),
         silent_for: (heard.packets > 0).then(|| heard.at.elapsed()),
         ..SideReport::default()
     }
@@ -528,9 +555,9 @@ fn quality(found: &Response, tag: &str) -> Option<Quality> {
     let reported = found.reported_by(stream.ssrc?)?;
     Some(Quality {
         packets: stream.packets,
-        loss: (reported.loss / 100.0).clamp(0.0, 1.0),
+        loss: reported.loss_rate(),
         jitter_ms: reported.jitter.max(0.0),
-        mos: (reported.mos / 10.0).clamp(1.0, 4.5),
+        mos: reported.score(),
     })
 }
 

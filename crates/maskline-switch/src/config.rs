@@ -135,6 +135,8 @@ pub struct SwitchConfig {
     pub transcoding: Transcoding,
     /// Whether the media engine has something to hear for a party on hold.
     pub plays_on_hold: bool,
+    /// Whether a party is offered the other one's payload types: the media engine can't map numbers.
+    pub keeps_payload_types: bool,
     /// SIP's base timers.
     pub timers: SipTimers,
     /// How long a callee may ring.
@@ -194,6 +196,7 @@ impl Default for SwitchConfig {
             media_addresses: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
             transcoding: Transcoding::default(),
             plays_on_hold: true,
+            keeps_payload_types: false,
             timers: SipTimers::default(),
             no_answer: Duration::from_secs(60),
             max_duration: Duration::from_secs(14_400),

@@ -30,8 +30,8 @@ use serde::{Deserialize, Serialize};
 pub use codec::{Codec, CodecName};
 pub use crypto::{Crypto, OfferedLine, OurKeys, OurSrtp, SrtpPolicy, without_keys};
 pub use negotiate::{
-    Negotiated, between, defaults, media_payloads, negotiate, negotiate_defaults, offered_to,
-    towards_callee,
+    Negotiated, between, defaults, media_payloads, negotiate, negotiate_defaults,
+    numbered_as_offered, offered_to, towards_callee,
 };
 pub use parse::{MAX_BYTES, MAX_FORMATS, MAX_STREAMS, Terms, parse, parse_answer, parse_for};
 pub use transcoding::Transcoding;

@@ -559,6 +559,7 @@ fn switch_config(config: &Config, bound: &[SocketAddr]) -> SwitchConfig {
         media_addresses: config.media_public_addresses,
         transcoding: config.transcoding,
         plays_on_hold: config.hold.is_heard(),
+        keeps_payload_types: config.rtpengine.is_some(),
         timers: SipTimers::from_t1(config.t1),
         no_answer: config.no_answer,
         max_duration: config.max_duration,

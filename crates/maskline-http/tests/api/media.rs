@@ -1,7 +1,7 @@
 //! How the audio of a live call goes: for the admin key, and of calls that are there.
 
 use maskline_media::one_way::Seen;
-use maskline_media::{FarReport, MediaReport, OneWay, Received, RoundTrip, SideReport};
+use maskline_media::{CarriedBy, FarReport, MediaReport, OneWay, Received, RoundTrip, SideReport};
 use uuid::Uuid;
 
 use crate::support::{ADMIN_KEY, Setup, start_with};
@@ -23,6 +23,7 @@ fn report(session: Uuid) -> Option<MediaReport> {
             far: Some(FarReport {
                 loss: 0.025,
                 jitter_ms: 12.34,
+                mos: Some(3.449),
             }),
             round_trip: Some(RoundTrip {
                 samples: 3,
@@ -39,6 +40,10 @@ fn report(session: Uuid) -> Option<MediaReport> {
             }),
             ..SideReport::default()
         },
+        carried_by: Some(CarriedBy {
+            instance: "192.0.2.10:2223".parse().unwrap(),
+            call_id: "maskline-5e-7".to_owned(),
+        }),
     })
 }
 
@@ -60,6 +65,9 @@ async fn a_live_calls_audio_is_shown_with_its_faults_and_of_an_unknown_one_nothi
     assert_eq!(a["holds"], true);
     assert_eq!(a["farLossRate"], 0.025);
     assert_eq!(a["farJitterMs"], 12.3);
+    assert_eq!(a["farMos"], 3.4);
+    assert_eq!(reply.json["carriedBy"]["instance"], "192.0.2.10:2223");
+    assert_eq!(reply.json["carriedBy"]["callId"], "maskline-5e-7");
     let round_trips = ["roundTripMinMs", "roundTripMs", "roundTripMaxMs"].map(|key| a[key].clone());
     assert_eq!(round_trips, [20.0, 40.0, 90.0]);
     let b = &reply.json["callB"];

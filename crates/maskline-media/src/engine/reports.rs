@@ -27,7 +27,7 @@ impl Reports {
     }
 
     pub(super) fn of(&self, key: MediaKey) -> Option<MediaReport> {
-        self.table(key)?.get(&key).copied()
+        self.table(key)?.get(&key).cloned()
     }
 
     fn table(&self, key: MediaKey) -> Option<MutexGuard<'_, HashMap<MediaKey, MediaReport>>> {

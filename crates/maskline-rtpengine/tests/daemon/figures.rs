@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use maskline_media::{MediaEvent, RemoteMedia};
+use maskline_media::{Engine as _, MediaEvent, RemoteMedia};
 
 use crate::support::*;
 
@@ -89,7 +89,7 @@ impl Reporter {
 async fn a_leg_s_figures_are_those_that_its_party_reports() {
     let presses = at(31_179);
     let daemon = Daemon::start(31_160, presses);
-    let mut bench = Bench::start(&[&daemon], presses, PATIENCE).await;
+    let mut bench = Bench::start(&[&daemon], presses, Duration::from_secs(6)).await;
     let (towards_a, towards_b) = bench.open(3).await;
     let (mut a, mut b) = (Reporter::new(), Reporter::new());
     (a.other, b.other) = (b.phone.ssrc, a.phone.ssrc);
@@ -103,6 +103,29 @@ async fn a_leg_s_figures_are_those_that_its_party_reports() {
     }
     // The last reports are on their way.
     b.phone.until_heard(&mut a.phone, towards_a, 8).await;
+    // At a look of the engine's, by and by.
+    let started = Instant::now();
+    let report = loop {
+        let report = bench.engine.report(key(3));
+        let both = report.filter(|it| it.caller.far.is_some() && it.callee.far.is_some());
+        if let Some(report) = both.filter(|it| it.caller.sent_packets > 100) {
+            break report;
+        }
+        assert!(started.elapsed() < PATIENCE, "no figures");
+        a.turn(towards_a);
+        b.turn(towards_b);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let at = report.carried_by.unwrap();
+    assert_eq!(at.instance, daemon.ng);
+    assert_eq!(at.call_id, "maskline-000000000000005e-0000000000000003");
+    for side in [report.caller, report.callee] {
+        let far = side.far.unwrap();
+        assert!((0.05..=0.15).contains(&far.loss), "{far:?}");
+        assert!((1.0..=4.5).contains(&far.mos.unwrap()), "{far:?}");
+        assert!(side.sent_packets > 100, "{side:?}");
+        assert_eq!(side.sent_octets, side.sent_packets * 160);
+    }
     let MediaEvent::Closed { caller, callee, .. } = bench.close(3).await else {
         panic!("closed");
     };

@@ -122,6 +122,42 @@ pub fn offered_to(
     codecs
 }
 
+/// The same codecs by the payload types of who offered them to us, where the other party knows no others: for a
+/// media engine that can't map numbers. What nobody has numbered takes what is left.
+#[must_use]
+pub fn numbered_as_offered(
+    mut codecs: Vec<Codec>,
+    offer: &[Codec],
+    known: Option<&MediaDescription>,
+) -> Vec<Codec> {
+    let known = known.map_or(&[][..], |known| &known.codecs);
+    let wanted = |codec: &Codec| {
+        let theirs = known.iter().find(|it| it.is_same(codec));
+        let offered = || {
+            let offered = offer.iter().find(|it| it.is_same(codec))?;
+            // RFC 3264 §8.3.2: what a number means never changes.
+            let means = known
+                .iter()
+                .find(|it| it.payload_type == offered.payload_type);
+            means.is_none().then_some(offered)
+        };
+        theirs.or_else(offered).map(|it| it.payload_type)
+    };
+    let taken: Vec<u8> = codecs.iter().filter_map(wanted).collect();
+    let mut used: Vec<u8> = known.iter().map(|it| it.payload_type).collect();
+    used.extend(&taken);
+    for codec in &mut codecs {
+        codec.payload_type = wanted(codec).unwrap_or_else(|| {
+            let mut left = std::iter::once(codec.payload_type).chain(96..128);
+            let free = left.find(|number| !used.contains(number));
+            let number = free.unwrap_or(codec.payload_type);
+            used.push(number);
+            number
+        });
+    }
+    codecs
+}
+
 /// As [`negotiate`], when `offerer` offered and the other side answered what we offered to it as
 /// `offered`.
 #[must_use]

@@ -36,7 +36,7 @@ impl Shard {
         let described = self.answer_of_callee(s, response);
         let transcoding = self.config.transcoding;
         let negotiated = match (&s.caller.described, &described) {
-            (Some(offer), Some(answer)) => sdp::negotiate(offer, answer, transcoding),
+            (Some(offer), Some(answer)) => self.negotiated_first(s, offer, answer),
             (None, Some(answer)) => sdp::negotiate_defaults(answer, transcoding),
             (Some(_) | None, None) => None,
         };

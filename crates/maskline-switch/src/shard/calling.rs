@@ -306,7 +306,7 @@ impl Shard {
         // A caller without an offer gets its choice of what the callee takes of ours.
         let (codecs, ptime_ms, direction) = match &s.caller.described {
             Some(offer) => (
-                sdp::towards_callee(offer, self.transcoding_from(s, Side::Caller)),
+                self.offered_first(s, offer),
                 offer.ptime_ms,
                 offer.direction,
             ),

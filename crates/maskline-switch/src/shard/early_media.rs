@@ -46,7 +46,7 @@ impl Shard {
         if !described.direction.sends() {
             return None;
         }
-        let Some(negotiated) = sdp::negotiate(&offer, &described, self.config.transcoding) else {
+        let Some(negotiated) = self.negotiated_first(s, &offer, &described) else {
             self.count("early_media_unusable");
             return None;
         };

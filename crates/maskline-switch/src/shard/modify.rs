@@ -215,7 +215,41 @@ impl Shard {
         offer: &sdp::MediaDescription,
     ) -> Vec<sdp::Codec> {
         let known = s.party(side).described.as_ref();
-        sdp::offered_to(&offer.codecs, known, self.transcoding_from(s, side.other()))
+        let codecs = sdp::offered_to(&offer.codecs, known, self.transcoding_from(s, side.other()));
+        if self.config.keeps_payload_types {
+            sdp::numbered_as_offered(codecs, &offer.codecs, known)
+        } else {
+            codecs
+        }
+    }
+
+    /// What comes of B's answer to the offer that came with A's INVITE.
+    pub(super) fn negotiated_first(
+        &self,
+        s: &Session,
+        offer: &sdp::MediaDescription,
+        answer: &sdp::MediaDescription,
+    ) -> Option<sdp::Negotiated> {
+        let transcoding = self.config.transcoding;
+        if !self.config.keeps_payload_types {
+            return sdp::negotiate(offer, answer, transcoding);
+        }
+        let offered = self.offered_first(s, offer);
+        sdp::between(Side::Caller, offer, &offered, answer, transcoding)
+    }
+
+    /// What B is offered with its INVITE.
+    pub(super) fn offered_first(
+        &self,
+        s: &Session,
+        offer: &sdp::MediaDescription,
+    ) -> Vec<sdp::Codec> {
+        let codecs = sdp::towards_callee(offer, self.transcoding_from(s, Side::Caller));
+        if self.config.keeps_payload_types {
+            sdp::numbered_as_offered(codecs, &offer.codecs, None)
+        } else {
+            codecs
+        }
     }
 
     /// What a party is told when the other describes itself so: one that is put on hold by

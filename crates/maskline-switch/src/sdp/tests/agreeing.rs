@@ -141,6 +141,38 @@ fn a_callee_that_numbers_differently_is_understood_by_either_number() {
 }
 
 #[test]
+fn where_numbers_are_not_mapped_a_party_is_offered_those_of_the_other() {
+    let offer = audio(
+        "96 8 9",
+        "a=rtpmap:96 opus/48000/2\r\na=rtpmap:9 telephone-event/8000\r\n",
+    );
+    let numbered = |known: Option<&MediaDescription>| {
+        let codecs = offered_to(&offer.codecs, known, Transcoding::On);
+        let codecs = numbered_as_offered(codecs, &offer.codecs, known);
+        codecs
+            .iter()
+            .map(|it| (it.name, it.payload_type))
+            .collect::<Vec<_>>()
+    };
+    // G.722, which we add, finds its number taken.
+    let all = [
+        (CodecName::Opus, 96),
+        (CodecName::Pcma, 8),
+        (CodecName::TelephoneEvent, 9),
+        (CodecName::Pcmu, 0),
+        (CodecName::G722, 97),
+    ];
+    assert_eq!(numbered(None), all);
+    // A party's own numbers stay, and none of them comes to mean something else.
+    let known = audio(
+        "97 96",
+        "a=rtpmap:97 opus/48000/2\r\na=rtpmap:96 telephone-event/48000\r\n",
+    );
+    let numbers: Vec<u8> = numbered(Some(&known)).iter().map(|it| it.1).collect();
+    assert_eq!(numbers, [97, 8, 9, 0, 98]);
+}
+
+#[test]
 fn an_offer_to_a_party_that_described_itself_uses_its_numbers() {
     // Opus under a number that we would give to key presses, key presses under one of its own.
     let known = audio(
