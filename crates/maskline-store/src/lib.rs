@@ -1,11 +1,12 @@
 //! Maskline's store: configuration, sessions, the journal and delivery outcomes.
 //!
-//! One trait, [`Store`]: [`Store::commit`] is the hot path, the rest are plain queries. SQLite is
-//! the implementation of today; SQL stays portable (TEXT, BIGINT, SMALLINT, BLOB), so that
+//! The trait [`Store`]: [`Store::commit`] is the hot path, the rest are plain queries. The trait
+//! [`Deliveries`]: what the delivery of events asks. SQLite is the implementation of today; SQL stays portable (TEXT, BIGINT, SMALLINT, BLOB), so that
 //! PostgreSQL can stand behind the same trait.
 //!
 //! What lives elsewhere: what an event says (`maskline-switch`), sending it (`maskline-webhook`).
 
+pub mod deliveries;
 pub mod heartbeat;
 pub mod journal;
 pub mod model;
@@ -13,6 +14,7 @@ pub mod secrets;
 pub mod sqlite;
 pub mod store;
 
+pub use deliveries::{AttemptRecord, Deliveries, LOGGED_ANSWER_BYTES, Settlement, StoredEvent};
 pub use heartbeat::{Beating, Heartbeat, UnknownAbsence};
 pub use journal::{
     CommittedEvents, Journal, JournalCounters, JournalOptions, JournalReport, Refusal, Refused,

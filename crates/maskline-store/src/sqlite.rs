@@ -4,6 +4,7 @@
 //! `sqlite::events` and `sqlite::config`, grouping of transactions in `sqlite::writer`.
 
 mod config;
+mod deliveries;
 mod events;
 mod fault;
 mod lock;

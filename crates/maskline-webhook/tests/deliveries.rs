@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use maskline_events::WebhookType;
 use maskline_events::signing::{self, SignedHeaders};
-use maskline_store::{CommittedEvents, DeliveryState, EventRow, Outcome, SqliteStore, Store};
+use maskline_store::{
+    CommittedEvents, Deliveries, DeliveryState, EventRow, Outcome, SqliteStore, Store,
+};
 use maskline_webhook::{
     AttemptReport, DeliveryConfig, DeliveryObserver, Dispatcher, EgressClient, EgressPolicy,
     Schedule,
@@ -42,6 +44,7 @@ fn hasty() -> DeliveryConfig {
 fn start(store: &Arc<SqliteStore>, config: DeliveryConfig) -> Dispatcher {
     Dispatcher::start(
         Arc::clone(store) as Arc<dyn Store>,
+        Arc::clone(store) as Arc<dyn Deliveries>,
         open_client(),
         config,
         None,
@@ -93,6 +96,7 @@ async fn a_session_is_delivered_in_order_signed_recorded_and_observed() {
     let seen = Arc::new(Seen::default());
     let dispatcher = Dispatcher::start(
         Arc::clone(&store) as Arc<dyn Store>,
+        Arc::clone(&store) as Arc<dyn Deliveries>,
         open_client(),
         DeliveryConfig::default(),
         Some(Arc::clone(&seen) as Arc<dyn DeliveryObserver>),
@@ -391,7 +395,13 @@ async fn a_private_target_is_refused_and_its_reason_recorded_without_the_url() {
     let database = Database::new();
     let store = store_for(&database, &receiver.url).await;
     let strict = EgressClient::new(EgressPolicy::default(), &[]).unwrap();
-    let dispatcher = Dispatcher::start(Arc::clone(&store) as Arc<dyn Store>, strict, hasty(), None);
+    let dispatcher = Dispatcher::start(
+        Arc::clone(&store) as Arc<dyn Store>,
+        Arc::clone(&store) as Arc<dyn Deliveries>,
+        strict,
+        hasty(),
+        None,
+    );
     happen(&store, &dispatcher, call(OWNER, 1, 1, false)).await;
     until_async("it is recorded", || async {
         outcome(&store, 1, 1).await.attempts >= 1

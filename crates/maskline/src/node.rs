@@ -17,8 +17,8 @@ use maskline_net::{
 };
 use maskline_rtpengine::{Installation, Rtpengine};
 use maskline_store::{
-    Beating, CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions,
-    SqliteStore, Store,
+    Beating, CommittedEvents, Deliveries, EventRow, Journal, JournalOptions, SqliteLocation,
+    SqliteOptions, SqliteStore, Store,
 };
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
@@ -147,6 +147,7 @@ impl Node {
             let _on_web = web.enter();
             Arc::new(Dispatcher::start(
                 Arc::clone(&as_store),
+                Arc::clone(&store) as Arc<dyn Deliveries>,
                 to_endpoints,
                 delivery_config(&config),
                 observer,

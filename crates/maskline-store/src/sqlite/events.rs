@@ -17,12 +17,12 @@ use crate::secrets::random_uuid;
 
 /// Columns of an event with its outcome, as [`event`] reads them: the last line of its log is how
 /// it stands, unless it is pending.
-const EVENT: &str = "events.event_id, events.session_id, events.sub_account_id, events.ordinal, \
+pub(super) const EVENT: &str = "events.event_id, events.session_id, events.sub_account_id, events.ordinal, \
                      events.webhook_type, events.at, events.body, \
                      COALESCE(pending.state, last.state), \
                      COALESCE(pending.attempts, last.attempts), pending.next_attempt_at, \
                      last.status, last.error, COALESCE(pending.outcome_at, last.at)";
-const LAST_ATTEMPT: &str = "LEFT JOIN attempts AS last ON last.position = events.position \
+pub(super) const LAST_ATTEMPT: &str = "LEFT JOIN attempts AS last ON last.position = events.position \
                             AND last.number = (SELECT MAX(number) FROM attempts \
                             WHERE attempts.position = events.position)";
 
@@ -277,7 +277,7 @@ pub(crate) fn record(connection: &Connection, outcomes: &[Outcome]) -> Result<()
     Ok(())
 }
 
-fn event(row: &Row<'_>) -> Result<(EventRow, Outcome), Fault> {
+pub(super) fn event(row: &Row<'_>) -> Result<(EventRow, Outcome), Fault> {
     const TABLE: &str = "events";
     let event_id = uuid(&row.get::<_, String>(0)?, TABLE)?;
     let ordinal: i64 = row.get(3)?;
@@ -312,7 +312,7 @@ fn uuid(text: &str, table: &'static str) -> Result<Uuid, Fault> {
     Uuid::try_parse(text).map_err(|_| broken(table, "an id is no UUID"))
 }
 
-const fn state_code(state: DeliveryState) -> i64 {
+pub(super) const fn state_code(state: DeliveryState) -> i64 {
     match state {
         DeliveryState::Pending => 0,
         DeliveryState::Parked => 1,

@@ -10,6 +10,7 @@
 
 mod configuration;
 mod crash;
+mod deliveries;
 mod full;
 mod journal;
 mod opening;

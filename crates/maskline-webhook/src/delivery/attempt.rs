@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use maskline_store::{EventRow, Store, StoreError};
-use tokio::time::timeout;
+use maskline_store::{AttemptRecord, EventRow, Store, StoreError};
+use tokio::time::{Instant, timeout};
 
 use super::{ANSWER_BYTES, AttemptResult, schedule};
 use crate::client::{Answer, EgressClient, Post, SendError, Target};
@@ -32,15 +32,20 @@ impl AsRef<[u8]> for Body {
 }
 
 impl Sender {
-    pub(super) async fn attempt(&self, event: Arc<EventRow>, gap: bool) -> AttemptResult {
+    /// The result, and what the log says of the request if one was made.
+    pub(super) async fn attempt(
+        &self,
+        event: Arc<EventRow>,
+        gap: bool,
+    ) -> (AttemptResult, Option<AttemptRecord>) {
         let lookup =
             self.endpoints
                 .lookup(&event.sub_account_id, event.webhook_type, clock::wall());
         let target = match timeout(self.deadline, lookup).await {
             Ok(Ok(Some(Ok(target)))) => target,
-            Ok(Ok(Some(Err(error)))) => return unanswered(&error),
-            Ok(Ok(None)) => return AttemptResult::NoEndpoint,
-            Ok(Err(_)) | Err(_) => return AttemptResult::Postponed,
+            Ok(Ok(Some(Err(error)))) => return (unanswered(&error), None),
+            Ok(Ok(None)) => return (AttemptResult::NoEndpoint, None),
+            Ok(Err(_)) | Err(_) => return (AttemptResult::Postponed, None),
         };
         let post = Post {
             event_id: event.event_id,
@@ -48,17 +53,30 @@ impl Sender {
             gap,
             unix_seconds: clock::wall().unix_ms().div_euclid(1_000),
         };
+        let began = Instant::now();
         let sent = self
             .client
             .post(&target, post, ANSWER_BYTES, self.deadline)
             .await;
         // A 2xx whose body stalls or is cut off is no acknowledgement: the deadline covers the body,
         // and who stops in the middle may not have kept the event. A repeat does no harm.
-        match sent {
-            Ok(answer) if answer.status == 410 => self.gone(&event, &target).await,
-            Ok(answer) => answered(&answer),
+        let mut record = AttemptRecord {
+            duration: began.elapsed(),
+            ..AttemptRecord::default()
+        };
+        let result = match sent {
+            Ok(answer) => {
+                record.answer = answer.body.to_vec();
+                record.truncated = answer.truncated;
+                if answer.status == 410 {
+                    self.gone(&event, &target).await
+                } else {
+                    answered(&answer)
+                }
+            }
             Err(error) => unanswered(&error),
-        }
+        };
+        (result, Some(record))
     }
 
     /// 410 disables the webhook that was asked, not one that was set meanwhile.

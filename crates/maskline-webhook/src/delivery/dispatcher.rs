@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use maskline_events::WebhookType;
-use maskline_store::{CommittedEvents, EventRow, Outcome, Store, StoreError};
+use maskline_store::{
+    AttemptRecord, CommittedEvents, Deliveries, EventRow, Outcome, Settlement, Store, StoreError,
+};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, oneshot};
@@ -65,10 +67,12 @@ struct Control {
 
 impl Dispatcher {
     /// Starts delivering: first what the store holds from earlier, and whatever is committed from
-    /// now on. Call within a runtime, before the first event is committed.
+    /// now on. `store` and `deliveries` are two sides of the same. Call within a runtime, before the
+    /// first event is committed.
     #[must_use]
     pub fn start(
         store: Arc<dyn Store>,
+        deliveries: Arc<dyn Deliveries>,
         client: EgressClient,
         config: DeliveryConfig,
         observer: Option<Arc<dyn DeliveryObserver>>,
@@ -91,12 +95,14 @@ impl Dispatcher {
                 deadline: config.attempt_deadline,
             }),
             store,
+            deliveries,
             page: config.page.max(1),
             clock: Clock::start(),
             random: ChaCha8Rng::try_from_os_rng().unwrap_or_else(|_| ChaCha8Rng::seed_from_u64(0)),
             jobs: JoinSet::new(),
             running: HashMap::new(),
             recording: Recording::default(),
+            records: HashMap::new(),
             counters: Arc::clone(&counters),
             observer,
             missed: Arc::clone(&missed),
@@ -170,7 +176,7 @@ enum Job {
 type Rows = Result<Vec<(EventRow, Outcome)>, StoreError>;
 
 enum Done {
-    Attempt(EventKey, AttemptResult),
+    Attempt(EventKey, AttemptResult, Option<AttemptRecord>),
     Scan(Rows),
     Load(Uuid, Rows),
     Record,
@@ -180,12 +186,15 @@ struct Shell {
     lanes: Lanes,
     sender: Arc<Sender>,
     store: Arc<dyn Store>,
+    deliveries: Arc<dyn Deliveries>,
     page: u32,
     clock: Clock,
     random: ChaCha8Rng,
     jobs: JoinSet<Done>,
     running: HashMap<Id, Job>,
     recording: Recording,
+    /// Of attempts that ended and whose outcome the lanes have not yet said.
+    records: HashMap<EventKey, AttemptRecord>,
     counters: Arc<DeliveryCounters>,
     observer: Option<Arc<dyn DeliveryObserver>>,
     missed: Arc<AtomicBool>,
@@ -259,7 +268,8 @@ impl Shell {
                 Action::Attempt { key, event, gap } => {
                     let sender = Arc::clone(&self.sender);
                     self.spawn(Job::Attempt(key), async move {
-                        Done::Attempt(key, sender.attempt(event, gap).await)
+                        let (result, record) = sender.attempt(event, gap).await;
+                        Done::Attempt(key, result, record)
                     });
                 }
                 Action::Record {
@@ -281,10 +291,10 @@ impl Shell {
                 }
             }
         }
-        if let Some((sessions, outcomes)) = self.recording.group() {
-            let store = Arc::clone(&self.store);
+        if let Some((sessions, group)) = self.recording.group() {
+            let store = Arc::clone(&self.deliveries);
             self.spawn(Job::Record(sessions), async move {
-                recording::write(store, outcomes).await;
+                recording::write(store, group).await;
                 Done::Record
             });
         }
@@ -292,14 +302,26 @@ impl Shell {
     }
 
     fn record(&mut self, event: &EventRow, outcome: Outcome, attempt_gap: Option<bool>) {
+        let key = EventKey {
+            session: event.session_id,
+            ordinal: event.ordinal,
+        };
+        let mut attempt = None;
         if let Some(gap) = attempt_gap {
+            attempt = self.records.remove(&key);
             self.counters.attempted(&outcome);
             if let Some(observer) = &self.observer {
                 let outcome = outcome.clone();
                 observer.attempted(event, &AttemptReport { outcome, gap });
             }
         }
-        self.recording.push(event.session_id, outcome);
+        self.recording.push(Settlement {
+            sub_account_id: event.sub_account_id.clone(),
+            session_id: event.session_id,
+            ordinal: event.ordinal,
+            outcome,
+            attempt,
+        });
     }
 
     fn spawn(&mut self, job: Job, task: impl Future<Output = Done> + Send + 'static) {
@@ -316,7 +338,12 @@ impl Shell {
             return;
         };
         let input = match (job, done) {
-            (_, Some(Done::Attempt(key, result))) => self.attempted(key, result),
+            (_, Some(Done::Attempt(key, result, record))) => {
+                if let Some(record) = record {
+                    self.records.insert(key, record);
+                }
+                self.attempted(key, result)
+            }
             (Job::Attempt(key), _) => self.attempted(
                 key,
                 AttemptResult::Failed {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use maskline_events::WebhookType;
 
-use super::super::events;
+use super::super::{deliveries, events};
 use super::{at, batch, directory, entry, ephemeral, event, id, open};
 use crate::model::{DeliveryState, JournalEntry, Outcome};
 use crate::store::{Store, StoreError};
@@ -179,7 +179,12 @@ async fn nothing_that_is_read_is_sorted_or_searched_through() {
     let store = open(&path);
     store.commit(batch(vec![entry(1, 1..=1)])).await.unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
-    for query in [events::unsettled_page(), events::whole_session()] {
+    for query in [
+        events::unsettled_page(),
+        events::whole_session(),
+        deliveries::pending_page(),
+        deliveries::NEXT_OWNER.to_owned(),
+    ] {
         let mut statement = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
             .unwrap();

@@ -1,0 +1,103 @@
+//! What delivering events asks of a store: what is still to be sent, and what became of it.
+//!
+//! What lives elsewhere: committing events (`store`), deciding what is sent when
+//! (`maskline-webhook`), the SQL (`sqlite::deliveries`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::model::{EventRow, Outcome};
+use crate::store::StoreError;
+
+/// Most bytes of an answer that the log of attempts keeps.
+pub const LOGGED_ANSWER_BYTES: usize = 16 * 1024;
+
+/// An event as it was found in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoredEvent {
+    /// The event, and where its delivery stands.
+    Whole(EventRow, Outcome),
+    /// A row that can't be read. Others of its session stand after it, so their order is not known
+    /// to be whole.
+    Broken {
+        /// Its session; `None`: not even that can be read.
+        session_id: Option<Uuid>,
+        /// Its order within the session; 0 without a session.
+        ordinal: u64,
+        /// What is wrong with it. Carries no value of the row.
+        reason: String,
+    },
+}
+
+impl StoredEvent {
+    /// Session and ordinal: where the next page begins. `None`: not even these can be read.
+    #[must_use]
+    pub const fn key(&self) -> Option<(Uuid, u64)> {
+        match self {
+            Self::Whole(event, _) => Some((event.session_id, event.ordinal)),
+            Self::Broken {
+                session_id: Some(session_id),
+                ordinal,
+                ..
+            } => Some((*session_id, *ordinal)),
+            Self::Broken {
+                session_id: None, ..
+            } => None,
+        }
+    }
+}
+
+/// An attempt, for its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// From the beginning of the request to the last byte of the answer, or to the failure.
+    pub duration: Duration,
+    /// The answer's body; at most [`LOGGED_ANSWER_BYTES`] of it are kept.
+    pub answer: Vec<u8>,
+    /// Whether the answer was longer.
+    pub truncated: bool,
+}
+
+/// What became of an event, with the key of its row, so that none has to be looked up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// Its sub-account.
+    pub sub_account_id: String,
+    /// Its session.
+    pub session_id: Uuid,
+    /// Its order within the session.
+    pub ordinal: u64,
+    /// Where its delivery stands now.
+    pub outcome: Outcome,
+    /// The attempt that this is the result of, if it is one.
+    pub attempt: Option<AttemptRecord>,
+}
+
+/// The store, as the delivery of events sees it. Every method is safe to call from many tasks at
+/// once.
+#[async_trait]
+pub trait Deliveries: Send + Sync + 'static {
+    /// Sub-accounts that have events whose delivery is not final, in order.
+    async fn pending_owners(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Events of a sub-account whose delivery is not final, by session and ordinal, after that
+    /// [key](StoredEvent::key). A page in which fewer than `limit` have a key is the last; at most
+    /// one in it has none, and stands for all such.
+    async fn pending(
+        &self,
+        sub_account_id: &str,
+        after: Option<(Uuid, u64)>,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Every event of a session with where its delivery stands, in order.
+    async fn session(&self, session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Writes what became of events, each with a line of its log, all of it or nothing. One of an
+    /// event whose delivery is final (or that is not there) changes nothing, nor does one that is
+    /// written again.
+    async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError>;
+}

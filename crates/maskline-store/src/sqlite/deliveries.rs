@@ -1,0 +1,217 @@
+//! SQL of deliveries: what is pending, what became of it, the log of attempts.
+//!
+//! What lives elsewhere: writing events (`sqlite::events`), what the calls promise (`deliveries`).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use maskline_events::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::SqliteStore;
+use super::events::{self, EVENT, LAST_ATTEMPT, event, state_code};
+use super::fault::{Fault, broken};
+use crate::deliveries::{Deliveries, LOGGED_ANSWER_BYTES, Settlement, StoredEvent};
+use crate::store::StoreError;
+
+#[async_trait]
+impl Deliveries for SqliteStore {
+    async fn pending_owners(&self) -> Result<Vec<String>, StoreError> {
+        self.readers.run(pending_owners).await
+    }
+
+    async fn pending(
+        &self,
+        sub_account_id: &str,
+        after: Option<(Uuid, u64)>,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let owner = sub_account_id.to_owned();
+        self.readers
+            .run(move |connection| pending(connection, &owner, after, limit))
+            .await
+    }
+
+    async fn session(&self, session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError> {
+        self.readers
+            .run(move |connection| session(connection, session_id))
+            .await
+    }
+
+    async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError> {
+        self.writer
+            .run(move |connection| settle(connection, &results))
+            .await
+    }
+}
+
+/// One step per sub-account, however much each has.
+pub(super) const NEXT_OWNER: &str =
+    "SELECT MIN(sub_account_id) FROM pending WHERE sub_account_id > ?1";
+
+fn pending_owners(connection: &Connection) -> Result<Vec<String>, Fault> {
+    let mut next = connection.prepare_cached(NEXT_OWNER)?;
+    let mut owners = Vec::new();
+    let mut last = String::new();
+    while let Some(owner) = next.query_row([&last], |row| row.get::<_, Option<String>>(0))? {
+        last.clone_from(&owner);
+        owners.push(owner);
+    }
+    Ok(owners)
+}
+
+pub(super) fn pending_page() -> String {
+    format!(
+        "SELECT {EVENT}, pending.session_id, pending.ordinal \
+         FROM pending LEFT JOIN events ON events.position = pending.position {LAST_ATTEMPT} \
+         WHERE pending.sub_account_id = ?1 AND (pending.session_id, pending.ordinal) > (?2, ?3) \
+         ORDER BY pending.session_id, pending.ordinal"
+    )
+}
+
+/// Index of the first column after those of an event.
+const AFTER_EVENT: usize = 13;
+
+fn pending(
+    connection: &Connection,
+    owner: &str,
+    after: Option<(Uuid, u64)>,
+    limit: u32,
+) -> Result<Vec<StoredEvent>, Fault> {
+    // The empty text comes before every id.
+    let (session, ordinal) = match after {
+        Some((session, ordinal)) => (
+            session.to_string(),
+            i64::try_from(ordinal).unwrap_or(i64::MAX),
+        ),
+        None => (String::new(), 0),
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut statement = connection.prepare_cached(&pending_page())?;
+    let mut rows = statement.query(params![owner, session, ordinal])?;
+    let mut page = Vec::new();
+    let mut without_key = 0_u64;
+    while page.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        match key(row, AFTER_EVENT, AFTER_EVENT + 1) {
+            Some(key) => page.push(stored(row, key)),
+            None => without_key += 1,
+        }
+    }
+    if without_key > 0 {
+        page.push(StoredEvent::Broken {
+            session_id: None,
+            ordinal: 0,
+            reason: format!("{without_key} pending rows have no readable session or ordinal"),
+        });
+    }
+    Ok(page)
+}
+
+fn session(connection: &Connection, session_id: Uuid) -> Result<Vec<StoredEvent>, Fault> {
+    let mut statement = connection.prepare_cached(&events::whole_session())?;
+    let mut rows = statement.query([session_id.to_string()])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(match key(row, 1, 3) {
+            Some(key) => stored(row, key),
+            None => StoredEvent::Broken {
+                session_id: Some(session_id),
+                ordinal: 0,
+                reason: "its ordinal can't be read".to_owned(),
+            },
+        });
+    }
+    Ok(events)
+}
+
+/// Session and ordinal of a row that has them in these columns.
+fn key(row: &Row<'_>, session: usize, ordinal: usize) -> Option<(Uuid, u64)> {
+    let session = row.get_ref(session).ok()?.as_str().ok()?;
+    let ordinal = row.get_ref(ordinal).ok()?.as_i64().ok()?;
+    Some((Uuid::try_parse(session).ok()?, u64::try_from(ordinal).ok()?))
+}
+
+fn stored(row: &Row<'_>, (session_id, ordinal): (Uuid, u64)) -> StoredEvent {
+    match event(row) {
+        Ok((event, outcome)) => StoredEvent::Whole(event, outcome),
+        Err(fault) => StoredEvent::Broken {
+            session_id: Some(session_id),
+            ordinal,
+            reason: match fault {
+                Fault::Store(StoreError::BrokenRow { reason, .. }) => reason,
+                Fault::Store(error) => error.to_string(),
+                // Of a column's type; names the column, carries no value.
+                Fault::Sql(error) => error.to_string(),
+            },
+        },
+    }
+}
+
+fn settle(connection: &Connection, results: &[Settlement]) -> Result<(), Fault> {
+    let mut done = connection.prepare_cached(
+        "DELETE FROM pending WHERE sub_account_id = ?1 AND session_id = ?2 AND ordinal = ?3 \
+         RETURNING position",
+    )?;
+    let mut keep = connection.prepare_cached(
+        "UPDATE pending SET state = ?4, attempts = ?5, next_attempt_at = ?6, outcome_at = ?7 \
+         WHERE sub_account_id = ?1 AND session_id = ?2 AND ordinal = ?3 \
+         AND NOT (state = ?4 AND attempts = ?5 AND outcome_at = ?7) RETURNING position",
+    )?;
+    let mut log = connection.prepare_cached(
+        "INSERT INTO attempts (position, number, at, state, attempts, status, duration_ms, error, \
+         answer, truncated) SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
+         ?9 FROM attempts WHERE position = ?1",
+    )?;
+    let mut session_text = [0_u8; uuid::fmt::Hyphenated::LENGTH];
+    for result in results {
+        let outcome = &result.outcome;
+        let session: &str = result
+            .session_id
+            .hyphenated()
+            .encode_lower(&mut session_text);
+        let ordinal = i64::try_from(result.ordinal)
+            .map_err(|_| broken("pending", "an ordinal is out of range"))?;
+        let (at, state) = (outcome.at.unix_ms(), state_code(outcome.state));
+        let position: Option<i64> = if outcome.state.is_final() {
+            done.query_row(params![result.sub_account_id, session, ordinal], |row| {
+                row.get(0)
+            })
+        } else {
+            keep.query_row(
+                params![
+                    result.sub_account_id,
+                    session,
+                    ordinal,
+                    state,
+                    outcome.attempts,
+                    outcome.next_attempt_at.map(Timestamp::unix_ms),
+                    at,
+                ],
+                |row| row.get(0),
+            )
+        }
+        .optional()?;
+        let Some(position) = position else {
+            continue;
+        };
+        let attempt = result.attempt.as_ref();
+        let answer = attempt.map_or(&[][..], |attempt| &attempt.answer);
+        let kept = answer.get(..LOGGED_ANSWER_BYTES).unwrap_or(answer);
+        let truncated = attempt.is_some_and(|it| it.truncated) || kept.len() < answer.len();
+        log.execute(params![
+            position,
+            at,
+            state,
+            outcome.attempts,
+            outcome.status,
+            attempt.map(|it| i64::try_from(it.duration.as_millis()).unwrap_or(i64::MAX)),
+            outcome.error,
+            (!kept.is_empty()).then_some(kept),
+            truncated,
+        ])?;
+    }
+    Ok(())
+}
