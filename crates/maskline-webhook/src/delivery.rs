@@ -1,25 +1,31 @@
 //! Delivering events from the journal to webhooks: at least once, in order per lane (an endpoint
 //! and a session), with retries, over restarts.
 //!
-//! What decides is pure (`lanes`, `turns`, `schedule`): it reads no clock, draws nothing and
+//! What decides is pure (`lanes`, `turns`, `breaker`, `policy`, `schedule`): it reads no clock, draws nothing and
 //! does no IO. `dispatcher` is its shell. What lives elsewhere: what an event says
 //! (`maskline-switch`), keeping it (`maskline-store`).
 
 mod attempt;
+pub mod breaker;
 pub mod counters;
 pub mod dispatcher;
 mod intake;
 mod lanes;
+pub mod policy;
 mod recording;
+mod running;
 pub mod schedule;
+mod told;
 mod turns;
 
 use std::time::Duration;
 
 use maskline_store::{EventRow, Outcome};
 
+pub use breaker::BreakerConfig;
 pub use counters::DeliveryCounters;
 pub use dispatcher::{Dispatcher, Drained};
+pub use policy::{EndpointPolicy, Rate};
 pub use schedule::Schedule;
 
 /// How deliveries are made. [`Default`] is the contract's.
@@ -27,12 +33,18 @@ pub use schedule::Schedule;
 pub struct DeliveryConfig {
     /// One attempt, from DNS to the last byte of the answer.
     pub attempt_deadline: Duration,
-    /// When to try again, and for how long an event holds its lane back.
+    /// When to try again, and for how long an event holds its lane back, unless an endpoint's
+    /// policy says otherwise.
     pub schedule: Schedule,
     /// Most attempts at once to one endpoint; half of them may be retries.
     pub per_endpoint: usize,
-    /// Most attempts at once; half of them may be retries.
+    /// Most attempts per second to one endpoint; `None`: no limit.
+    pub rate: Option<Rate>,
+    /// Most attempts at once that have not yet run for a second; half of them may be retries. As
+    /// many again may be older.
     pub in_all: usize,
+    /// When an endpoint that fails is left alone.
+    pub breaker: BreakerConfig,
     /// Most events in memory; what is beyond stays in the store until there is room.
     pub events_in_memory: usize,
     /// Most outcomes that wait for the store; beyond that no attempt is started.
@@ -49,11 +61,25 @@ impl Default for DeliveryConfig {
             attempt_deadline: Duration::from_secs(10),
             schedule: Schedule::default(),
             per_endpoint: 32,
+            rate: None,
             in_all: 512,
+            breaker: BreakerConfig::default(),
             events_in_memory: 100_000,
             unrecorded: 20_000,
             endpoint_ttl: Duration::from_secs(5),
             page: 500,
+        }
+    }
+}
+
+impl DeliveryConfig {
+    /// What is done for an endpoint that has no policy of its own.
+    #[must_use]
+    pub fn policy(&self) -> EndpointPolicy {
+        EndpointPolicy {
+            cap: self.per_endpoint.max(1),
+            rate: self.rate,
+            schedule: self.schedule.clone(),
         }
     }
 }

@@ -20,8 +20,8 @@ pub use action::{ActionAnswer, ActionFault, ActionRequest, CallActionClient};
 pub use address::Refused;
 pub use client::{EgressClient, SendError};
 pub use delivery::{
-    AttemptReport, DeliveryConfig, DeliveryCounters, DeliveryObserver, Dispatcher, Drained,
-    Schedule,
+    AttemptReport, BreakerConfig, DeliveryConfig, DeliveryCounters, DeliveryObserver, Dispatcher,
+    Drained, EndpointPolicy, Rate, Schedule,
 };
 pub use egress::{EgressPolicy, UrlFault, check_url};
 pub use endpoints::Endpoints;

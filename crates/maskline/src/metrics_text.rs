@@ -247,6 +247,7 @@ impl Sources {
             ("gauge", "maskline_delivery_events", &counters.events),
             ("gauge", "maskline_delivery_lanes", &counters.lanes),
             ("gauge", "maskline_delivery_in_flight", &counters.in_flight),
+            ("gauge", "maskline_delivery_slow", &counters.slow),
             (
                 "gauge",
                 "maskline_delivery_oldest_pending_milliseconds",
@@ -254,6 +255,14 @@ impl Sources {
             ),
         ] {
             line(text, kind, name, read(value));
+        }
+        let name = "maskline_delivery_breakers";
+        let _ = writeln!(text, "# TYPE {name} gauge");
+        for (state, level) in [
+            ("open", &counters.breakers_open),
+            ("half_open", &counters.breakers_half_open),
+        ] {
+            let _ = writeln!(text, "{name}{{state=\"{state}\"}} {}", read(level));
         }
     }
 }

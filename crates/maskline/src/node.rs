@@ -530,6 +530,7 @@ fn delivery_config(config: &Config) -> DeliveryConfig {
             ..Schedule::default()
         },
         per_endpoint: config.delivery.max_in_flight_per_endpoint,
+        rate: config.delivery.max_per_second_per_endpoint,
         in_all: config.delivery.max_in_flight,
         ..DeliveryConfig::default()
     }

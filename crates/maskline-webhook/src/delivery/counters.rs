@@ -34,6 +34,12 @@ pub struct DeliveryCounters {
     pub parked_now: AtomicU64,
     /// Level: attempts that are running.
     pub in_flight: AtomicU64,
+    /// Level: how many of them have run for a second and more.
+    pub slow: AtomicU64,
+    /// Level: endpoints that are left alone after failures in a row.
+    pub breakers_open: AtomicU64,
+    /// Level: endpoints that get one attempt at a time after that.
+    pub breakers_half_open: AtomicU64,
     /// Level: outcomes that wait for the store.
     pub unrecorded: AtomicU64,
     /// Level: 1 while the store holds events that are not in memory.
@@ -72,7 +78,10 @@ impl DeliveryCounters {
         set(&self.events, levels.events);
         set(&self.lanes, levels.lanes);
         set(&self.parked_now, levels.parked);
-        set(&self.in_flight, levels.in_flight);
+        set(&self.in_flight, levels.places.fast + levels.places.slow);
+        set(&self.slow, levels.places.slow);
+        set(&self.breakers_open, levels.places.open);
+        set(&self.breakers_half_open, levels.places.half_open);
         set(&self.unrecorded, levels.unrecorded);
         set(&self.behind, usize::from(levels.behind));
         let age = levels

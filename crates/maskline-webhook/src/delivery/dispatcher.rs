@@ -21,9 +21,11 @@ use uuid::Uuid;
 use super::attempt::Sender;
 use super::lanes::{Action, Input, Lanes};
 use super::recording::{self, Recording};
+use super::told::Told;
 use super::turns::EventKey;
 use super::{
-    AttemptReport, AttemptResult, DeliveryConfig, DeliveryCounters, DeliveryObserver, schedule,
+    AttemptReport, AttemptResult, DeliveryConfig, DeliveryCounters, DeliveryObserver,
+    EndpointPolicy, schedule,
 };
 use crate::client::EgressClient;
 use crate::clock::Clock;
@@ -45,6 +47,7 @@ pub struct Dispatcher {
     intake: mpsc::Sender<Vec<EventRow>>,
     missed: Arc<AtomicBool>,
     control: mpsc::Sender<Control>,
+    told: Arc<Told>,
     counters: Arc<DeliveryCounters>,
     endpoints: Arc<Endpoints>,
     task: AbortHandle,
@@ -79,6 +82,7 @@ impl Dispatcher {
     ) -> Self {
         let (intake, intake_end) = mpsc::channel(INTAKE);
         let (control, control_end) = mpsc::channel(1);
+        let told = Arc::new(Told::default());
         let missed = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(DeliveryCounters::default());
         let endpoints = Arc::new(Endpoints::new(
@@ -106,12 +110,14 @@ impl Dispatcher {
             counters: Arc::clone(&counters),
             observer,
             missed: Arc::clone(&missed),
+            told: Arc::clone(&told),
         };
         let task = tokio::spawn(shell.run(intake_end, control_end)).abort_handle();
         Self {
             intake,
             missed,
             control,
+            told,
             counters,
             endpoints,
             task,
@@ -119,9 +125,22 @@ impl Dispatcher {
     }
 
     /// Says that a webhook was set, deleted, or its secret rotated, so that the next attempt uses
-    /// the new one.
+    /// the new one, and is made soon.
     pub fn endpoint_changed(&self, sub_account_id: &str, webhook_type: WebhookType) {
         self.endpoints.changed(sub_account_id, webhook_type);
+        self.told.changed((Arc::from(sub_account_id), webhook_type));
+    }
+
+    /// Gives an endpoint a policy of its own, or takes it away. It goes for attempts and failures
+    /// from now on.
+    pub fn set_policy(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        policy: Option<EndpointPolicy>,
+    ) {
+        let endpoint = (Arc::from(sub_account_id), webhook_type);
+        self.told.policy(endpoint, policy);
     }
 
     /// The cache of endpoints, to be shared with a
@@ -198,6 +217,7 @@ struct Shell {
     counters: Arc<DeliveryCounters>,
     observer: Option<Arc<dyn DeliveryObserver>>,
     missed: Arc<AtomicBool>,
+    told: Arc<Told>,
 }
 
 impl Shell {
@@ -209,7 +229,12 @@ impl Shell {
         let mut draining: Option<Control> = None;
         let mut stopped = false;
         let mut batches = Vec::with_capacity(GULP);
+        let told = Arc::clone(&self.told);
         loop {
+            // Ahead of the attempts that follow from what came after it.
+            for input in told.take() {
+                self.handle(input);
+            }
             self.carry_out();
             if draining.is_some() && intake.is_empty() && self.lanes.is_quiet() {
                 break;
@@ -233,6 +258,7 @@ impl Shell {
                     self.handle(Input::Drain);
                     draining = Some(command);
                 }
+                () = told.said() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     self.handle(Input::Elapsed);
                 }

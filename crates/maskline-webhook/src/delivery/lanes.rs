@@ -15,9 +15,10 @@ use maskline_events::{Timestamp, WebhookType};
 use maskline_store::{DeliveryState, EventPlace, EventRow, Outcome};
 use uuid::Uuid;
 
+use super::breaker::Health;
 use super::intake::Intake;
-use super::turns::{Class, EndpointKey, EventKey, Health, Turns};
-use super::{AttemptResult, DeliveryConfig, Schedule};
+use super::turns::{Class, EndpointKey, EventKey, Places, Start, Turns};
+use super::{AttemptResult, DeliveryConfig, EndpointPolicy};
 
 /// A fact.
 #[derive(Debug)]
@@ -43,6 +44,10 @@ pub(crate) enum Input {
     },
     /// One outcome of each of these sessions is in the store.
     Recorded(Vec<Uuid>),
+    /// A webhook was set, deleted, or its secret rotated.
+    EndpointChanged(EndpointKey),
+    /// An endpoint has a policy of its own, or no longer has one.
+    Policy(EndpointKey, Option<EndpointPolicy>),
     /// A deadline passed.
     Elapsed,
     /// Read nothing more from the store: the process ends.
@@ -104,6 +109,8 @@ struct Item {
     /// From when its age counts: when it happened, or for what was never tried, when it was taken
     /// in. A node that was down for an hour must not send everything out of order.
     since: Timestamp,
+    /// When it stops holding its lane back.
+    parks: Timestamp,
     phase: Phase,
 }
 
@@ -116,7 +123,7 @@ enum Phase {
     /// Waits for a free place.
     Due,
     InFlight {
-        class: Class,
+        start: Start,
         gap: bool,
     },
 }
@@ -128,7 +135,7 @@ pub(crate) struct Levels {
     pub(crate) lanes: usize,
     pub(crate) parked: usize,
     pub(crate) parked_ever: u64,
-    pub(crate) in_flight: usize,
+    pub(crate) places: Places,
     pub(crate) unrecorded: usize,
     pub(crate) behind: bool,
     pub(crate) oldest: Option<Timestamp>,
@@ -136,7 +143,6 @@ pub(crate) struct Levels {
 
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    schedule: Schedule,
     max_unrecorded: usize,
     max_sessions: usize,
     pub(super) intake: Intake,
@@ -160,13 +166,12 @@ impl Lanes {
     /// Empty lanes that begin by reading the store.
     pub(crate) fn new(config: &DeliveryConfig) -> Self {
         Self {
-            schedule: config.schedule.clone(),
             max_unrecorded: config.unrecorded.max(1),
             max_sessions: config.events_in_memory.max(1),
             intake: Intake::new(config.events_in_memory, config.page),
             sessions: BTreeMap::new(),
             idle: BTreeSet::new(),
-            turns: Turns::new(config.per_endpoint, config.in_all),
+            turns: Turns::new(config.policy(), config.in_all, config.breaker),
             timers: BTreeSet::new(),
             orders: VecDeque::new(),
             oldest: BTreeSet::new(),
@@ -181,6 +186,7 @@ impl Lanes {
 
     /// Takes a fact. Drain [`Lanes::poll`] after each.
     pub(crate) fn handle(&mut self, now: Timestamp, input: Input) {
+        self.turns.elapsed(now);
         match input {
             Input::Committed(rows) => {
                 for row in rows {
@@ -206,6 +212,8 @@ impl Lanes {
                     }
                 }
             }
+            Input::EndpointChanged(endpoint) => self.turns.changed(&endpoint),
+            Input::Policy(endpoint, policy) => self.turns.set_policy(&endpoint, policy),
             Input::Elapsed => {}
             Input::Drain => self.intake.close(),
             Input::Stop => self.stopped = true,
@@ -224,8 +232,8 @@ impl Lanes {
         // What was delivered and not recorded is delivered again after a crash: so there is a
         // bound to it.
         while !self.stopped && self.unrecorded < self.max_unrecorded {
-            let (key, class) = self.turns.next()?;
-            if let Some(order) = self.start(key, class) {
+            let start = self.turns.next()?;
+            if let Some(order) = self.start(start) {
                 return Some(order);
             }
         }
@@ -234,7 +242,8 @@ impl Lanes {
 
     /// When to hand in [`Input::Elapsed`].
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.turns.deadline()).min()
     }
 
     /// Whether nothing is under way: what is left waits for a later time.
@@ -251,7 +260,7 @@ impl Lanes {
             lanes: self.lanes,
             parked: self.parked,
             parked_ever: self.parked_ever,
-            in_flight: self.turns.in_flight(),
+            places: self.turns.places(),
             unrecorded: self.unrecorded,
             behind: self.intake.is_behind(),
             oldest: self.oldest.first().map(|(at, _)| *at),
@@ -295,13 +304,17 @@ impl Lanes {
             .and_then(|outcome| outcome.next_attempt_at)
             .unwrap_or(now);
         let at = row.at;
+        let since = if attempts == 0 { now } else { at };
+        let owner = Arc::clone(&self.session(id, &row.sub_account_id).owner);
+        let parks = self.turns.policy(&(owner, kind)).schedule.parks(since);
         let session = self.session(id, &row.sub_account_id);
         session.last = session.last.max(key.ordinal);
         session.summary_taken |= kind == WebhookType::Vss;
         let item = Item {
             event: Arc::new(row),
             attempts,
-            since: if attempts == 0 { now } else { at },
+            since,
+            parks,
             phase: Phase::Queued(due),
         };
         session.items.insert(key.ordinal, item);
@@ -345,7 +358,7 @@ impl Lanes {
             .order
             .get(&WebhookType::Vcs)
             .is_some_and(|order| !order.is_empty());
-        let opens = self.schedule.parks(item.since);
+        let opens = item.parks;
         if kind == WebhookType::Vss && status_open && now < opens {
             self.timers.insert((opens, Timer::Summary(id)));
             return;
@@ -378,14 +391,15 @@ impl Lanes {
         self.turns.enqueue(&endpoint, key, class);
     }
 
-    fn start(&mut self, key: EventKey, class: Class) -> Option<Action> {
+    fn start(&mut self, start: Start) -> Option<Action> {
+        let key = start.event;
         let session = self.sessions.get_mut(&key.session)?;
         let gap = session
             .parked
             .first()
             .is_some_and(|first| *first < key.ordinal);
         let item = session.items.get_mut(&key.ordinal)?;
-        item.phase = Phase::InFlight { class, gap };
+        item.phase = Phase::InFlight { start, gap };
         Some(Action::Attempt {
             key,
             event: Arc::clone(&item.event),
@@ -406,20 +420,17 @@ impl Lanes {
         let Some(item) = session.items.get_mut(&key.ordinal) else {
             return;
         };
-        let Phase::InFlight { class, gap } = item.phase else {
+        let Phase::InFlight { start, gap } = item.phase else {
             return;
         };
-        let health = match &result {
-            AttemptResult::Delivered { .. }
-            | AttemptResult::Gone
-            | AttemptResult::Failed {
-                status: Some(_), ..
-            } => Health::Answered,
-            AttemptResult::Failed { status: None, .. } => Health::Silent,
-            AttemptResult::NoEndpoint | AttemptResult::Postponed => Health::Unknown,
-        };
         let endpoint: EndpointKey = (Arc::clone(&session.owner), item.event.webhook_type);
-        self.turns.finished(&endpoint, class, health);
+        self.turns
+            .finished(&endpoint, start, health(&result), jitter_permille);
+        let schedule = &self.turns.policy(&endpoint).schedule;
+        let parks_then = std::mem::replace(&mut item.parks, schedule.parks(item.since));
+        if parks_then != item.parks {
+            self.timers.remove(&(parks_then, Timer::Park(key)));
+        }
         let event = Arc::clone(&item.event);
         let parked = session.parked.contains(&key.ordinal);
         let mut outcome = Outcome {
@@ -435,8 +446,7 @@ impl Lanes {
         match result {
             AttemptResult::Postponed => {
                 if item.attempts > 0 && !parked {
-                    let parks = self.schedule.parks(item.since);
-                    self.timers.insert((parks, Timer::Park(key)));
+                    self.timers.insert((item.parks, Timer::Park(key)));
                 }
                 self.wait_until(now, key, now.plus_ms(POSTPONE_MS));
                 return;
@@ -461,23 +471,19 @@ impl Lanes {
                 retry_after,
             } => {
                 item.attempts += 1;
-                next = self
-                    .schedule
-                    .next(now, item.attempts, jitter_permille, retry_after);
+                next = schedule.next(now, item.attempts, jitter_permille, retry_after);
                 outcome.status = status;
                 outcome.error = Some(error);
                 outcome.next_attempt_at = next;
                 outcome.state = match next {
                     None => DeliveryState::Dead,
-                    Some(_) if parked || now >= self.schedule.parks(item.since) => {
-                        DeliveryState::Parked
-                    }
+                    Some(_) if parked || now >= item.parks => DeliveryState::Parked,
                     Some(_) => DeliveryState::Pending,
                 };
             }
         }
         outcome.attempts = item.attempts;
-        let (state, parks) = (outcome.state, self.schedule.parks(item.since));
+        let (state, parks) = (outcome.state, item.parks);
         self.record(key.session, event, outcome, Some(gap));
         match next {
             None => self.settle(now, key),
@@ -520,8 +526,7 @@ impl Lanes {
         };
         self.events -= 1;
         self.oldest.remove(&(item.event.at, key));
-        let parks = self.schedule.parks(item.since);
-        self.timers.remove(&(parks, Timer::Park(key)));
+        self.timers.remove(&(item.parks, Timer::Park(key)));
         if session.parked.remove(&key.ordinal) {
             self.parked -= 1;
         }
@@ -634,6 +639,24 @@ impl Lanes {
         };
         self.record(key.session, event, outcome, None);
         self.park(now, key);
+    }
+}
+
+/// What a result says about the endpoint.
+fn health(result: &AttemptResult) -> Health {
+    match result {
+        AttemptResult::Delivered { .. } => Health::Well,
+        AttemptResult::Failed {
+            status: Some(429 | 500..=599),
+            ..
+        } => Health::Failing,
+        AttemptResult::Gone
+        | AttemptResult::Failed {
+            status: Some(_), ..
+        } => Health::Answered,
+        AttemptResult::Failed { status: None, .. } => Health::Silent,
+        AttemptResult::NoEndpoint => Health::Absent,
+        AttemptResult::Postponed => Health::Unknown,
     }
 }
 

@@ -56,11 +56,9 @@ impl Schedule {
         retry_after: Option<Duration>,
     ) -> Option<Timestamp> {
         let index = usize::try_from(attempts.checked_sub(1)?).ok()?;
-        let delay = ms(*self.delays.get(index)?);
-        let jitter = i64::from(jitter_permille.clamp(-JITTER_PERMILLE, JITTER_PERMILLE));
-        let jittered = delay.saturating_add(delay.saturating_mul(jitter) / 1_000);
+        let delay = jittered(ms(*self.delays.get(index)?), jitter_permille);
         let asked = retry_after.map_or(0, |asked| ms(asked.min(self.retry_after_max)));
-        Some(now.plus_ms(jittered.max(asked)))
+        Some(now.plus_ms(delay.max(asked)))
     }
 
     /// When an event that came up at `since` stops holding its lane back.
@@ -69,7 +67,13 @@ impl Schedule {
     }
 }
 
-fn ms(duration: Duration) -> i64 {
+/// A number of milliseconds, stretched or shortened by at most [`JITTER_PERMILLE`].
+pub(super) fn jittered(ms: i64, jitter_permille: i16) -> i64 {
+    let jitter = i64::from(jitter_permille.clamp(-JITTER_PERMILLE, JITTER_PERMILLE));
+    ms.saturating_add(ms.saturating_mul(jitter) / 1_000)
+}
+
+pub(super) fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 

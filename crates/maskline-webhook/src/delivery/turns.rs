@@ -1,14 +1,30 @@
-//! Whose turn it is: a fair share of the attempts for each endpoint, first tries before retries.
+//! Whose turn it is: a fair share of the attempts for each endpoint, first tries before retries,
+//! and nobody behind those that hang.
 //!
-//! Endpoints take turns, one attempt each. First tries may use every place, retries half of the
-//! places of an endpoint and of all; so a first try never waits behind retries. What goes to an
-//! endpoint that gives no answers counts as a retry until it answers again.
+//! Endpoints take turns, one attempt each. First tries of an endpoint that answers may use every
+//! place; retries, and all that goes to an endpoint that is not known to answer, half of them. An
+//! attempt that has run for [`FAST_MS`] leaves its place to others and goes on in one of as many
+//! slow places; while an endpoint has any there, it starts no first tries ahead of the others'.
+//!
+//! | an endpoint | attempts at once | out of |
+//! | --- | --- | --- |
+//! | is unproven: gave no 2xx yet, or no answer since | [`UNPROVEN`] | the half for retries |
+//! | is proven | its cap | all, half for its retries |
+//! | is proven, with an attempt in the slow places | its cap | the half for retries |
+//! | has an open breaker | 0 | |
+//! | has a half-open one | 1 | the half for retries |
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use maskline_events::WebhookType;
+use maskline_events::{Timestamp, WebhookType};
 use uuid::Uuid;
+
+use super::breaker::{Breaker, BreakerConfig, Health};
+use super::policy::{Bucket, EndpointPolicy};
+#[cfg(doc)]
+use super::running::FAST_MS;
+use super::running::{Pool, Running};
 
 /// An event, by its place in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,8 +36,10 @@ pub(crate) struct EventKey {
 /// A sub-account's webhook.
 pub(crate) type EndpointKey = (Arc<str>, WebhookType);
 
-/// Attempts without an answer in a row that make an endpoint count as failing.
-const FAILING: u32 = 8;
+/// Most attempts at once to an endpoint that is not known to answer.
+const UNPROVEN: usize = 4;
+/// What is known about an endpoint is kept for so long after its last attempt, or twice that.
+const REMEMBERED_MS: i64 = 10 * 60_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
@@ -29,168 +47,473 @@ pub(crate) enum Class {
     Retry,
 }
 
-/// What an attempt says about the endpoint.
+/// An attempt that is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    Answered,
-    Silent,
-    Unknown,
+pub(crate) struct Start {
+    pub(crate) event: EventKey,
+    pub(crate) class: Class,
+    /// What [`Turns::finished`] is to be told.
+    pub(crate) number: u64,
+}
+
+/// Levels, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) fast: usize,
+    pub(crate) slow: usize,
+    /// Endpoints whose breaker is open, and half open.
+    pub(crate) open: usize,
+    pub(crate) half_open: usize,
 }
 
 #[derive(Debug)]
 pub(crate) struct Turns {
-    per_endpoint: usize,
     in_all: usize,
+    breaker: BreakerConfig,
+    /// For endpoints that have none of their own.
+    policy: Arc<EndpointPolicy>,
+    policies: BTreeMap<EndpointKey, Arc<EndpointPolicy>>,
+    now: Timestamp,
     lines: BTreeMap<EndpointKey, Line>,
     /// Endpoints that may start something, in turn.
     first: VecDeque<EndpointKey>,
     retry: VecDeque<EndpointKey>,
-    in_flight: usize,
-    retries_in_flight: usize,
+    running: Running,
+    places: Places,
+    retries: usize,
     waiting: usize,
+    /// How many of those wait for a breaker.
+    held: usize,
+    /// When an endpoint may go on, by its breaker or its rate.
+    wakes: BTreeSet<(Timestamp, EndpointKey)>,
+    /// Endpoints that are remembered, and when to look whether they are still in use.
+    remembered: VecDeque<(Timestamp, EndpointKey)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line {
+    policy: Arc<EndpointPolicy>,
     first: VecDeque<EventKey>,
     retry: VecDeque<EventKey>,
+    /// In fast and slow places; so many of them as retries, and so many in slow places.
     in_flight: usize,
-    retries_in_flight: usize,
-    silent: u32,
+    retries: usize,
+    slow: usize,
+    proven: bool,
+    breaker: Breaker,
+    bucket: Option<Bucket>,
+    /// Whose turn it is while first tries and retries share places.
+    retry_is_next: bool,
     in_first: bool,
     in_retry: bool,
+    wake: Option<Timestamp>,
+    used: Timestamp,
+    is_remembered: bool,
 }
 
-impl Turns {
-    pub(crate) fn new(per_endpoint: usize, in_all: usize) -> Self {
+impl Line {
+    fn new(policy: Arc<EndpointPolicy>, now: Timestamp) -> Self {
         Self {
-            per_endpoint: per_endpoint.max(1),
-            in_all: in_all.max(1),
-            lines: BTreeMap::new(),
+            bucket: policy.rate.map(|rate| Bucket::new(rate, now)),
+            policy,
             first: VecDeque::new(),
             retry: VecDeque::new(),
             in_flight: 0,
-            retries_in_flight: 0,
+            retries: 0,
+            slow: 0,
+            proven: false,
+            breaker: Breaker::NEW,
+            retry_is_next: false,
+            in_first: false,
+            in_retry: false,
+            wake: None,
+            used: now,
+            is_remembered: false,
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.first.len() + self.retry.len()
+    }
+
+    /// How many attempts at once it may have.
+    fn cap(&self) -> usize {
+        let cap = self.policy.cap.max(1);
+        match self.breaker {
+            Breaker::Open { .. } => 0,
+            Breaker::HalfOpen { .. } => 1,
+            Breaker::Closed { .. } if self.proven => cap,
+            Breaker::Closed { .. } => cap.min(UNPROVEN),
+        }
+    }
+
+    /// Whether its first tries go ahead of retries.
+    fn goes_ahead(&self) -> bool {
+        self.proven && self.slow == 0
+    }
+
+    /// Whether something is to be started in this class but for the rate.
+    fn wants(&self, class: Class, slow_is_free: bool) -> bool {
+        if self.in_flight >= self.cap() || (self.slow > 0 && !slow_is_free) {
+            return false;
+        }
+        match class {
+            Class::First => self.goes_ahead() && !self.first.is_empty(),
+            Class::Retry if self.goes_ahead() => {
+                self.retries < half(self.cap()) && !self.retry.is_empty()
+            }
+            Class::Retry => self.waiting() > 0,
+        }
+    }
+
+    fn has_rate(&self, now: Timestamp) -> bool {
+        self.bucket.is_none_or(|bucket| bucket.has_one(now))
+    }
+
+    fn take(&mut self, class: Class) -> Option<EventKey> {
+        match class {
+            Class::First => self.first.pop_front(),
+            Class::Retry if self.goes_ahead() => self.retry.pop_front(),
+            Class::Retry => {
+                self.retry_is_next = !self.retry_is_next;
+                let (one, other) = if self.retry_is_next {
+                    (&mut self.retry, &mut self.first)
+                } else {
+                    (&mut self.first, &mut self.retry)
+                };
+                one.pop_front().or_else(|| other.pop_front())
+            }
+        }
+    }
+}
+
+impl Turns {
+    /// `policy` is that of endpoints which have none of their own.
+    pub(crate) fn new(policy: EndpointPolicy, in_all: usize, breaker: BreakerConfig) -> Self {
+        Self {
+            in_all: in_all.max(1),
+            breaker,
+            policy: Arc::new(policy),
+            policies: BTreeMap::new(),
+            now: Timestamp::from_unix_ms(0),
+            lines: BTreeMap::new(),
+            first: VecDeque::new(),
+            retry: VecDeque::new(),
+            running: Running::default(),
+            places: Places::default(),
+            retries: 0,
             waiting: 0,
+            held: 0,
+            wakes: BTreeSet::new(),
+            remembered: VecDeque::new(),
         }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
+        self.places.fast + self.places.slow
     }
 
-    /// Events that are due and wait for a place.
+    /// Events that are due and wait for a place; not those that wait for a breaker.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting - self.held
+    }
+
+    pub(crate) fn places(&self) -> Places {
+        self.places
+    }
+
+    pub(crate) fn policy(&self, endpoint: &EndpointKey) -> &EndpointPolicy {
+        match self.policies.get(endpoint) {
+            Some(policy) => policy,
+            None => &self.policy,
+        }
+    }
+
+    /// Gives an endpoint a policy of its own; `None` takes it away.
+    pub(crate) fn set_policy(&mut self, endpoint: &EndpointKey, policy: Option<EndpointPolicy>) {
+        let policy = match policy {
+            Some(policy) => {
+                let policy = Arc::new(policy);
+                self.policies.insert(endpoint.clone(), Arc::clone(&policy));
+                policy
+            }
+            None => {
+                self.policies.remove(endpoint);
+                Arc::clone(&self.policy)
+            }
+        };
+        if let Some(line) = self.lines.get_mut(endpoint) {
+            line.bucket = policy.rate.map(|rate| Bucket::new(rate, self.now));
+            line.policy = policy;
+            self.rejoin(endpoint);
+        }
+    }
+
+    /// The endpoint was set anew: what is known of its failures counts no more.
+    pub(crate) fn changed(&mut self, endpoint: &EndpointKey) {
+        if let Some(line) = self.lines.get_mut(endpoint) {
+            line.proven = false;
+        }
+        self.set_breaker(endpoint, Breaker::NEW);
+        self.rejoin(endpoint);
+    }
+
+    /// When to call [`Turns::elapsed`].
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        let wake = self.wakes.first().map(|(at, _)| *at);
+        let aged = self.running.deadline();
+        wake.into_iter().chain(aged).min()
+    }
+
+    /// So late it is. To be told ahead of everything else.
+    pub(crate) fn elapsed(&mut self, now: Timestamp) {
+        self.now = now;
+        self.age();
+        while let Some((at, _)) = self.wakes.first()
+            && *at <= now
+            && let Some((at, endpoint)) = self.wakes.pop_first()
+        {
+            if let Some(line) = self.lines.get_mut(&endpoint)
+                && line.wake == Some(at)
+            {
+                line.wake = None;
+                let breaker = line.breaker.elapsed(now);
+                self.set_breaker(&endpoint, breaker);
+                self.rejoin(&endpoint);
+            }
+        }
+        while let Some((at, _)) = self.remembered.front()
+            && *at <= now
+            && let Some((_, endpoint)) = self.remembered.pop_front()
+        {
+            let Some(line) = self.lines.get(&endpoint) else {
+                continue;
+            };
+            let unused = line.waiting() == 0 && line.in_flight == 0;
+            if unused && line.used.plus_ms(REMEMBERED_MS) <= now {
+                self.forget(&endpoint);
+            } else {
+                let again = now.plus_ms(REMEMBERED_MS);
+                self.remembered.push_back((again, endpoint));
+            }
+        }
+    }
+
+    /// Moves attempts that have become old to the slow places, as long as there are any.
+    fn age(&mut self) {
+        while let Some((endpoint, class)) =
+            (self.running).leaves(self.now, self.places.slow < self.in_all)
+        {
+            self.places.fast -= 1;
+            self.places.slow += 1;
+            self.retries -= usize::from(class == Class::Retry);
+            if let Some(line) = self.lines.get_mut(&endpoint) {
+                line.slow += 1;
+            }
+            self.rejoin(&endpoint);
+        }
     }
 
     pub(crate) fn enqueue(&mut self, endpoint: &EndpointKey, event: EventKey, class: Class) {
-        let line = self.lines.entry(endpoint.clone()).or_default();
-        if class == Class::First && line.silent < FAILING {
-            line.first.push_back(event);
-        } else {
-            line.retry.push_back(event);
+        if !self.lines.contains_key(endpoint) {
+            let policy = self.policies.get(endpoint).unwrap_or(&self.policy);
+            let line = Line::new(Arc::clone(policy), self.now);
+            self.lines.insert(endpoint.clone(), line);
+        }
+        let Some(line) = self.lines.get_mut(endpoint) else {
+            return;
+        };
+        match class {
+            Class::First => line.first.push_back(event),
+            Class::Retry => line.retry.push_back(event),
         }
         self.waiting += 1;
+        self.held += usize::from(matches!(line.breaker, Breaker::Open { .. }));
         self.rejoin(endpoint);
     }
 
     /// The next event to attempt, if a place is free. The attempt counts as running from here to
     /// [`Turns::finished`].
-    pub(crate) fn next(&mut self) -> Option<(EventKey, Class)> {
-        if self.in_flight >= self.in_all {
+    pub(crate) fn next(&mut self) -> Option<Start> {
+        if self.places.fast >= self.in_all {
             return None;
         }
-        if let Some(event) = self.start(Class::First) {
-            return Some((event, Class::First));
+        if let Some(start) = self.start(Class::First) {
+            return Some(start);
         }
-        if self.retries_in_flight >= half(self.in_all) {
+        if self.retries >= half(self.in_all) {
             return None;
         }
-        self.start(Class::Retry).map(|event| (event, Class::Retry))
+        self.start(Class::Retry)
     }
 
-    fn start(&mut self, class: Class) -> Option<EventKey> {
+    fn start(&mut self, class: Class) -> Option<Start> {
         loop {
             let endpoint = match class {
                 Class::First => self.first.pop_front()?,
                 Class::Retry => self.retry.pop_front()?,
             };
+            let slow_is_free = self.places.slow < self.in_all;
             let Some(line) = self.lines.get_mut(&endpoint) else {
                 continue;
             };
-            let free = line.in_flight < self.per_endpoint;
-            let event = match class {
-                Class::First => {
-                    line.in_first = false;
-                    free.then(|| line.first.pop_front()).flatten()
-                }
-                Class::Retry => {
-                    line.in_retry = false;
-                    let free = free && line.retries_in_flight < half(self.per_endpoint);
-                    free.then(|| line.retry.pop_front()).flatten()
-                }
-            };
-            if event.is_some() {
-                line.in_flight += 1;
-                self.in_flight += 1;
-                self.waiting -= 1;
-                if class == Class::Retry {
-                    line.retries_in_flight += 1;
-                    self.retries_in_flight += 1;
-                }
+            match class {
+                Class::First => line.in_first = false,
+                Class::Retry => line.in_retry = false,
             }
-            // One that has no free place left comes back when an attempt of it ends.
-            self.rejoin(&endpoint);
+            let may = line.wants(class, slow_is_free) && line.has_rate(self.now);
+            let event = may.then(|| line.take(class)).flatten();
             if event.is_some() {
-                return event;
+                let retry = usize::from(class == Class::Retry);
+                line.in_flight += 1;
+                line.retries += retry;
+                if let Some(bucket) = &mut line.bucket {
+                    bucket.take(self.now);
+                }
+                self.places.fast += 1;
+                self.retries += retry;
+                self.waiting -= 1;
+            }
+            // One that may start nothing more comes back when an attempt of it ends, or its time
+            // has come.
+            self.rejoin(&endpoint);
+            if let Some(event) = event {
+                let number = self.running.start(self.now, &endpoint, class);
+                return Some(Start {
+                    event,
+                    class,
+                    number,
+                });
             }
         }
     }
 
-    /// An attempt ended; its place is free.
-    pub(crate) fn finished(&mut self, endpoint: &EndpointKey, class: Class, health: Health) {
+    /// An attempt ended; its place is free. `jitter_permille` spreads a breaker's pause.
+    pub(crate) fn finished(
+        &mut self,
+        endpoint: &EndpointKey,
+        start: Start,
+        health: Health,
+        jitter_permille: i16,
+    ) {
         let Some(line) = self.lines.get_mut(endpoint) else {
             return;
         };
+        let retry = usize::from(start.class == Class::Retry);
         line.in_flight -= 1;
-        self.in_flight -= 1;
-        if class == Class::Retry {
-            line.retries_in_flight -= 1;
-            self.retries_in_flight -= 1;
+        line.retries -= retry;
+        line.used = self.now;
+        match self.running.end(start.number) {
+            Pool::Fast => {
+                self.places.fast -= 1;
+                self.retries -= retry;
+            }
+            Pool::Slow => {
+                line.slow -= 1;
+                self.places.slow -= 1;
+            }
         }
-        match health {
-            Health::Answered => line.silent = 0,
-            Health::Silent => {
-                line.silent = line.silent.saturating_add(1);
-                if line.silent == FAILING {
-                    line.retry.append(&mut line.first);
+        let was = line.breaker;
+        let breaker = was.ended(self.now, health, jitter_permille, &self.breaker);
+        match (health, was) {
+            _ if matches!(breaker, Breaker::Open { .. }) => line.proven = false,
+            // One that comes back from a pause begins with few places.
+            (Health::Well, Breaker::Closed { .. }) => line.proven = true,
+            (Health::Silent, _) | (_, Breaker::Open { .. } | Breaker::HalfOpen { .. }) => {
+                line.proven = false;
+            }
+            (
+                Health::Failing | Health::Answered | Health::Unknown | Health::Absent,
+                Breaker::Closed { .. },
+            ) => {}
+        }
+        self.set_breaker(endpoint, breaker);
+        self.rejoin(endpoint);
+        self.age();
+    }
+
+    fn set_breaker(&mut self, endpoint: &EndpointKey, breaker: Breaker) {
+        let Some(line) = self.lines.get_mut(endpoint) else {
+            return;
+        };
+        let was = std::mem::replace(&mut line.breaker, breaker);
+        if was == breaker {
+            return;
+        }
+        let waiting = line.waiting();
+        match was {
+            Breaker::Open { .. } => {
+                self.places.open -= 1;
+                self.held -= waiting;
+                if let Some(at) = line.wake.take() {
+                    self.wakes.remove(&(at, endpoint.clone()));
                 }
             }
-            Health::Unknown => {}
+            Breaker::HalfOpen { .. } => self.places.half_open -= 1,
+            Breaker::Closed { .. } => {}
         }
-        self.rejoin(endpoint);
+        match breaker {
+            Breaker::Open { until, .. } => {
+                self.places.open += 1;
+                self.held += waiting;
+                if let Some(at) = line.wake.replace(until) {
+                    self.wakes.remove(&(at, endpoint.clone()));
+                }
+                self.wakes.insert((until, endpoint.clone()));
+            }
+            Breaker::HalfOpen { .. } => self.places.half_open += 1,
+            Breaker::Closed { .. } => {}
+        }
     }
 
     /// Puts an endpoint at the end of the rings in which it could start something; forgets one of
     /// which there is nothing to know.
     fn rejoin(&mut self, endpoint: &EndpointKey) {
+        let slow_is_free = self.places.slow < self.in_all;
         let Some(line) = self.lines.get_mut(endpoint) else {
             return;
         };
-        let free = line.in_flight < self.per_endpoint;
-        if free && !line.first.is_empty() && !line.in_first {
+        let first = line.wants(Class::First, slow_is_free);
+        let retry = line.wants(Class::Retry, slow_is_free);
+        if (first || retry)
+            && let Some(bucket) = &line.bucket
+            && !bucket.has_one(self.now)
+        {
+            if line.wake.is_none() {
+                let at = bucket.next(self.now);
+                line.wake = Some(at);
+                self.wakes.insert((at, endpoint.clone()));
+            }
+            return;
+        }
+        if first && !line.in_first {
             line.in_first = true;
             self.first.push_back(endpoint.clone());
         }
-        let retry_free = free && line.retries_in_flight < half(self.per_endpoint);
-        if retry_free && !line.retry.is_empty() && !line.in_retry {
+        if retry && !line.in_retry {
             line.in_retry = true;
             self.retry.push_back(endpoint.clone());
         }
-        let empty = line.first.is_empty() && line.retry.is_empty() && line.in_flight == 0;
-        if empty && line.silent == 0 && !line.in_first && !line.in_retry {
-            self.lines.remove(endpoint);
+        let unused = line.waiting() == 0 && line.in_flight == 0;
+        if !unused || line.in_first || line.in_retry {
+            return;
+        }
+        // A rate has to be remembered until it would be full again, so as not to start anew.
+        if !line.proven && line.breaker == Breaker::NEW && line.bucket.is_none() {
+            self.forget(endpoint);
+        } else if !line.is_remembered {
+            line.is_remembered = true;
+            let at = self.now.plus_ms(REMEMBERED_MS);
+            self.remembered.push_back((at, endpoint.clone()));
+        }
+    }
+
+    fn forget(&mut self, endpoint: &EndpointKey) {
+        self.set_breaker(endpoint, Breaker::NEW);
+        if let Some(line) = self.lines.remove(endpoint)
+            && let Some(at) = line.wake
+        {
+            self.wakes.remove(&(at, endpoint.clone()));
         }
     }
 }
@@ -200,99 +523,4 @@ fn half(places: usize) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn endpoint(name: &str) -> EndpointKey {
-        (Arc::from(name), WebhookType::Vcs)
-    }
-
-    fn event(ordinal: u64) -> EventKey {
-        EventKey {
-            session: Uuid::nil(),
-            ordinal,
-        }
-    }
-
-    fn started(turns: &mut Turns) -> Vec<u64> {
-        std::iter::from_fn(|| turns.next())
-            .map(|(event, _)| event.ordinal)
-            .collect()
-    }
-
-    #[test]
-    fn endpoints_take_turns_however_much_one_has_waiting() {
-        let mut turns = Turns::new(10, 100);
-        let (a, b) = (endpoint("a"), endpoint("b"));
-        for ordinal in 0..4 {
-            turns.enqueue(&a, event(ordinal), Class::First);
-        }
-        turns.enqueue(&b, event(100), Class::First);
-        turns.enqueue(&b, event(101), Class::First);
-        assert_eq!(started(&mut turns), [0, 100, 1, 101, 2, 3]);
-        assert_eq!((turns.in_flight(), turns.waiting()), (6, 0));
-    }
-
-    #[test]
-    fn an_endpoint_and_all_together_keep_to_their_places() {
-        let mut turns = Turns::new(2, 3);
-        let (a, b) = (endpoint("a"), endpoint("b"));
-        for ordinal in 0..5 {
-            turns.enqueue(&a, event(ordinal), Class::First);
-            turns.enqueue(&b, event(100 + ordinal), Class::First);
-        }
-        assert_eq!(started(&mut turns), [0, 100, 1]);
-        turns.finished(&a, Class::First, Health::Answered);
-        assert_eq!(started(&mut turns), [101]);
-        turns.finished(&b, Class::First, Health::Answered);
-        turns.finished(&b, Class::First, Health::Answered);
-        assert_eq!(started(&mut turns), [2, 102]);
-    }
-
-    #[test]
-    fn a_first_try_never_waits_behind_retries() {
-        let mut turns = Turns::new(4, 8);
-        let (a, b) = (endpoint("a"), endpoint("b"));
-        for ordinal in 0..20 {
-            turns.enqueue(&a, event(ordinal), Class::Retry);
-            turns.enqueue(&b, event(100 + ordinal), Class::Retry);
-        }
-        assert_eq!(started(&mut turns), [0, 100, 1, 101]);
-        for ordinal in 50..53 {
-            turns.enqueue(&a, event(ordinal), Class::First);
-        }
-        assert_eq!(started(&mut turns), [50, 51]);
-        turns.finished(&a, Class::Retry, Health::Answered);
-        assert_eq!(started(&mut turns), [52, 102].get(..1).unwrap());
-    }
-
-    #[test]
-    fn what_goes_to_a_silent_endpoint_counts_as_a_retry_until_it_answers() {
-        let mut turns = Turns::new(100, 8);
-        let (dead, well) = (endpoint("dead"), endpoint("well"));
-        for ordinal in 0..30 {
-            turns.enqueue(&dead, event(ordinal), Class::First);
-        }
-        assert_eq!(started(&mut turns).len(), 8);
-        for _ in 0..8 {
-            turns.finished(&dead, Class::First, Health::Silent);
-        }
-        assert_eq!(started(&mut turns).len(), 4, "half of the places");
-        turns.enqueue(&well, event(100), Class::First);
-        assert_eq!(started(&mut turns), [100]);
-        turns.finished(&dead, Class::Retry, Health::Answered);
-        turns.enqueue(&dead, event(200), Class::First);
-        assert_eq!(started(&mut turns).first(), Some(&200));
-    }
-
-    #[test]
-    fn an_endpoint_with_nothing_to_do_is_forgotten() {
-        let mut turns = Turns::new(1, 1);
-        let a = endpoint("a");
-        turns.enqueue(&a, event(1), Class::First);
-        assert!(turns.next().is_some());
-        turns.finished(&a, Class::First, Health::Answered);
-        assert!(turns.lines.is_empty() && turns.first.is_empty() && turns.retry.is_empty());
-    }
-}
+mod tests;

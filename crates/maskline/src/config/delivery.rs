@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use maskline_webhook::Rate;
 use serde::Deserialize;
 
 use super::{ConfigError, Resolver};
@@ -15,6 +16,7 @@ pub(super) struct Section {
     order_deadline_seconds: u32,
     max_in_flight: u32,
     max_in_flight_per_endpoint: u32,
+    max_per_second_per_endpoint: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -31,6 +33,8 @@ pub(crate) struct Delivery {
     pub(crate) order_deadline: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_per_endpoint: usize,
+    /// Attempts per second; `None`: no limit.
+    pub(crate) max_per_second_per_endpoint: Option<Rate>,
 }
 
 impl Resolver {
@@ -50,6 +54,9 @@ impl Resolver {
                 "[delivery] max_in_flight_per_endpoint",
                 section.max_in_flight_per_endpoint,
             )?,
+            max_per_second_per_endpoint: Rate::per_1000_seconds(
+                section.max_per_second_per_endpoint.saturating_mul(1_000),
+            ),
         })
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::super::Schedule;
 use super::*;
 
 const SESSIONS: u128 = 12;
@@ -115,9 +116,14 @@ impl World {
         }
         let levels = self.lanes.levels();
         assert!(levels.events <= 10, "seed {}: {levels:?}", self.seed);
-        assert!(levels.in_flight <= 6, "seed {}: {levels:?}", self.seed);
+        let places = levels.places;
+        assert!(
+            places.fast <= 6 && places.slow <= 6,
+            "seed {}: {levels:?}",
+            self.seed
+        );
         // Beyond the bound only what was running when it was reached, and what was parked.
-        assert!(levels.unrecorded <= 8 + 6 + 10, "seed {}", self.seed);
+        assert!(levels.unrecorded <= 8 + 12 + 10, "seed {}", self.seed);
     }
 
     fn check_start(&mut self, key: EventKey, event: Arc<EventRow>, gap: bool) {

@@ -431,3 +431,55 @@ fn retry_after_is_kept_to() {
     assert_eq!(s.pass(7 * SECOND - 1), []);
     assert_eq!(s.pass(1), [(1, 1, false)]);
 }
+
+#[test]
+fn an_open_breaker_only_delays_and_neither_counts_nor_parks_what_was_not_tried() {
+    let mut s = Script::new();
+    let mut tried: BTreeMap<Uuid, u32> = BTreeMap::new();
+    let mut running = Vec::new();
+    for n in 1..=100 {
+        running.extend(s.commit(vcs(n, 1..=1)));
+    }
+    for _ in 0..2_000 {
+        while let Some((n, ordinal, _)) = running.pop() {
+            *tried
+                .entry(row(n, ordinal, WebhookType::Vcs).event_id)
+                .or_default() += 1;
+            running.extend(s.end(n, ordinal, failed()));
+        }
+        running.extend(s.pass(SECOND));
+    }
+    let attempts: u32 = tried.values().sum();
+    assert!((30..60).contains(&attempts), "{tried:?}");
+    let mut counted: BTreeMap<Uuid, u32> = BTreeMap::new();
+    for (_, outcome) in &s.outcomes {
+        assert_ne!(outcome.state, DeliveryState::Dead);
+        counted.insert(outcome.event_id, outcome.attempts);
+    }
+    assert_eq!(counted, tried);
+    assert_eq!(s.lanes.levels().events, 100);
+    for _ in 0..2_000 {
+        while let Some((n, ordinal, _)) = running.pop() {
+            running.extend(s.end(n, ordinal, delivered()));
+        }
+        running.extend(s.pass(SECOND));
+    }
+    assert_eq!(s.lanes.levels().events, 0);
+    assert_eq!(s.lanes.levels().places, Places::default());
+}
+
+#[test]
+fn an_endpoint_s_own_schedule_goes_for_its_events() {
+    let mut s = Script::new();
+    let endpoint = (Arc::from("shop"), WebhookType::Vcs);
+    let mut policy = DeliveryConfig::default().policy();
+    policy.schedule.delays = vec![Duration::from_secs(3)];
+    policy.schedule.order_deadline = Duration::from_secs(2);
+    s.commit(vcs(1, 1..=2));
+    s.give(Input::Policy(endpoint, Some(policy)));
+    assert!(s.end(1, 1, failed()).is_empty());
+    assert_eq!(s.pass(2 * SECOND), [(1, 2, true)], "parked");
+    assert_eq!(s.pass(SECOND), [(1, 1, false)]);
+    s.end(1, 1, failed());
+    assert_eq!(s.state(1), DeliveryState::Dead);
+}
