@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 use crate::connector::{ConnectFault, Deadlined, GuardedConnector};
 use crate::egress::{EgressPolicy, UrlFault, check_url};
+use crate::network::{Network, SystemNetwork};
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
@@ -180,6 +182,18 @@ impl EgressClient {
         policy: EgressPolicy,
         extra_roots: &[CertificateDer<'static>],
     ) -> Result<Self, SendError> {
+        Self::over(Arc::new(SystemNetwork::default()), policy, extra_roots)
+    }
+
+    /// The same over another network.
+    ///
+    /// # Errors
+    /// [`SendError::Tls`] if the TLS library can't be set up.
+    pub fn over(
+        network: Arc<dyn Network>,
+        policy: EgressPolicy,
+        extra_roots: &[CertificateDer<'static>],
+    ) -> Result<Self, SendError> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
@@ -201,7 +215,7 @@ impl EgressClient {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(GuardedConnector::new(policy));
+            .wrap_connector(GuardedConnector::new(policy, network));
         let http = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)

@@ -15,21 +15,19 @@ use std::time::Duration;
 
 use hyper::Uri;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower_service::Service;
 
 use crate::address::{self, Host, Refused};
 use crate::egress::{self, EgressPolicy, UrlFault};
+use crate::network::Network;
 
 /// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 /// How long one address is tried alone before the next one joins (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// Most names that are resolved at once: each takes a thread while the resolver waits.
-const MAX_LOOKUPS: usize = 64;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -50,40 +48,29 @@ pub(crate) enum ConnectFault {
 #[derive(Clone)]
 pub(crate) struct GuardedConnector {
     policy: EgressPolicy,
-    lookups: Arc<Semaphore>,
+    network: Arc<dyn Network>,
 }
 
 impl GuardedConnector {
-    pub(crate) fn new(policy: EgressPolicy) -> Self {
-        Self {
-            policy,
-            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
-        }
+    pub(crate) fn new(policy: EgressPolicy, network: Arc<dyn Network>) -> Self {
+        Self { policy, network }
     }
 
     async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, ConnectFault> {
         let port = egress::port(&uri)?;
         let candidates = match egress::target_host(&uri, &self.policy)? {
             Host::Address(address) => vec![address],
-            Host::Name(name) => self.resolve(name, port).await?,
+            Host::Name(name) => self
+                .network
+                .resolve(name)
+                .await
+                .map_err(|_| ConnectFault::Unresolved)?,
         };
+        // What was checked is what is connected to: the name is not asked for again.
         let allowed = allowed(candidates, port, &self.policy)?;
-        first_to_answer(allowed).await.map(TokioIo::new)
-    }
-
-    async fn resolve(&self, name: String, port: u16) -> Result<Vec<IpAddr>, ConnectFault> {
-        let permit = Arc::clone(&self.lookups).acquire_owned().await;
-        // A lookup runs on to its end on its thread although nobody waits for it any more, so the
-        // permit goes with it.
-        let lookup = tokio::spawn(async move {
-            let found = lookup_host((name, port)).await;
-            drop(permit);
-            found.map(|addresses| addresses.map(|address| address.ip()).collect())
-        });
-        match lookup.await {
-            Ok(Ok(addresses)) => Ok(addresses),
-            Ok(Err(_)) | Err(_) => Err(ConnectFault::Unresolved),
-        }
+        first_to_answer(&self.network, allowed)
+            .await
+            .map(TokioIo::new)
     }
 }
 
@@ -111,13 +98,16 @@ fn allowed(
 
 /// Tries the addresses in the resolver's order, the next one when the last has failed or takes
 /// long, and keeps the first connection.
-async fn first_to_answer(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectFault> {
+async fn first_to_answer(
+    network: &Arc<dyn Network>,
+    addresses: Vec<SocketAddr>,
+) -> Result<TcpStream, ConnectFault> {
     let mut waiting = addresses.into_iter();
     let mut running = JoinSet::new();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
         if let Some(address) = waiting.next() {
-            running.spawn(TcpStream::connect(address));
+            running.spawn(network.connect(address));
         } else if running.is_empty() {
             return Err(ConnectFault::Io(last));
         }
@@ -229,8 +219,9 @@ mod tests {
             let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             closed.local_addr().unwrap()
         };
-        let stream = first_to_answer(vec![dead, alive]).await.unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), alive);
-        assert!(first_to_answer(vec![dead]).await.is_err());
+        let network: Arc<dyn Network> = Arc::new(crate::network::SystemNetwork::default());
+        let both = first_to_answer(&network, vec![dead, alive]).await;
+        assert_eq!(both.unwrap().peer_addr().unwrap(), alive);
+        assert!(first_to_answer(&network, vec![dead]).await.is_err());
     }
 }

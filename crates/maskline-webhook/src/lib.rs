@@ -15,6 +15,7 @@ mod connector;
 pub mod delivery;
 pub mod egress;
 pub mod endpoints;
+pub mod network;
 
 pub use action::{ActionAnswer, ActionFault, ActionRequest, CallActionClient};
 pub use address::Refused;
