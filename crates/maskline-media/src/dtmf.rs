@@ -83,6 +83,8 @@ struct Segment {
     code: u8,
     timestamp: u32,
     duration: u32,
+    /// The timestamp of the press's first segment.
+    press: u32,
     /// What earlier segments of the press lasted.
     before: u32,
     ended: bool,
@@ -125,6 +127,13 @@ impl DtmfReceiver {
         Some((digit(segment.code)?, ticks, segment.ended))
     }
 
+    /// The timestamp with which the latest press began, if this is one of its segments.
+    #[must_use]
+    pub fn press_of(&self, timestamp: u32) -> Option<u32> {
+        let segment = self.current.filter(|it| it.timestamp == timestamp)?;
+        Some(segment.press)
+    }
+
     fn on_segment(&mut self, timestamp: u32, event: TelephoneEvent) -> Option<char> {
         let digit = digit(event.code)?;
         let duration = u32::from(event.duration);
@@ -132,6 +141,7 @@ impl DtmfReceiver {
             code: event.code,
             timestamp,
             duration,
+            press: timestamp,
             before: 0,
             ended: event.end,
         };
@@ -155,6 +165,7 @@ impl DtmfReceiver {
             && (ahead == current.duration || ahead == SEGMENT_TICKS);
         let before = current.before.saturating_add(ahead);
         *current = Segment {
+            press: if goes_on { current.press } else { timestamp },
             before: if goes_on { before } else { 0 },
             ..arrived
         };

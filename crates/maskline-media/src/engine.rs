@@ -53,6 +53,9 @@ const WAITING_OPENS: usize = 1_024;
 pub struct EngineConfig {
     /// The addresses that all ports are bound to: each port on each of them.
     pub addresses: MediaAddresses,
+    /// Where parties are told that they are: what names one of these with a port of the same session is no
+    /// party.
+    pub announced: MediaAddresses,
     /// The ports to use, RTP on even ones and RTCP on the odd one above. A session takes four.
     pub ports: RangeInclusive<u16>,
     /// How many threads carry packets.
@@ -112,6 +115,7 @@ impl EngineConfig {
     pub fn new(address: IpAddr, ports: RangeInclusive<u16>, start: Instant) -> Self {
         Self {
             addresses: address.into(),
+            announced: address.into(),
             ports,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             silence: DEFAULT_SILENCE,

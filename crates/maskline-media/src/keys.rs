@@ -17,6 +17,9 @@ const PRESS_BURST: u32 = 32;
 /// The pace at which that allowance refills: 20 a second, faster than fingers and dialers.
 const PRESS_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Presses whose events may still come.
+const WITHHELD: usize = 4;
+
 /// The keys of one party.
 #[derive(Debug)]
 pub(crate) struct Keys {
@@ -25,8 +28,9 @@ pub(crate) struct Keys {
     allowance: Allowance,
     /// Those that came by RTP, or by an INFO.
     pairs: PressPairs,
-    /// The timestamp of events that go no further: their press is played, or was.
-    withheld: Option<u32>,
+    /// The timestamps of the last events that go no further: their press is played, or was. Ends of one may come
+    /// behind the start of the next.
+    withheld: [Option<u32>; WITHHELD],
 }
 
 impl Keys {
@@ -36,7 +40,7 @@ impl Keys {
             listener: None,
             allowance: Allowance::new(opened, PRESS_BURST, PRESS_INTERVAL),
             pairs: PressPairs::default(),
-            withheld: None,
+            withheld: [None; WITHHELD],
         }
     }
 
@@ -56,11 +60,22 @@ impl Keys {
     }
 
     /// Events of this timestamp go no further from now on.
-    pub(crate) const fn withhold(&mut self, timestamp: u32) {
-        self.withheld = Some(timestamp);
+    pub(crate) fn withhold(&mut self, timestamp: u32) {
+        if !self.is_withheld(timestamp) {
+            self.withheld.rotate_right(1);
+            self.withheld[0] = Some(timestamp);
+        }
+    }
+
+    /// The next segment of a press that goes no further goes no further either (RFC 4733 §2.5.1.3).
+    pub(crate) fn withhold_what_goes_on(&mut self, timestamp: u32) {
+        let press = self.events.press_of(timestamp);
+        if press.is_some_and(|press| self.is_withheld(press)) {
+            self.withhold(timestamp);
+        }
     }
 
     pub(crate) fn is_withheld(&self, timestamp: u32) -> bool {
-        self.withheld == Some(timestamp)
+        self.withheld.contains(&Some(timestamp))
     }
 }

@@ -186,8 +186,8 @@ impl Party {
         self.media = Some(media);
     }
 
-    /// Whether one more packet of this party may go further: it bounds what a flood costs, and ends
-    /// what goes in circles through the ports of several sessions.
+    /// Whether one more packet of this party may go further: it bounds what a flood costs, and what goes in
+    /// circles through the ports of several sessions.
     pub(crate) fn allows(&mut self, now: Tick) -> bool {
         self.allowance.take(now)
     }

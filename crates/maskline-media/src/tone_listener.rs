@@ -105,8 +105,11 @@ impl ToneListener {
         }
         // One octet of each codec here is one tick of its clock. What leaps backwards has started over.
         let left_out = newest.map_or(0, |it| packet.timestamp.wrapping_sub(it.end));
-        let paused = ahead == 1 && (LEAST_PAUSE..0x8000_0000).contains(&left_out);
         let ticks = u32::try_from(packet.payload.len()).unwrap_or_default();
+        // A sender of G.722 that counts its samples (RFC 3551 §4.5.2 has it count half of them) leaves out as much as
+        // it sends, each time.
+        let least = LEAST_PAUSE.max(ticks.saturating_add(1));
+        let paused = ahead == 1 && (least..0x8000_0000).contains(&left_out);
         self.newest = Some(Newest {
             ssrc: packet.ssrc,
             sequence: packet.sequence,

@@ -64,8 +64,16 @@ fn packet(sequence: u16) -> Vec<u8> {
 
 impl Bench {
     fn start(ports: std::ops::RangeInclusive<u16>) -> Self {
+        Self::bound_to(LOOPBACK, ports)
+    }
+
+    /// Parties are told of loopback.
+    fn bound_to(address: IpAddr, ports: std::ops::RangeInclusive<u16>) -> Self {
         let (sender, events) = mpsc::channel(64);
-        let config = EngineConfig::new(LOOPBACK, ports, Instant::now());
+        let config = EngineConfig {
+            announced: LOOPBACK.into(),
+            ..EngineConfig::new(address, ports, Instant::now())
+        };
         let engine = MediaEngine::start(config, vec![sender]).unwrap();
         Self { engine, events }
     }
@@ -138,7 +146,16 @@ impl Bench {
 
 #[tokio::test]
 async fn two_parties_that_each_name_the_others_port_of_ours_hear_nothing_go_round() {
-    let mut bench = Bench::start(30_600..=30_609);
+    hear_nothing_go_round(Bench::start(30_600..=30_609)).await;
+}
+
+#[tokio::test]
+async fn nothing_goes_round_where_the_ports_are_bound_to_every_address() {
+    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    hear_nothing_go_round(Bench::bound_to(everywhere, 30_630..=30_639)).await;
+}
+
+async fn hear_nothing_go_round(mut bench: Bench) {
     let (caller, callee) = bench.open(1).await;
     bench.program(1, party_at(callee), party_at(caller));
     bench.inject(caller, 1).await;

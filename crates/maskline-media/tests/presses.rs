@@ -505,6 +505,48 @@ fn a_press_that_signalling_passes_on_is_not_brought_by_events_as_well() {
 }
 
 #[test]
+fn no_segment_of_a_long_press_that_signalling_passes_on_is_brought_by_events() {
+    let mut bench = Bench::as_is();
+    bench.voice(0);
+    bench.passed_by_info('4', 10);
+    // RFC 4733 §2.5.1.3: a duration holds 65,535 ticks, 8.19 s; the press goes on from there.
+    let event = |duration, end| TelephoneEvent {
+        code: 4,
+        end,
+        volume: 10,
+        duration,
+    };
+    for (at, timestamp, duration, end) in [
+        (20, 160, 160, false),
+        (8_200, 160, 65_535, false),
+        (8_220, 65_695, 160, false),
+        (8_240, 65_695, 320, true),
+    ] {
+        bench.until(at);
+        bench.a_sends(OF_A, timestamp, &event(duration, end).to_bytes());
+    }
+    assert_eq!((bench.pressed.as_str(), bench.told()), ("4", Vec::new()));
+}
+
+#[test]
+fn a_late_end_of_a_press_that_signalling_passes_on_is_not_brought_behind_the_next() {
+    let mut bench = Bench::as_is();
+    bench.voice(0);
+    bench.passed_by_info('4', 10);
+    bench.passed_by_info('5', 15);
+    bench.press_with_loss('4', 20, 5, 8, &[7]);
+    bench.press_with_loss('5', 300, 1, 8, &[]);
+    let end = TelephoneEvent {
+        code: 4,
+        end: true,
+        volume: 10,
+        duration: 800,
+    };
+    bench.a_sends(OF_A, 160, &end.to_bytes());
+    assert_eq!((bench.pressed.as_str(), bench.told()), ("45", Vec::new()));
+}
+
+#[test]
 fn a_press_that_events_brought_is_not_passed_on_by_signalling_as_well() {
     let mut bench = Bench::as_is();
     bench.voice(0);

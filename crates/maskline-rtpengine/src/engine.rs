@@ -26,7 +26,7 @@ use crate::session::{self, Opening};
 /// A key that comes by RTP and by signalling comes both ways within this time.
 const ONE_PRESS: Duration = Duration::from_secs(2);
 /// Of a session's keys that came by signalling, or by RTP.
-const MAX_PRESSES: usize = 16;
+const MAX_PRESSES: usize = 64;
 
 /// How it is set up.
 #[derive(Clone, Debug)]
@@ -133,13 +133,23 @@ struct Entry {
     report: Option<MediaReport>,
 }
 
+/// A key that came by signalling.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub(crate) side: Side,
+    pub(crate) digit: char,
+    /// Whether it is to be played; else signalling passes it on.
+    pub(crate) play: bool,
+    pub(crate) came: Instant,
+}
+
 /// What is still to be done for a session; of several programmings of one side, the last counts.
 #[derive(Debug, Default)]
 pub(crate) struct Todo {
     pub(crate) caller: Option<CallerMedia>,
     pub(crate) callee: Option<CalleeMedia>,
-    /// Keys that came by signalling, and whether they are to be played.
-    pub(crate) presses: Vec<(Side, char, bool)>,
+    /// Keys that came by signalling.
+    pub(crate) presses: Vec<Told>,
     pub(crate) close: bool,
 }
 
@@ -289,18 +299,34 @@ impl Engine for Rtpengine {
             MediaCommand::ProgramCallee { key, media } => {
                 self.order(*key, |todo| todo.callee = Some(media.clone()))
             }
-            // Keys that are pressed faster than they can be played are lost, as they would be in RTP.
-            // What RTP brings of one later on passes: a daemon can't be told to keep it.
+            // What RTP brings of a key later on passes: a daemon can't be told to keep it.
             MediaCommand::Press {
                 key,
                 side,
                 digit,
                 play,
-            } => self.order(*key, |todo| {
-                if todo.presses.len() < MAX_PRESSES {
-                    todo.presses.push((*side, *digit, *play));
+            } => {
+                let told = Told {
+                    side: *side,
+                    digit: *digit,
+                    play: *play,
+                    came: Instant::now(),
+                };
+                let mut is_taken = true;
+                let is_known = self.order(*key, |todo| {
+                    is_taken = todo.presses.len() < MAX_PRESSES;
+                    if is_taken {
+                        todo.presses.push(told);
+                    }
+                });
+                if !is_taken {
+                    // Faster than they can be played they are lost, as they would be in RTP.
+                    self.shared
+                        .presses_discarded
+                        .fetch_add(1, Ordering::Relaxed);
                 }
-            }),
+                is_known
+            }
             MediaCommand::Close { key } => self.order(*key, |todo| todo.close = true),
         };
         if done {
@@ -404,14 +430,16 @@ impl Shared {
     }
 
     /// Whether RTP brought this key, which is then taken for one that came by signalling too.
-    pub(crate) fn was_heard(&self, key: MediaKey, side: Side, digit: char) -> bool {
+    pub(crate) fn was_heard(&self, key: MediaKey, told: Told) -> bool {
         let mut sessions = self.sessions();
         let Some(entry) = sessions.get_mut(&key.id) else {
             return false;
         };
         let mut heard = entry.heard.iter();
-        let same =
-            heard.position(|(of, it, at)| (*of, *it) == (side, digit) && at.elapsed() < ONE_PRESS);
+        let same = heard.position(|(of, digit, at)| {
+            (*of, *digit) == (told.side, told.digit)
+                && told.came.saturating_duration_since(*at) < ONE_PRESS
+        });
         same.and_then(|at| entry.heard.remove(at)).is_some()
     }
 

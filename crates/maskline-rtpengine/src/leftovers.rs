@@ -33,16 +33,27 @@ pub(crate) async fn delete(
     let looks = async {
         shared.adopted.cancelled().await;
         loop {
-            let done = instance.is_up()
-                && delete_found(&shared, &instance, &mut found).await.is_ok()
-                && delete_listed(&shared, &instance).await.is_ok();
-            tokio::time::sleep(if done { EVERY } else { AGAIN }).await;
+            let looked = match instance.is_up() {
+                true => look(&shared, &instance, &mut found).await,
+                false => Err(Fault::Silent),
+            };
+            let pause = match looked {
+                Err(Fault::Silent | Fault::Gone) => AGAIN,
+                // It would say the same once more.
+                Ok(()) | Err(Fault::Refused(_) | Fault::Unreadable(_)) => EVERY,
+            };
+            tokio::time::sleep(pause).await;
         }
     };
     tokio::select! {
         () = looks => {}
         () = stop.cancelled() => {}
     }
+}
+
+async fn look(shared: &Shared, instance: &Instance, found: &mut Vec<u64>) -> Result<(), Fault> {
+    delete_found(shared, instance, found).await?;
+    delete_listed(shared, instance).await
 }
 
 /// What an earlier run left open and no session took up, each once.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::description::{Parties, place_in};
-use crate::engine::Shared;
+use crate::engine::{Shared, Told};
 use crate::instance::{Fault, Instance};
 use crate::naming::Naming;
 use crate::protocol::{CALLEE, CALLER, Named, Request, Response};
@@ -221,15 +221,13 @@ impl Call {
             if todo.close {
                 return;
             }
-            let play_at = Instant::now() + RTP_IS_LATER;
-            presses.extend(todo.presses.into_iter().map(|press| (play_at, press)));
-            while let Some((_, (side, digit, play))) =
-                presses.pop_front_if(|(at, _)| *at <= Instant::now())
-            {
-                if shared.was_heard(key, side, digit) {
+            presses.extend(todo.presses);
+            while let Some(told) = presses.pop_front_if(|told| is_due(told) <= Instant::now()) {
+                if shared.was_heard(key, told) {
                     continue;
                 }
-                if play {
+                let Told { side, digit, .. } = told;
+                if told.play {
                     self.play(side, digit).await;
                 } else {
                     shared.tell(MediaEvent::NotInRtp { key, side, digit }).await;
@@ -255,7 +253,7 @@ impl Call {
                 }
                 continue;
             }
-            let play_at = presses.front().map(|(at, _)| *at);
+            let play_at = presses.front().map(is_due);
             let others = tell_at.into_iter().chain(play_at);
             let next = others.fold(look_at, Instant::min);
             tokio::select! {
@@ -488,6 +486,11 @@ fn side_report(
 }
 
 /// Whether one party sends and the other listens.
+/// When a key that came by signalling is played or passed on, unless RTP brings it.
+fn is_due(told: &Told) -> Instant {
+    Instant::from_std(told.came) + RTP_IS_LATER
+}
+
 fn expected(of: Option<&RemoteMedia>, towards: Option<&RemoteMedia>) -> bool {
     of.is_some_and(|of| of.sends) && towards.is_some_and(|towards| towards.receives)
 }

@@ -511,6 +511,7 @@ async fn start_media(
         silence: config.media_silence,
         hold: config.hold_audio()?.map(Arc::new),
         addresses: config.media_addresses,
+        announced: config.media_public_addresses,
         ..EngineConfig::new(
             config.media_addresses.first(),
             config.media_ports.clone(),

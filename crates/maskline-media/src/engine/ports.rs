@@ -24,6 +24,8 @@ const MAX_ATTEMPTS: usize = 128;
 #[derive(Debug)]
 pub(super) struct PortPool {
     addresses: MediaAddresses,
+    /// Where parties are told that these are.
+    announced: MediaAddresses,
     quarantine: Duration,
     /// Oldest release first, and so by time of availability.
     free: Mutex<VecDeque<Resting>>,
@@ -65,6 +67,7 @@ impl PortPool {
             .collect();
         Self {
             addresses: config.addresses,
+            announced: config.announced,
             quarantine: config.quarantine,
             capacity: free.len(),
             free: Mutex::new(free),
@@ -156,12 +159,12 @@ impl PortPair {
     /// Whether an address is that of one of its sockets.
     pub(super) fn is_at(&self, address: SocketAddr) -> bool {
         let ports = [self.lease.port, self.lease.port.saturating_add(1)];
+        let pool = &self.lease.pool;
         ports.contains(&address.port())
-            && self
-                .lease
-                .pool
+            && pool
                 .addresses
                 .iter()
+                .chain(pool.announced.iter())
                 .any(|ours| ours == address.ip())
     }
 }

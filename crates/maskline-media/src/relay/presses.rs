@@ -67,6 +67,8 @@ impl Relay {
         let (sender, receiver) = self.both(side);
         if anew {
             sender.keys.withhold(packet.timestamp);
+        } else {
+            sender.keys.withhold_what_goes_on(packet.timestamp);
         }
         if let Some((digit, ticks, over)) = sender.keys.events.latest()
             && plays

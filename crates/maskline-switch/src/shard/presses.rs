@@ -83,7 +83,8 @@ impl Shard {
         });
     }
 
-    /// A press that came by INFO: told, and passed on, unless RTP has brought it already.
+    /// A press that came by INFO: told, unless RTP has told it already, and passed on, unless RTP brings it to
+    /// the other party. The relay knows that, and is told of each: it pairs both ways as we do.
     fn on_press(&mut self, s: &mut Session, side: Side, digit: char) {
         let now = self.now.tick;
         if s.stage != Stage::Connected {
@@ -95,10 +96,9 @@ impl Shard {
             self.count("info_flood");
             return;
         }
-        if !presses.pairs.take(now, digit, Signal::Info) {
-            return;
+        if presses.pairs.take(now, digit, Signal::Info) {
+            self.tell_press(s, side, digit);
         }
-        self.tell_press(s, side, digit);
         let play = !s.party(side.other()).allows.info;
         let asked = self.order_press(s, side, digit, play);
         if !play && !asked {

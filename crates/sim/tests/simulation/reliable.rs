@@ -221,6 +221,33 @@ fn a_key_by_rtp_and_by_info_reaches_the_other_party_and_the_application_once_in_
 }
 
 #[test]
+fn a_key_pressed_twice_of_which_rtp_loses_the_second_reaches_the_other_party_twice() {
+    for told_after in [0, 40] {
+        for lacks_info in [false, true] {
+            let mut call = CallPlan {
+                // At about 2.95 s; both presses come by INFO.
+                keys: vec![(ms(900), Side::Caller, '7')],
+                keys_told_after: ms(told_after),
+                info_keys: vec![
+                    (ms(3_200), Side::Caller, '7'),
+                    (ms(3_900), Side::Caller, '7'),
+                ],
+                ..CallPlan::default()
+            };
+            call.callee_manners.lacks_info = lacks_info;
+            let outcome = holds(&Scenario::calm(call));
+            let told = outcome.sessions[0].lines();
+            let presses = told.iter().filter(|line| line.contains("DTMF")).count();
+            assert_eq!(presses, 2, "{told:?}");
+            let ladder = &outcome.ladder;
+            let within = ladder.matches("7 of A reaches the other").count();
+            let by_info = outcome.phones[0].1.info_digits.len();
+            assert_eq!(within + by_info, 2, "{told_after} {lacks_info}\n{ladder}");
+        }
+    }
+}
+
+#[test]
 fn a_callee_that_describes_its_media_in_a_reliable_provisional_need_not_do_so_again() {
     for loss in [0, 150] {
         for seed in 0..10 {
