@@ -13,6 +13,7 @@ mod intake;
 mod lanes;
 pub mod policy;
 mod recording;
+mod room;
 mod running;
 pub mod schedule;
 mod told;

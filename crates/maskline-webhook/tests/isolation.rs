@@ -9,12 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use maskline_events::WebhookType;
-use maskline_store::{CommittedEvents, Deliveries, EventRow, SqliteStore, Store};
+use maskline_store::{
+    CommittedEvents, Deliveries, EventRow, Settlement, SqliteStore, Store, StoreError, StoredEvent,
+};
 use maskline_webhook::{DeliveryConfig, Dispatcher, EndpointPolicy};
 use support::{
     Database, OWNER, Receiver, Reply, call, commit, hook, open_client, own, store_for, until,
 };
+use uuid::Uuid;
 
 const HUNG: u128 = 100;
 
@@ -150,4 +154,118 @@ async fn an_endpoint_s_own_policy_goes_for_it_alone() {
     })
     .await;
     assert_eq!(one.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_backlog_of_a_dead_endpoint_keeps_a_healthy_one_from_nothing() {
+    let dead = Receiver::start(|_, _| Reply::Stall).await;
+    let well = Receiver::start(|_, _| Reply::Status(200)).await;
+    let database = Database::new();
+    let store = store_for(&database, &well.url).await;
+    own(&store, "a-dead-one").await;
+    hook(&store, "a-dead-one", WebhookType::Vcs, &dead.url).await;
+    let backlog: Vec<EventRow> = (1..=1_000)
+        .flat_map(|session| call("a-dead-one", 10_000 + session, 5, false))
+        .collect();
+    commit(&store, &backlog).await;
+    let config = DeliveryConfig {
+        events_in_memory: 400,
+        page: 50,
+        ..config()
+    };
+    let dispatcher = start(&store, config);
+    let level = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    until("its share of the memory is full", || {
+        level(&dispatcher.counters().events) >= 190
+    })
+    .await;
+    for session in 20_000..20_050 {
+        happen(&store, &dispatcher, call("a-dead-one", session, 20, false)).await;
+    }
+    the_healthy_one_goes_on(&store, &dispatcher, &well).await;
+    assert!(level(&dispatcher.counters().events) <= 400);
+}
+
+/// A store in which the second event of a session can't be read.
+struct Spoilt(Arc<SqliteStore>, Uuid);
+
+impl Spoilt {
+    fn spoil(&self, rows: Vec<StoredEvent>) -> Vec<StoredEvent> {
+        let spoil = |row: StoredEvent| match row.key() {
+            Some((session, 2)) if session == self.1 => StoredEvent::Broken {
+                session_id: Some(session),
+                ordinal: 2,
+                reason: "body: not text".to_owned(),
+            },
+            _ => row,
+        };
+        rows.into_iter().map(spoil).collect()
+    }
+}
+
+#[async_trait]
+impl Deliveries for Spoilt {
+    async fn pending_owners(&self) -> Result<Vec<String>, StoreError> {
+        self.0.pending_owners().await
+    }
+
+    async fn pending(
+        &self,
+        sub_account_id: &str,
+        after: Option<(Uuid, u64)>,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let rows = self.0.pending(sub_account_id, after, limit).await?;
+        Ok(self.spoil(rows))
+    }
+
+    async fn session(&self, session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError> {
+        let rows = self.0.session(session_id).await?;
+        Ok(self.spoil(rows))
+    }
+
+    async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError> {
+        self.0.settle(results).await
+    }
+}
+
+#[tokio::test]
+async fn a_broken_row_stops_its_session_and_nothing_else() {
+    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
+    let database = Database::new();
+    let store = store_for(&database, &receiver.url).await;
+    for session in 1..=20 {
+        commit(&store, &call(OWNER, session, 3, true)).await;
+    }
+    let spoilt = Uuid::from_u128(7);
+    let dispatcher = Dispatcher::start(
+        Arc::clone(&store) as Arc<dyn Store>,
+        Arc::new(Spoilt(Arc::clone(&store), spoilt)),
+        open_client(),
+        DeliveryConfig {
+            page: 5,
+            ..config()
+        },
+        None,
+    );
+    until("all others are through", || {
+        receiver.requests().len() == 19 * 4 + 1
+    })
+    .await;
+    // It goes on with what happens now, and the session still stands.
+    happen(&store, &dispatcher, call(OWNER, 30, 3, true)).await;
+    until("a new call is through", || {
+        receiver.requests().len() == 20 * 4 + 1
+    })
+    .await;
+    let of_it = |received: &support::Received| received.key().0 == spoilt;
+    let sent: Vec<u64> = receiver
+        .requests()
+        .iter()
+        .filter(|received| of_it(received))
+        .map(|received| received.key().1)
+        .collect();
+    assert_eq!(sent, [1]);
+    let told = dispatcher.counters().broken_rows.load(Ordering::Relaxed);
+    assert_eq!(told, 1);
 }

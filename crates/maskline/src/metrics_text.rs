@@ -244,6 +244,11 @@ impl Sources {
                 &counters.parked,
             ),
             ("counter", "maskline_delivery_dead_total", &counters.dead),
+            (
+                "counter",
+                "maskline_delivery_broken_rows_total",
+                &counters.broken_rows,
+            ),
             ("gauge", "maskline_delivery_events", &counters.events),
             ("gauge", "maskline_delivery_lanes", &counters.lanes),
             ("gauge", "maskline_delivery_in_flight", &counters.in_flight),

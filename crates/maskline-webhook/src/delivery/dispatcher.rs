@@ -10,6 +10,7 @@ use std::time::Duration;
 use maskline_events::WebhookType;
 use maskline_store::{
     AttemptRecord, CommittedEvents, Deliveries, EventRow, Outcome, Settlement, Store, StoreError,
+    StoredEvent,
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -47,6 +48,7 @@ pub struct Dispatcher {
     intake: mpsc::Sender<Vec<EventRow>>,
     missed: Arc<AtomicBool>,
     control: mpsc::Sender<Control>,
+    replays: mpsc::Sender<Replay>,
     told: Arc<Told>,
     counters: Arc<DeliveryCounters>,
     endpoints: Arc<Endpoints>,
@@ -82,6 +84,7 @@ impl Dispatcher {
     ) -> Self {
         let (intake, intake_end) = mpsc::channel(INTAKE);
         let (control, control_end) = mpsc::channel(1);
+        let (replays, replays_end) = mpsc::channel(1);
         let told = Arc::new(Told::default());
         let missed = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(DeliveryCounters::default());
@@ -95,10 +98,9 @@ impl Dispatcher {
             sender: Arc::new(Sender {
                 client,
                 endpoints: Arc::clone(&endpoints),
-                store: Arc::clone(&store),
+                store,
                 deadline: config.attempt_deadline,
             }),
-            store,
             deliveries,
             page: config.page.max(1),
             clock: Clock::start(),
@@ -112,11 +114,12 @@ impl Dispatcher {
             missed: Arc::clone(&missed),
             told: Arc::clone(&told),
         };
-        let task = tokio::spawn(shell.run(intake_end, control_end)).abort_handle();
+        let task = tokio::spawn(shell.run(intake_end, control_end, replays_end)).abort_handle();
         Self {
             intake,
             missed,
             control,
+            replays,
             told,
             counters,
             endpoints,
@@ -141,6 +144,17 @@ impl Dispatcher {
     ) {
         let endpoint = (Arc::from(sub_account_id), webhook_type);
         self.told.policy(endpoint, policy);
+    }
+
+    /// Says that the store has events of these sessions of a sub-account pending that were settled
+    /// before. They go in the order of their lanes, once what is under way of them has ended.
+    /// Waits while many are said; a process that ends before it was said goes on with them, too.
+    pub async fn replayed(&self, sub_account_id: &str, sessions: Vec<Uuid>) {
+        // A dispatcher that has drained sends nothing more; the next process does.
+        let _ = self
+            .replays
+            .send((Arc::from(sub_account_id), sessions))
+            .await;
     }
 
     /// The cache of endpoints, to be shared with a
@@ -187,15 +201,18 @@ impl Drop for Dispatcher {
 /// What a task of the shell is for, should it die without an answer.
 enum Job {
     Attempt(EventKey),
+    Owners,
     Scan,
     Load(Uuid),
     Record(Vec<Uuid>),
 }
 
-type Rows = Result<Vec<(EventRow, Outcome)>, StoreError>;
+type Rows = Result<Vec<StoredEvent>, StoreError>;
+type Replay = (Arc<str>, Vec<Uuid>);
 
 enum Done {
     Attempt(EventKey, AttemptResult, Option<AttemptRecord>),
+    Owners(Result<Vec<String>, StoreError>),
     Scan(Rows),
     Load(Uuid, Rows),
     Record,
@@ -204,7 +221,6 @@ enum Done {
 struct Shell {
     lanes: Lanes,
     sender: Arc<Sender>,
-    store: Arc<dyn Store>,
     deliveries: Arc<dyn Deliveries>,
     page: u32,
     clock: Clock,
@@ -225,6 +241,7 @@ impl Shell {
         mut self,
         mut intake: mpsc::Receiver<Vec<EventRow>>,
         mut control: mpsc::Receiver<Control>,
+        mut replays: mpsc::Receiver<Replay>,
     ) {
         let mut draining: Option<Control> = None;
         let mut stopped = false;
@@ -257,6 +274,9 @@ impl Shell {
                 Some(command) = control.recv(), if draining.is_none() => {
                     self.handle(Input::Drain);
                     draining = Some(command);
+                }
+                Some((owner, sessions)) = replays.recv() => {
+                    self.handle(Input::Replayed(owner, sessions));
                 }
                 () = told.said() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
@@ -303,18 +323,29 @@ impl Shell {
                     outcome,
                     attempt_gap,
                 } => self.record(&event, outcome, attempt_gap),
-                Action::Scan { after } => {
-                    let (store, page) = (Arc::clone(&self.store), self.page);
+                Action::Owners => {
+                    let store = Arc::clone(&self.deliveries);
+                    self.spawn(Job::Owners, async move {
+                        Done::Owners(store.pending_owners().await)
+                    });
+                }
+                Action::Scan { owner, after } => {
+                    let (store, page) = (Arc::clone(&self.deliveries), self.page);
                     self.spawn(Job::Scan, async move {
-                        Done::Scan(store.unsettled(after, page).await)
+                        Done::Scan(store.pending(&owner, after, page).await)
                     });
                 }
                 Action::Load { session } => {
-                    let store = Arc::clone(&self.store);
+                    let store = Arc::clone(&self.deliveries);
                     self.spawn(Job::Load(session), async move {
-                        Done::Load(session, store.session_events(session).await)
+                        Done::Load(session, store.session(session).await)
                     });
                 }
+                Action::Broken {
+                    session,
+                    ordinal,
+                    reason,
+                } => self.broken(session, ordinal, &reason),
             }
         }
         if let Some((sessions, group)) = self.recording.group() {
@@ -325,6 +356,18 @@ impl Shell {
             });
         }
         self.counters.level(&self.lanes.levels(), self.clock.now());
+    }
+
+    fn broken(&self, session: Option<Uuid>, ordinal: u64, reason: &str) {
+        self.counters.broken_rows.fetch_add(1, Ordering::Relaxed);
+        match session {
+            Some(session) => tracing::error!(
+                %session, ordinal, reason,
+                "an undelivered event can't be read: the later ones of its session are not sent \
+                 until it is repaired or deleted and this process starts anew"
+            ),
+            None => tracing::error!(reason, "undelivered events can't be read"),
+        }
     }
 
     fn record(&mut self, event: &EventRow, outcome: Outcome, attempt_gap: Option<bool>) {
@@ -378,12 +421,13 @@ impl Shell {
                     retry_after: None,
                 },
             ),
+            (_, Some(Done::Owners(Ok(owners)))) => Input::Owners(owners),
             (_, Some(Done::Scan(Ok(rows)))) => Input::Scanned(rows),
-            (_, Some(Done::Scan(Err(error)))) => {
+            (_, Some(Done::Owners(Err(error)) | Done::Scan(Err(error)))) => {
                 tracing::warn!(%error, "undelivered events can't be read, trying again");
                 Input::ScanFailed
             }
-            (Job::Scan, _) => Input::ScanFailed,
+            (Job::Owners | Job::Scan, _) => Input::ScanFailed,
             (_, Some(Done::Load(session, Ok(rows)))) => Input::Loaded(session, rows),
             (_, Some(Done::Load(session, Err(error)))) => {
                 tracing::warn!(%error, %session, "a session's events can't be read, trying again");

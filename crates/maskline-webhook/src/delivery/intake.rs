@@ -1,66 +1,57 @@
 //! How events get into the lanes: straight from the journal while all is well, from the store at a
-//! start and after what did not fit.
+//! start, after what did not fit, and when they are replayed.
 //!
 //! The rule that keeps the order: an event is taken straight from the journal only if the one
 //! before it was taken too (ordinals of a session have no gap). Any other has its session read
 //! from the store first. What finds no room is dropped here and read again later; the store has
-//! it.
+//! it. Behind a row that can't be read its session stands still, and nobody else.
+//!
+//! What lives elsewhere: how much room each sub-account has, and whose turn it is to be read
+//! (`room`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{EventPlace, EventRow, Outcome};
+use maskline_store::{EventRow, Outcome, StoredEvent};
 use uuid::Uuid;
 
 use super::lanes::{Action, Lanes, Timer};
+use super::room::{Reading, Room};
 
 /// Most sessions that are read at once.
 const LOADS: usize = 8;
 /// How long to wait after the store failed.
 const PAUSE_MS: i64 = 1_000;
+/// Most broken rows that are remembered, so as to name each once.
+const MAX_NAMED: usize = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Intake {
-    max_events: usize,
+    pub(super) room: Room,
     page: usize,
-    /// Something was dropped since the last pass over the store began.
-    behind: bool,
-    scan: Scan,
     wanted: VecDeque<Uuid>,
     loads: usize,
+    /// The store failed, and is left alone for a while.
+    resting: bool,
     /// Sessions that ended while a page was read: the page may still hold events of them.
     forget_later: Vec<Uuid>,
+    named: BTreeSet<(Option<Uuid>, u64)>,
     closed: bool,
-}
-
-/// A pass over the store's unsettled events.
-#[derive(Clone, Debug, PartialEq)]
-enum Scan {
-    None,
-    Reading(Option<EventPlace>),
-    /// To be gone on with when there is room.
-    Paused(Option<EventPlace>),
-    /// To be gone on with when the store has had a rest.
-    Failed(Option<EventPlace>),
 }
 
 impl Intake {
     pub(super) fn new(max_events: usize, page: u32) -> Self {
         Self {
-            max_events: max_events.max(1),
+            room: Room::new(max_events),
             page: usize::try_from(page).unwrap_or(usize::MAX).max(1),
-            // What an earlier process left behind.
-            behind: true,
-            scan: Scan::None,
             wanted: VecDeque::new(),
             loads: 0,
+            resting: false,
             forget_later: Vec::new(),
+            named: BTreeSet::new(),
             closed: false,
         }
-    }
-
-    pub(super) fn missed(&mut self) {
-        self.behind = true;
     }
 
     pub(super) fn close(&mut self) {
@@ -71,74 +62,72 @@ impl Intake {
         self.wanted.push_back(session);
     }
 
-    pub(super) fn scan_again(&mut self) {
-        if let Scan::Failed(after) = &mut self.scan {
-            self.scan = Scan::Paused(after.take());
-        }
+    pub(super) fn rested(&mut self) {
+        self.resting = false;
     }
 
-    pub(super) fn is_behind(&self) -> bool {
-        self.behind || self.scan != Scan::None
-    }
-
-    pub(super) fn is_scanning(&self) -> bool {
-        matches!(self.scan, Scan::Reading(_))
+    pub(super) fn is_reading(&self) -> bool {
+        *self.room.reading() != Reading::Nothing
     }
 
     /// Whether a session has to be kept until the page that is being read is here.
     pub(super) fn forget_later(&mut self, session: Uuid) -> bool {
-        let later = self.is_scanning();
+        let later = self.is_reading();
         if later {
             self.forget_later.push(session);
         }
         later
     }
 
-    pub(super) fn poll(&mut self, events: usize) -> Option<Action> {
-        if self.closed || events >= self.max_events {
+    pub(super) fn poll(&mut self) -> Option<Action> {
+        if self.closed {
             return None;
         }
         if self.loads < LOADS
+            && self.room.is_free()
             && let Some(session) = self.wanted.pop_front()
         {
             self.loads += 1;
             return Some(Action::Load { session });
         }
-        // Not for every single event that leaves.
-        if events > self.max_events / 4 * 3 {
+        if self.resting {
             return None;
         }
-        let after = match &mut self.scan {
-            Scan::None if self.behind => {
-                self.behind = false;
-                None
-            }
-            Scan::Paused(after) => after.take(),
-            Scan::None | Scan::Reading(_) | Scan::Failed(_) => return None,
-        };
-        self.scan = Scan::Reading(after.clone());
-        Some(Action::Scan { after })
+        match self.room.read()? {
+            Reading::Nothing => None,
+            Reading::Owners => Some(Action::Owners),
+            Reading::Page { owner, after } => Some(Action::Scan { owner, after }),
+        }
+    }
+
+    /// Whether a broken row is met for the first time.
+    fn is_new(&mut self, session: Option<Uuid>, ordinal: u64) -> bool {
+        if self.named.len() >= MAX_NAMED {
+            self.named.clear();
+        }
+        self.named.insert((session, ordinal))
     }
 }
 
 impl Lanes {
-    fn has_room(&self) -> bool {
-        self.events < self.intake.max_events
-    }
-
     pub(super) fn committed(&mut self, now: Timestamp, row: EventRow) {
         let id = row.session_id;
+        let has_room = self.intake.room.has_room(&row.sub_account_id);
         let expected = match self.sessions.get_mut(&id) {
             Some(session) => {
                 if row.ordinal <= session.last {
                     return;
                 }
+                if session.stopped {
+                    session.last = row.ordinal;
+                    return;
+                }
                 if let Some(came) = &mut session.loading {
-                    if self.events >= self.intake.max_events {
-                        self.intake.behind = true;
-                    } else {
+                    if has_room {
+                        self.intake.room.enter(&session.owner);
                         came.push(row);
-                        self.events += 1;
+                    } else {
+                        self.intake.room.fall_behind(&session.owner);
                     }
                     return;
                 }
@@ -146,28 +135,64 @@ impl Lanes {
             }
             None => 1,
         };
-        if !self.has_room() {
-            self.intake.behind = true;
+        if !has_room {
+            self.intake.room.fall_behind(&row.sub_account_id);
         } else if row.ordinal == expected {
             self.admit(now, row, None);
         } else {
             let session = self.session(id, &row.sub_account_id);
+            let owner = Arc::clone(&session.owner);
             session.loading = Some(vec![row]);
-            self.events += 1;
+            self.intake.room.enter(&owner);
             self.intake.want(id);
         }
     }
 
-    pub(super) fn loaded(&mut self, now: Timestamp, id: Uuid, rows: Vec<(EventRow, Outcome)>) {
+    /// Events of these sessions of a sub-account are pending that were settled before. Those of a
+    /// session that is in memory lie behind what was taken of it: it is read anew when nothing of
+    /// it is under way. Those of any other are found as what does not fit is.
+    pub(super) fn replayed(&mut self, owner: &str, sessions: &[Uuid]) {
+        for id in sessions {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.replay = true;
+                self.rest(*id);
+            }
+        }
+        self.intake.room.replayed(owner);
+    }
+
+    /// Whether a pending event is behind what was taken of its session, and not in memory: it may
+    /// be a replayed one that its session was told nothing of, because it was not in memory then.
+    fn is_left_behind(&self, stored: &StoredEvent) -> Option<Uuid> {
+        let (id, ordinal) = stored.key()?;
+        let session = self.sessions.get(&id)?;
+        let left = ordinal <= session.last && !session.stopped && !session.has(ordinal);
+        left.then_some(id)
+    }
+
+    /// Reads a session that has nothing under way from its beginning.
+    pub(super) fn reload(&mut self, id: Uuid) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.replay = false;
+            session.stopped = false;
+            session.last = 0;
+            session.loading = Some(Vec::new());
+            self.intake.want(id);
+        }
+    }
+
+    pub(super) fn loaded(&mut self, now: Timestamp, id: Uuid, rows: Vec<StoredEvent>) {
         self.intake.loads = self.intake.loads.saturating_sub(1);
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
         let came = session.loading.take().unwrap_or_default();
         let before = session.last;
-        self.events -= came.len();
-        for (row, outcome) in rows {
-            if !self.take(now, row, Some(&outcome)) {
+        let owner = Arc::clone(&session.owner);
+        self.intake.room.leave(&owner, came.len());
+        for stored in rows {
+            if !self.take_stored(now, &owner, stored) {
+                self.intake.room.fall_behind(&owner);
                 return self.rest(id);
             }
         }
@@ -181,29 +206,52 @@ impl Lanes {
                 break;
             }
             if !self.take(now, row, None) {
+                self.intake.room.fall_behind(&owner);
                 return self.rest(id);
             }
         }
-        let room = self.intake.max_events.saturating_sub(self.events);
-        if came.len() > room {
-            came.truncate(room);
-            self.intake.behind = true;
+        let mut waits = Vec::new();
+        for row in came {
+            if !self.intake.room.has_room(&owner) {
+                self.intake.room.fall_behind(&owner);
+                break;
+            }
+            self.intake.room.enter(&owner);
+            waits.push(row);
         }
-        if !came.is_empty()
+        if !waits.is_empty()
             && let Some(session) = self.sessions.get_mut(&id)
         {
-            self.events += came.len();
-            session.loading = Some(Vec::from(came));
+            session.loading = Some(waits);
             self.intake.want(id);
         }
         self.rest(id);
     }
 
+    fn take_stored(&mut self, now: Timestamp, owner: &str, stored: StoredEvent) -> bool {
+        match stored {
+            StoredEvent::Whole(row, outcome) => self.take(now, row, Some(&outcome)),
+            StoredEvent::Broken {
+                session_id,
+                ordinal,
+                reason,
+            } => {
+                self.broken(owner, session_id, ordinal, reason);
+                true
+            }
+        }
+    }
+
     /// Takes an event of a session that has been read up to there; `false`: there is no room.
     fn take(&mut self, now: Timestamp, row: EventRow, stands: Option<&Outcome>) -> bool {
-        let known = self.sessions.get(&row.session_id);
-        if known.is_some_and(|session| row.ordinal <= session.last) {
-            return true;
+        if let Some(session) = self.sessions.get_mut(&row.session_id) {
+            if row.ordinal <= session.last {
+                return true;
+            }
+            if session.stopped {
+                session.last = row.ordinal;
+                return true;
+            }
         }
         if stands.is_some_and(|outcome| outcome.state.is_final()) {
             let session = self.session(row.session_id, &row.sub_account_id);
@@ -211,12 +259,31 @@ impl Lanes {
             session.summary_taken |= row.webhook_type == WebhookType::Vss;
             return true;
         }
-        if !self.has_room() {
-            self.intake.behind = true;
+        if !self.intake.room.has_room(&row.sub_account_id) {
             return false;
         }
         self.admit(now, row, stands);
         true
+    }
+
+    /// A row can't be read: nothing behind it goes on in its session.
+    fn broken(&mut self, owner: &str, id: Option<Uuid>, ordinal: u64, reason: String) {
+        if let Some(id) = id {
+            let session = self.session(id, owner);
+            if ordinal > 0 && ordinal <= session.last {
+                // It was taken from the journal before it broke, or stopped the session already.
+                return;
+            }
+            session.stopped = true;
+            session.last = session.last.max(ordinal);
+        }
+        if self.intake.is_new(id, ordinal) {
+            self.order(Action::Broken {
+                session: id,
+                ordinal,
+                reason,
+            });
+        }
     }
 
     pub(super) fn load_failed(&mut self, now: Timestamp, id: Uuid) {
@@ -224,39 +291,52 @@ impl Lanes {
         self.timers.insert((now.plus_ms(PAUSE_MS), Timer::Load(id)));
     }
 
-    pub(super) fn scanned(&mut self, now: Timestamp, rows: Vec<(EventRow, Outcome)>) {
-        let Scan::Reading(after) = &mut self.intake.scan else {
+    /// Sub-accounts that have something pending.
+    pub(super) fn owners(&mut self, owners: &[String]) {
+        self.intake.room.owners(owners);
+        self.forget_now();
+    }
+
+    pub(super) fn scanned(&mut self, now: Timestamp, rows: Vec<StoredEvent>) {
+        let Reading::Page { owner, mut after } = self.intake.room.reading().clone() else {
             return;
         };
-        let mut after = after.take();
-        let whole = rows.len() < self.intake.page;
+        let keyed = rows.iter().filter(|row| row.key().is_some()).count();
         let mut full = false;
-        for (row, outcome) in rows {
-            let place = row.place();
-            if !self.has_room() {
-                full = true;
-                break;
+        for stored in rows {
+            let place = stored.key();
+            if self.intake.room.is_replayed(&owner)
+                && let Some(id) = self.is_left_behind(&stored)
+            {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.replay = true;
+                }
+                self.rest(id);
             }
             // None may be left out here, not even of a session that is being loaded: the pass
             // would go on behind it.
-            self.take(now, row, Some(&outcome));
-            after = Some(place);
+            if !self.take_stored(now, &owner, stored) {
+                full = true;
+                break;
+            }
+            after = place.or(after);
         }
-        self.intake.scan = if whole && !full {
-            Scan::None
+        if keyed < self.intake.page && !full {
+            self.intake.room.pass_ended();
         } else {
-            Scan::Paused(after)
-        };
-        for id in std::mem::take(&mut self.intake.forget_later) {
-            self.rest(id);
+            self.intake.room.page_read(after);
         }
+        self.forget_now();
     }
 
     pub(super) fn scan_failed(&mut self, now: Timestamp) {
-        if let Scan::Reading(after) = &mut self.intake.scan {
-            self.intake.scan = Scan::Failed(after.take());
-            self.timers.insert((now.plus_ms(PAUSE_MS), Timer::Scan));
-        }
+        self.intake.room.read_failed();
+        self.intake.resting = true;
+        self.timers.insert((now.plus_ms(PAUSE_MS), Timer::Rested));
+        self.forget_now();
+    }
+
+    fn forget_now(&mut self) {
         for id in std::mem::take(&mut self.intake.forget_later) {
             self.rest(id);
         }

@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{DeliveryState, EventPlace, EventRow, Outcome};
+use maskline_store::{DeliveryState, EventRow, Outcome, StoredEvent};
 use uuid::Uuid;
 
 use super::breaker::Health;
 use super::intake::Intake;
+use super::room::Place;
 use super::turns::{Class, EndpointKey, EventKey, Places, Start, Turns};
 use super::{AttemptResult, DeliveryConfig, EndpointPolicy};
 
@@ -27,14 +28,18 @@ pub(crate) enum Input {
     Committed(Vec<EventRow>),
     /// Committed events did not get here: the store has to be read.
     Missed,
-    /// A page of the store's unsettled events; a short one is the last.
-    Scanned(Vec<(EventRow, Outcome)>),
-    /// The page could not be read.
+    /// Sub-accounts that have pending events.
+    Owners(Vec<String>),
+    /// A page of a sub-account's pending events; a short one is the last.
+    Scanned(Vec<StoredEvent>),
+    /// The page, or who has pending events, could not be read.
     ScanFailed,
     /// All events of a session.
-    Loaded(Uuid, Vec<(EventRow, Outcome)>),
+    Loaded(Uuid, Vec<StoredEvent>),
     /// They could not be read.
     LoadFailed(Uuid),
+    /// Events of these sessions of a sub-account are pending once more.
+    Replayed(Arc<str>, Vec<Uuid>),
     /// An attempt ended.
     Attempted {
         key: EventKey,
@@ -72,10 +77,21 @@ pub(crate) enum Action {
         /// Whether this is the result of an attempt, and whether that said `webhook-gap`.
         attempt_gap: Option<bool>,
     },
-    /// Read a page of unsettled events after this key.
-    Scan { after: Option<EventPlace> },
+    /// Ask which sub-accounts have pending events.
+    Owners,
+    /// Read a page of a sub-account's pending events after this place.
+    Scan {
+        owner: Arc<str>,
+        after: Option<Place>,
+    },
     /// Read all events of a session.
     Load { session: Uuid },
+    /// Tell of a row that can't be read: the session's later events stay in the store.
+    Broken {
+        session: Option<Uuid>,
+        ordinal: u64,
+        reason: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,12 +100,12 @@ pub(super) enum Timer {
     Park(EventKey),
     Summary(Uuid),
     Load(Uuid),
-    Scan,
+    Rested,
 }
 
 #[derive(Debug)]
 pub(super) struct Session {
-    owner: Arc<str>,
+    pub(super) owner: Arc<str>,
     /// The highest ordinal that was taken in.
     pub(super) last: u64,
     items: BTreeMap<u64, Item>,
@@ -98,8 +114,19 @@ pub(super) struct Session {
     parked: BTreeSet<u64>,
     unrecorded: usize,
     pub(super) summary_taken: bool,
+    /// A row of it can't be read: nothing behind that is taken in.
+    pub(super) stopped: bool,
+    /// It is to be read anew once nothing of it is under way.
+    pub(super) replay: bool,
     /// Events that came while the session is read from the store.
     pub(super) loading: Option<Vec<EventRow>>,
+}
+
+impl Session {
+    /// Whether this event of it is in memory.
+    pub(super) fn has(&self, ordinal: u64) -> bool {
+        self.items.contains_key(&ordinal)
+    }
 }
 
 #[derive(Debug)]
@@ -153,8 +180,6 @@ pub(crate) struct Lanes {
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
     orders: VecDeque<Action>,
     oldest: BTreeSet<(Timestamp, EventKey)>,
-    /// Events in memory, those that wait for a load included.
-    pub(super) events: usize,
     lanes: usize,
     parked: usize,
     parked_ever: u64,
@@ -175,7 +200,6 @@ impl Lanes {
             timers: BTreeSet::new(),
             orders: VecDeque::new(),
             oldest: BTreeSet::new(),
-            events: 0,
             lanes: 0,
             parked: 0,
             parked_ever: 0,
@@ -193,11 +217,13 @@ impl Lanes {
                     self.committed(now, row);
                 }
             }
-            Input::Missed => self.intake.missed(),
+            Input::Missed => self.intake.room.missed(),
+            Input::Owners(owners) => self.owners(&owners),
             Input::Scanned(rows) => self.scanned(now, rows),
             Input::ScanFailed => self.scan_failed(now),
             Input::Loaded(session, rows) => self.loaded(now, session, rows),
             Input::LoadFailed(session) => self.load_failed(now, session),
+            Input::Replayed(owner, sessions) => self.replayed(&owner, &sessions),
             Input::Attempted {
                 key,
                 result,
@@ -226,7 +252,7 @@ impl Lanes {
         if let Some(order) = self.orders.pop_front() {
             return Some(order);
         }
-        if let Some(order) = self.intake.poll(self.events) {
+        if let Some(order) = self.intake.poll() {
             return Some(order);
         }
         // What was delivered and not recorded is delivered again after a crash: so there is a
@@ -256,13 +282,13 @@ impl Lanes {
 
     pub(crate) fn levels(&self) -> Levels {
         Levels {
-            events: self.events,
+            events: self.intake.room.events(),
             lanes: self.lanes,
             parked: self.parked,
             parked_ever: self.parked_ever,
             places: self.turns.places(),
             unrecorded: self.unrecorded,
-            behind: self.intake.is_behind(),
+            behind: self.intake.room.is_behind(),
             oldest: self.oldest.first().map(|(at, _)| *at),
         }
     }
@@ -271,7 +297,7 @@ impl Lanes {
     pub(super) fn session(&mut self, id: Uuid, owner: &str) -> &mut Session {
         if !self.sessions.contains_key(&id)
             && self.sessions.len() >= self.max_sessions
-            && !self.intake.is_scanning()
+            && !self.intake.is_reading()
             && let Some(forgotten) = self.idle.pop_first()
         {
             // Should it go on, its next event is out of sequence and it is read from the store.
@@ -286,6 +312,8 @@ impl Lanes {
             parked: BTreeSet::new(),
             unrecorded: 0,
             summary_taken: false,
+            stopped: false,
+            replay: false,
             loading: None,
         })
     }
@@ -306,7 +334,9 @@ impl Lanes {
         let at = row.at;
         let since = if attempts == 0 { now } else { at };
         let owner = Arc::clone(&self.session(id, &row.sub_account_id).owner);
-        let parks = self.turns.policy(&(owner, kind)).schedule.parks(since);
+        let endpoint: EndpointKey = (owner, kind);
+        let parks = self.turns.policy(&endpoint).schedule.parks(since);
+        self.intake.room.enter(&endpoint.0);
         let session = self.session(id, &row.sub_account_id);
         session.last = session.last.max(key.ordinal);
         session.summary_taken |= kind == WebhookType::Vss;
@@ -327,7 +357,6 @@ impl Lanes {
             order.insert(key.ordinal);
             self.lanes += usize::from(began);
         }
-        self.events += 1;
         self.oldest.insert((at, key));
         if parked {
             self.wait_until(now, key, due);
@@ -498,6 +527,10 @@ impl Lanes {
         }
     }
 
+    pub(super) fn order(&mut self, action: Action) {
+        self.orders.push_back(action);
+    }
+
     fn record(
         &mut self,
         session: Uuid,
@@ -524,7 +557,7 @@ impl Lanes {
         let Some(item) = session.items.remove(&key.ordinal) else {
             return;
         };
-        self.events -= 1;
+        self.intake.room.leave(&session.owner, 1);
         self.oldest.remove(&(item.event.at, key));
         self.timers.remove(&(item.parks, Timer::Park(key)));
         if session.parked.remove(&key.ordinal) {
@@ -576,8 +609,15 @@ impl Lanes {
             return;
         };
         let busy = !session.items.is_empty() || session.unrecorded > 0 || session.loading.is_some();
-        if busy {
+        if busy || session.stopped && !session.replay {
+            // One that stands still must not be forgotten: its later events would go on.
             self.idle.remove(&id);
+        } else if session.replay {
+            // A page that is being read may tell how things stood before.
+            if !self.intake.forget_later(id) {
+                self.idle.remove(&id);
+                self.reload(id);
+            }
         } else if !session.summary_taken {
             self.idle.insert(id);
         } else if !self.intake.forget_later(id) {
@@ -600,7 +640,7 @@ impl Lanes {
                 Timer::Park(key) => self.order_deadline(now, key),
                 Timer::Summary(id) => self.advance(now, id, WebhookType::Vss),
                 Timer::Load(id) => self.intake.want(id),
-                Timer::Scan => self.intake.scan_again(),
+                Timer::Rested => self.intake.rested(),
             }
         }
     }

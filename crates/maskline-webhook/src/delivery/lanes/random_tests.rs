@@ -26,8 +26,8 @@ struct World {
     running: Vec<(EventKey, Arc<EventRow>)>,
     outcomes: Vec<(EventKey, Outcome)>,
     /// A page that was read, and a session that was, on their way.
-    page: Option<Vec<(EventRow, Outcome)>>,
-    loads: Vec<(Uuid, Vec<(EventRow, Outcome)>)>,
+    page: Option<Input>,
+    loads: Vec<(Uuid, Vec<StoredEvent>)>,
     received: BTreeSet<(Uuid, u64)>,
     /// Parked as far as the lanes know, recorded or not.
     parked: BTreeSet<(Uuid, u64)>,
@@ -89,29 +89,38 @@ impl World {
                     };
                     self.outcomes.push((key, outcome));
                 }
-                Action::Scan { after } => {
+                Action::Owners => {
+                    let pending = |(row, outcome): &(EventRow, Outcome)| {
+                        (!outcome.state.is_final()).then(|| row.sub_account_id.clone())
+                    };
+                    let owners: BTreeSet<String> = self.rows.values().filter_map(pending).collect();
+                    let owners = Input::Owners(owners.into_iter().collect());
+                    assert!(self.page.replace(owners).is_none(), "one page at a time");
+                }
+                Action::Scan { owner, after } => {
                     let page = self
                         .rows
                         .iter()
-                        .filter(|(key, (_, outcome))| {
-                            after
-                                .as_ref()
-                                .is_none_or(|after| **key > (after.session_id, after.ordinal))
+                        .filter(|(key, (row, outcome))| {
+                            after.as_ref().is_none_or(|after| *key > after)
+                                && *row.sub_account_id == *owner
                                 && !outcome.state.is_final()
                         })
                         .take(self.config.page as usize)
-                        .map(|(_, found)| found.clone())
+                        .map(|(_, (row, outcome))| StoredEvent::Whole(row.clone(), outcome.clone()))
                         .collect();
+                    let page = Input::Scanned(page);
                     assert!(self.page.replace(page).is_none(), "one page at a time");
                 }
                 Action::Load { session } => {
                     let rows = self
                         .rows
                         .range((session, 0)..=(session, u64::MAX))
-                        .map(|(_, found)| found.clone())
+                        .map(|(_, (row, outcome))| StoredEvent::Whole(row.clone(), outcome.clone()))
                         .collect();
                     self.loads.push((session, rows));
                 }
+                Action::Broken { .. } => panic!("seed {}: nothing is broken", self.seed),
             }
         }
         let levels = self.lanes.levels();
@@ -264,7 +273,7 @@ impl World {
     fn read(&mut self) {
         if let Some(page) = self.page.take() {
             if self.chance(90) {
-                self.handle(Input::Scanned(page));
+                self.handle(page);
             } else {
                 self.handle(Input::ScanFailed);
             }
@@ -295,13 +304,31 @@ impl World {
         self.handle(Input::Elapsed);
     }
 
+    /// Makes some events pending that were settled, as a replay in the store does.
+    fn replay(&mut self) {
+        let mut sessions: BTreeMap<String, BTreeSet<Uuid>> = BTreeMap::new();
+        for ((session, _), (row, outcome)) in &mut self.rows {
+            if outcome.state.is_final() && self.random.random_range(0..100) < 5 {
+                outcome.state = DeliveryState::Pending;
+                outcome.attempts = 0;
+                let of = sessions.entry(row.sub_account_id.clone()).or_default();
+                of.insert(*session);
+            }
+        }
+        for (owner, sessions) in sessions {
+            let sessions = sessions.into_iter().collect();
+            self.handle(Input::Replayed(Arc::from(owner), sessions));
+        }
+    }
+
     fn step(&mut self) {
         match self.random.random_range(0..1_000) {
             0..200 => self.commit(),
             200..600 => self.finish_one(false),
             600..750 => self.record(),
             750..850 => self.read(),
-            850..995 => {
+            850..852 => self.replay(),
+            852..995 => {
                 self.now = self.now.plus_ms(self.random.random_range(0..2_000));
                 self.handle(Input::Elapsed);
             }

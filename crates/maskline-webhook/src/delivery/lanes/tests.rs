@@ -16,7 +16,9 @@ struct Script {
     now: Timestamp,
     outcomes: Vec<(u64, Outcome)>,
     loads: Vec<Uuid>,
-    scans: Vec<Option<EventPlace>>,
+    scans: Vec<Option<Place>>,
+    owners: usize,
+    broken: Vec<(Option<Uuid>, u64)>,
     recording: bool,
 }
 
@@ -45,6 +47,31 @@ fn vcs(n: u128, ordinals: impl IntoIterator<Item = u64>) -> Vec<EventRow> {
 
 fn vss(n: u128, ordinal: u64) -> EventRow {
     row(n, ordinal, WebhookType::Vss)
+}
+
+fn of(owner: &str, n: u128, ordinals: impl IntoIterator<Item = u64>) -> Vec<EventRow> {
+    let own = |row| EventRow {
+        sub_account_id: owner.to_owned(),
+        ..row
+    };
+    vcs(n, ordinals).into_iter().map(own).collect()
+}
+
+/// As the store has them.
+fn stored(rows: Vec<EventRow>, state: DeliveryState) -> Vec<StoredEvent> {
+    let whole = |row: EventRow| {
+        let outcome = stands(&row, state, 0, None);
+        StoredEvent::Whole(row, outcome)
+    };
+    rows.into_iter().map(whole).collect()
+}
+
+fn broken(n: u128, ordinal: u64) -> StoredEvent {
+    StoredEvent::Broken {
+        session_id: Some(session(n)),
+        ordinal,
+        reason: "its body is no text".to_owned(),
+    }
 }
 
 fn stands(row: &EventRow, state: DeliveryState, attempts: u32, next: Option<i64>) -> Outcome {
@@ -83,11 +110,13 @@ impl Script {
             outcomes: Vec::new(),
             loads: Vec::new(),
             scans: Vec::new(),
+            owners: 0,
+            broken: Vec::new(),
             recording: true,
         };
         assert!(script.run().is_empty());
-        assert_eq!(script.scans, [None], "it begins by reading the store");
-        script.give(Input::Scanned(Vec::new()));
+        assert_eq!(script.owners, 1, "it begins by reading the store");
+        script.give(Input::Owners(Vec::new()));
         script
     }
 
@@ -132,7 +161,11 @@ impl Script {
                             .handle(self.now, Input::Recorded(vec![event.session_id]));
                     }
                 }
-                Action::Scan { after } => self.scans.push(after),
+                Action::Owners => self.owners += 1,
+                Action::Scan { after, .. } => self.scans.push(after),
+                Action::Broken {
+                    session, ordinal, ..
+                } => self.broken.push((session, ordinal)),
                 Action::Load { session } => self.loads.push(session),
             }
         }
@@ -276,9 +309,12 @@ fn a_new_process_goes_on_where_the_store_says() {
         outcomes: Vec::new(),
         loads: Vec::new(),
         scans: Vec::new(),
+        owners: 0,
+        broken: Vec::new(),
         recording: true,
     };
     s.run();
+    s.give(Input::Owners(vec!["shop".to_owned()]));
     let rows: Vec<_> = vcs(1, [2, 4, 5])
         .into_iter()
         .zip([
@@ -288,7 +324,7 @@ fn a_new_process_goes_on_where_the_store_says() {
         ])
         .map(|(row, (state, attempts, next))| {
             let outcome = stands(&row, state, attempts, next);
-            (row, outcome)
+            StoredEvent::Whole(row, outcome)
         })
         .collect();
     assert_eq!(s.give(Input::Scanned(rows)), []);
@@ -315,7 +351,7 @@ fn an_event_out_of_sequence_has_its_session_read_first() {
         ])
         .map(|(row, state)| {
             let outcome = stands(&row, state, 0, None);
-            (row, outcome)
+            StoredEvent::Whole(row, outcome)
         })
         .collect();
     assert_eq!(s.give(Input::Loaded(session(1), rows)), [(1, 2, false)]);
@@ -339,20 +375,20 @@ fn a_session_that_can_t_be_read_is_read_again() {
 #[test]
 fn what_does_not_fit_is_read_from_the_store_when_there_is_room() {
     let mut s = Script::with(DeliveryConfig {
-        events_in_memory: 4,
+        events_in_memory: 8,
         ..DeliveryConfig::default()
     });
     assert_eq!(s.commit(vcs(1, 1..=6)), [(1, 1, false)]);
-    assert_eq!(s.lanes.levels().events, 4);
+    assert_eq!(s.lanes.levels().events, 4, "as many as are free");
     assert!(s.lanes.levels().behind);
-    assert_eq!(s.scans.len(), 1, "no room yet");
+    assert_eq!(s.scans.len(), 0, "no room yet");
     s.end(1, 1, delivered());
-    assert_eq!(s.scans.len(), 2);
+    assert_eq!(s.scans.len(), 1);
     let rows = vcs(1, 2..=6)
         .into_iter()
         .map(|row| {
             let outcome = stands(&row, DeliveryState::Pending, 0, None);
-            (row, outcome)
+            StoredEvent::Whole(row, outcome)
         })
         .collect();
     s.give(Input::Scanned(rows));
@@ -360,10 +396,9 @@ fn what_does_not_fit_is_read_from_the_store_when_there_is_room() {
     for ordinal in 2..=4 {
         assert_eq!(s.end(1, ordinal, delivered()), [(1, ordinal + 1, false)]);
     }
-    let after = s.scans.last().and_then(Option::as_ref);
     assert_eq!(
-        after.map(|after| (after.session_id, after.ordinal)),
-        Some((session(1), 5)),
+        s.scans.last(),
+        Some(&Some((session(1), 5))),
         "it goes on from there"
     );
 }
@@ -482,4 +517,151 @@ fn an_endpoint_s_own_schedule_goes_for_its_events() {
     assert_eq!(s.pass(SECOND), [(1, 1, false)]);
     s.end(1, 1, failed());
     assert_eq!(s.state(1), DeliveryState::Dead);
+}
+
+#[test]
+fn the_backlog_of_one_sub_account_leaves_room_for_every_other() {
+    let mut s = Script::with(DeliveryConfig {
+        events_in_memory: 100,
+        ..DeliveryConfig::default()
+    });
+    for n in 1..=500 {
+        s.commit(of("dead", n, 1..=2));
+    }
+    assert_eq!(s.lanes.levels().events, 50, "as many as are free");
+    assert_eq!(s.commit(of("well", 1_001, 1..=1)), [(1_001, 1, false)]);
+    for n in 1..=500 {
+        s.commit(of("gone", 2_000 + n, 1..=2));
+    }
+    assert_eq!(s.lanes.levels().events, 50 + 1 + 25);
+    for n in 1_002..1_200 {
+        assert_eq!(s.commit(of("well", n, 1..=1)), [(n, 1, false)]);
+        assert_eq!(s.end(n, 1, delivered()), []);
+    }
+    assert!(s.lanes.levels().behind);
+    assert!(
+        s.scans.is_empty(),
+        "nothing is read that would find no room"
+    );
+}
+
+#[test]
+fn at_a_start_a_page_of_each_sub_account_is_read_in_turn() {
+    let mut s = Script::with(DeliveryConfig {
+        events_in_memory: 10_000,
+        page: 10,
+        ..DeliveryConfig::default()
+    });
+    s.give(Input::Missed);
+    s.give(Input::Owners(vec!["dead".to_owned(), "well".to_owned()]));
+    assert_eq!(s.scans, [None]);
+    let page = |from: u128| {
+        let rows = (from..from + 10).flat_map(|n| of("dead", n, 1..=1));
+        stored(rows.collect(), DeliveryState::Pending)
+    };
+    s.give(Input::Scanned(page(1)));
+    assert_eq!(s.scans, [None, None], "the other one's");
+    let rows = stored(of("well", 1_000, 1..=1), DeliveryState::Pending);
+    assert!(s.give(Input::Scanned(rows)).contains(&(1_000, 1, false)));
+    assert_eq!(s.scans.last(), Some(&Some((session(10), 1))));
+    s.give(Input::Scanned(page(11)));
+    assert_eq!(s.scans.last(), Some(&Some((session(20), 1))));
+    s.give(Input::ScanFailed);
+    assert_eq!(s.scans.len(), 4);
+    s.pass(SECOND);
+    assert_eq!(s.scans.last(), Some(&Some((session(20), 1))));
+    s.give(Input::Scanned(Vec::new()));
+    assert_eq!((s.scans.len(), s.lanes.levels().behind), (5, false));
+}
+
+#[test]
+fn a_row_that_can_t_be_read_stops_its_session_alone_and_is_told_once() {
+    let mut s = Script::new();
+    s.give(Input::Missed);
+    for _ in 0..2 {
+        s.give(Input::Owners(vec!["shop".to_owned()]));
+        let mut rows = stored(vcs(1, [1]), DeliveryState::Pending);
+        rows.push(broken(1, 2));
+        rows.extend(stored(vcs(1, [3]), DeliveryState::Pending));
+        rows.extend(stored(vec![vss(1, 4)], DeliveryState::Pending));
+        rows.extend(stored(vcs(2, [1]), DeliveryState::Pending));
+        rows.push(StoredEvent::Broken {
+            session_id: None,
+            ordinal: 0,
+            reason: "1 pending row has no readable session".to_owned(),
+        });
+        let started = s.give(Input::Scanned(rows));
+        if s.lanes.levels().events == 2 {
+            assert_eq!(started, [(1, 1, false), (2, 1, false)]);
+            assert_eq!(s.end(1, 1, delivered()), []);
+            assert_eq!(s.end(2, 1, delivered()), []);
+        } else {
+            assert_eq!(started, [], "a second pass finds nothing new");
+        }
+        assert_eq!(s.broken, [(Some(session(1)), 2), (None, 0)]);
+        s.give(Input::Missed);
+    }
+    assert_eq!(s.commit(vcs(1, [5])), []);
+    assert_eq!(s.commit(vcs(2, [2])), [(2, 2, false)]);
+    // The same for a session that is read by itself.
+    s.commit(vcs(3, [3]));
+    let mut rows = stored(vcs(3, [1]), DeliveryState::Delivered);
+    rows.push(broken(3, 2));
+    rows.extend(stored(vcs(3, [3]), DeliveryState::Pending));
+    assert_eq!(s.give(Input::Loaded(session(3), rows)), []);
+    assert_eq!(s.broken.last(), Some(&(Some(session(3)), 2)));
+    assert_eq!(s.lanes.levels().events, 1, "only 2 of session 2");
+}
+
+#[test]
+fn what_is_replayed_goes_in_order_when_nothing_else_of_its_session_is_under_way() {
+    let mut s = Script::new();
+    s.recording = false;
+    s.commit(vcs(1, 1..=3));
+    s.end(1, 1, delivered());
+    s.end(1, 2, delivered());
+    let replay = || Input::Replayed(Arc::from("shop"), vec![session(1)]);
+    assert_eq!(s.give(replay()), []);
+    // What was scanned for others finds it, and takes nothing of it: it may have changed since.
+    assert_eq!(s.scans, [None]);
+    let rows = stored(vcs(1, [1, 3]), DeliveryState::Pending);
+    assert_eq!(s.give(Input::Scanned(rows)), []);
+    assert!(s.loads.is_empty(), "3 is in flight");
+    s.end(1, 3, delivered());
+    assert!(s.loads.is_empty(), "outcomes are on their way to the store");
+    s.give(Input::Recorded(vec![session(1); 3]));
+    assert_eq!(s.loads, [session(1)]);
+    assert_eq!(s.commit(vcs(1, [4])), [], "it queues behind");
+    let rows = [
+        stored(vcs(1, [1]), DeliveryState::Pending),
+        stored(vcs(1, [2]), DeliveryState::Delivered),
+        stored(vcs(1, [3, 4]), DeliveryState::Pending),
+    ];
+    assert_eq!(
+        s.give(Input::Loaded(session(1), rows.concat())),
+        [(1, 1, false)]
+    );
+    assert_eq!(s.end(1, 1, delivered()), [(1, 3, false)]);
+    assert_eq!(s.end(1, 3, delivered()), [(1, 4, false)]);
+    assert_eq!(s.end(1, 4, delivered()), []);
+    // A session that is not in memory is found as what does not fit is.
+    s.give(Input::Replayed(Arc::from("shop"), vec![session(9)]));
+    let rows = stored(vcs(9, [2, 5]), DeliveryState::Pending);
+    assert_eq!(s.give(Input::Scanned(rows)), [(9, 2, false)]);
+    assert_eq!(s.loads.len(), 1);
+}
+
+#[test]
+fn a_replay_reads_a_session_only_when_no_older_page_of_it_is_on_its_way() {
+    let mut s = Script::new();
+    s.commit(vcs(1, 1..=1));
+    s.give(Input::Missed);
+    s.give(Input::Owners(vec!["shop".to_owned()]));
+    assert_eq!(s.scans, [None]);
+    s.end(1, 1, delivered());
+    s.give(Input::Replayed(Arc::from("shop"), vec![session(1)]));
+    assert!(s.loads.is_empty(), "the page may say that 1 is pending");
+    let rows = stored(vcs(1, [1]), DeliveryState::Pending);
+    assert_eq!(s.give(Input::Scanned(rows)), []);
+    assert_eq!(s.loads, [session(1)]);
 }
