@@ -12,6 +12,7 @@ pub mod early_media;
 pub mod envelope;
 pub mod error_code;
 pub mod msisdn;
+pub mod reported;
 pub mod sequence;
 pub mod signing;
 pub mod summary;
@@ -25,6 +26,7 @@ pub use early_media::EarlyMedia;
 pub use envelope::{Envelope, EventType, WebhookType};
 pub use error_code::{ErrorCode, ErrorDetails};
 pub use msisdn::{Msisdn, MsisdnError, Party, PartyFormat};
+pub use reported::{Happening, ReportFault, ReportedEvent};
 pub use summary::{
     CallQuality, LastAction, LegStatus, LegSummary, SessionDetails, SessionStatus,
     SessionSummaryPayload,

@@ -107,8 +107,9 @@ pub struct LegSummary {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionDetails {
-    /// The inbound leg.
-    pub call_a: LegSummary,
+    /// The inbound leg; absent when another switch reported the outbound one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_a: Option<LegSummary>,
     /// The outbound leg; absent when there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_b: Option<LegSummary>,

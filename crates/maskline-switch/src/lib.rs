@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod attempts;
+mod body;
 pub mod config;
 pub mod country;
 pub mod credentials;
@@ -18,9 +19,11 @@ pub mod io;
 pub mod living;
 pub mod modification;
 pub mod numbers;
+mod outcome;
 pub mod overload;
 pub mod probing;
 pub mod registration;
+pub mod reported;
 pub mod routes;
 pub mod sdp;
 pub mod session;

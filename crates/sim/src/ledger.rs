@@ -276,7 +276,7 @@ impl SessionLog {
             return Err("a summary of another session".to_owned());
         }
         let told = [
-            (Side::Caller, Some(&payload.details.call_a)),
+            (Side::Caller, payload.details.call_a.as_ref()),
             (Side::Callee, payload.details.call_b.as_ref()),
         ];
         for (side, leg) in told {
@@ -303,7 +303,12 @@ impl SessionLog {
         if usize::try_from(payload.call_count).ok() != Some(self.legs.len()) {
             return Err("callCount is not the number of legs".to_owned());
         }
-        let a = payload.details.call_a.call_status;
+        let a = payload
+            .details
+            .call_a
+            .as_ref()
+            .map(|leg| leg.call_status)
+            .ok_or("a summary without callA")?;
         let b = payload.details.call_b.as_ref().map(|leg| leg.call_status);
         let error = payload
             .error_details

@@ -2,16 +2,15 @@
 
 use maskline_events::{
     CallActionPayload, CallDirection, CallQuality, CallStatus, CallStatusPayload, CallType,
-    Envelope, ErrorDetails, EventData, LegStatus, LegSummary, Party, SessionDetails, SessionStatus,
+    ErrorDetails, EventData, LegStatus, LegSummary, SessionDetails, SessionStatus,
     SessionSummaryPayload, Timestamp, Update, WebhookType,
 };
 use maskline_media::{Quality, Side};
 use rand::RngCore;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::Shard;
-use crate::country::country_of;
+use crate::body::{body_of, country};
 use crate::io::{Action, CommitId, JournalRecord, RecordedEvent};
 use crate::session::{Leg, Session, Stage};
 use crate::snapshot::Snapshot;
@@ -187,22 +186,19 @@ impl Shard {
         self.clear_timer(s, crate::session::SessionTimer::SummaryGuard);
         let status = s.status.unwrap_or(SessionStatus::Error);
         let (caller_quality, callee_quality) = s.quality;
+        let call_a = leg_summary(Side::Caller, &s.a, caller_quality, self.now.wall);
+        let a_ended = call_a.disconnected_timestamp;
         let details = SessionDetails {
-            call_a: leg_summary(Side::Caller, &s.a, caller_quality, self.now.wall),
+            call_a: Some(call_a),
             call_b: s
                 .b
                 .as_ref()
                 .map(|leg| leg_summary(Side::Callee, leg, callee_quality, self.now.wall)),
         };
-        let end_time =
-            details
-                .call_b
-                .as_ref()
-                .map_or(details.call_a.disconnected_timestamp, |call_b| {
-                    call_b
-                        .disconnected_timestamp
-                        .max(details.call_a.disconnected_timestamp)
-                });
+        let end_time = details
+            .call_b
+            .as_ref()
+            .map_or(a_ended, |b| b.disconnected_timestamp.max(a_ended));
         let payload = SessionSummaryPayload {
             session_id: s.id,
             sub_account_id: s.number.sub_account_id.clone(),
@@ -238,11 +234,6 @@ impl Shard {
     }
 }
 
-/// Payloads hold only texts, numbers and lists, which always serialise.
-fn body_of<P: Serialize>(kind: WebhookType, payload: P) -> String {
-    serde_json::to_string(&Envelope::new(kind.event_type(), payload)).unwrap_or_default()
-}
-
 const fn direction(side: Side) -> CallDirection {
     match side {
         Side::Caller => CallDirection::Inbound,
@@ -257,10 +248,6 @@ fn references(side: Side, leg: &Leg) -> (Option<String>, Option<String>) {
         Side::Caller => (None, reference),
         Side::Callee => (reference, None),
     }
-}
-
-fn country(party: &Party) -> Option<String> {
-    party.number().and_then(country_of).map(str::to_owned)
 }
 
 fn leg_summary(side: Side, leg: &Leg, quality: Option<Quality>, now: Timestamp) -> LegSummary {
