@@ -1,8 +1,9 @@
 //! Who asks, and whether they may: bearer keys, their scope, and the limit on failures.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -23,6 +24,9 @@ const LONGEST_KEY: usize = 256;
 
 /// How many keys are remembered as good.
 const PROVEN_KEYS: usize = 1024;
+
+/// For how long the store's answer about a key is taken as it was.
+const KNOWN_FOR: Duration = Duration::from_secs(2);
 
 /// SHA-256 of a key: what is compared and remembered instead of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,14 +188,44 @@ async fn scope_of(
     hash: &KeyHash,
     state: &ApiState,
 ) -> Result<Option<ApiKeyScope>, ApiError> {
-    let Some(admin_key) = &state.admin_key else {
-        return Ok(state.store().authenticate(key).await?);
-    };
-    if admin_key.matches(hash) {
+    if let Some(admin_key) = &state.admin_key
+        && admin_key.matches(hash)
+    {
         return Ok(Some(ApiKeyScope::Admin));
     }
+    if let Some(scope) = state.known_keys.scope(hash) {
+        return Ok(Some(scope));
+    }
     let scope = state.store().authenticate(key).await?;
-    Ok(scope.filter(|scope| *scope != ApiKeyScope::Admin))
+    let scope = scope.filter(|scope| state.admin_key.is_none() || *scope != ApiKeyScope::Admin);
+    if let Some(scope) = &scope {
+        state.known_keys.remember(*hash, scope.clone());
+    }
+    Ok(scope)
+}
+
+/// What keys may do, for [`KNOWN_FOR`]: whoever reports a thousand updates a second is looked up
+/// once. A key that is not known is asked for each time.
+#[derive(Default)]
+pub(crate) struct KnownKeys(Mutex<BTreeMap<KeyHash, (Instant, ApiKeyScope)>>);
+
+impl KnownKeys {
+    fn scope(&self, key: &KeyHash) -> Option<ApiKeyScope> {
+        let known = lock(&self.0);
+        let (until, scope) = known.get(key)?;
+        (Instant::now() < *until).then(|| scope.clone())
+    }
+
+    fn remember(&self, key: KeyHash, scope: ApiKeyScope) {
+        let now = Instant::now();
+        let mut known = lock(&self.0);
+        if known.len() >= PROVEN_KEYS {
+            known.retain(|_, (until, _)| now < *until);
+        }
+        if known.len() < PROVEN_KEYS {
+            known.insert(key, (now + KNOWN_FOR, scope));
+        }
+    }
 }
 
 /// The request has an admin key.
@@ -278,6 +312,22 @@ mod tests {
         for values in refused {
             assert_eq!(key_of(values), None);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_key_may_do_is_known_for_two_seconds_and_of_so_many_keys_at_most() {
+        let known = KnownKeys::default();
+        let key = KeyHash::of("key");
+        assert_eq!(known.scope(&key), None);
+        known.remember(key, ApiKeyScope::Admin);
+        tokio::time::advance(Duration::from_millis(1_999)).await;
+        assert_eq!(known.scope(&key), Some(ApiKeyScope::Admin));
+        tokio::time::advance(Duration::from_millis(2)).await;
+        assert_eq!(known.scope(&key), None);
+        for number in 0..2_000 {
+            known.remember(KeyHash::of(&number.to_string()), ApiKeyScope::Admin);
+        }
+        assert_eq!(lock(&known.0).len(), PROVEN_KEYS);
     }
 
     #[test]

@@ -25,8 +25,17 @@ pub(crate) enum ApiError {
     MethodNotAllowed,
     /// It exists already.
     Conflict(&'static str),
-    /// The body is above the limit.
-    BodyTooLarge,
+    /// A status update does not fit its session.
+    CallEvent {
+        /// Which one of the request, from 0.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+    /// More waits to be written than may.
+    Busy,
+    /// The body is above the limit, in kB.
+    BodyTooLarge(usize),
     /// The body ended early.
     BodyIncomplete,
     /// The body is no JSON object.
@@ -65,11 +74,11 @@ impl ApiError {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NumberNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Conflict(_) | Self::CallEvent { .. } => StatusCode::CONFLICT,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyIncomplete => StatusCode::BAD_REQUEST,
             Self::InvalidJson | Self::Field { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyFailures { .. } | Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::Store(_) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -85,13 +94,22 @@ impl ApiError {
             | Self::NumberNotFound
             | Self::MethodNotAllowed
             | Self::Conflict(_)
-            | Self::BodyTooLarge
+            | Self::CallEvent { .. }
+            | Self::Busy
+            | Self::BodyTooLarge(_)
             | Self::BodyIncomplete
             | Self::TooManyFailures { .. }
             | Self::TimedOut
             | Self::Store(_)
             | Self::Panicked => self.status().as_u16().to_string(),
         }
+    }
+
+    const fn index(&self) -> Option<usize> {
+        if let Self::CallEvent { index, .. } = self {
+            return Some(*index);
+        }
+        None
     }
 
     fn message(&self) -> String {
@@ -102,7 +120,9 @@ impl ApiError {
             Self::NumberNotFound => "The number is not one of this sub-account's".to_owned(),
             Self::MethodNotAllowed => "The path does not support this method".to_owned(),
             Self::Conflict(what) => format!("{what} exists already"),
-            Self::BodyTooLarge => "The request body is above 64 kB".to_owned(),
+            Self::CallEvent { index, reason } => format!("[{index}]: {reason}"),
+            Self::Busy => "Too much waits to be written; try again".to_owned(),
+            Self::BodyTooLarge(limit) => format!("The request body is above {limit} kB"),
             Self::BodyIncomplete => "The request body ended early".to_owned(),
             Self::InvalidJson => "Invalid JSON request body".to_owned(),
             Self::Field { field, reason } => format!("{field}: {reason}"),
@@ -155,6 +175,10 @@ pub(crate) struct ErrorBody {
     /// What is wrong; for a bad field its name and the reason.
     #[schema(example = "Invalid JSON request body")]
     status_message: String,
+    /// Which status update of the request does not fit its session, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    index: Option<usize>,
     /// When.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
@@ -201,6 +225,7 @@ pub(crate) fn rendered(mut response: Response, now: Timestamp) -> Response {
             error_id,
             status_code: error.code(),
             status_message: error.message(),
+            index: error.index(),
             timestamp: now,
         })
     };
@@ -221,7 +246,12 @@ pub(crate) fn rendered(mut response: Response, now: Timestamp) -> Response {
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
         }
-        ApiError::TimedOut | ApiError::BodyTooLarge | ApiError::BodyIncomplete => {
+        ApiError::Busy => {
+            answer
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        ApiError::TimedOut | ApiError::BodyTooLarge(_) | ApiError::BodyIncomplete => {
             // The rest of the body is not worth waiting for.
             answer
                 .headers_mut()
@@ -238,6 +268,7 @@ pub(crate) fn rendered(mut response: Response, now: Timestamp) -> Response {
         | ApiError::NumberNotFound
         | ApiError::MethodNotAllowed
         | ApiError::Conflict(_)
+        | ApiError::CallEvent { .. }
         | ApiError::InvalidJson
         | ApiError::Field { .. } => {}
     }

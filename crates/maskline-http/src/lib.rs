@@ -9,6 +9,7 @@
 
 mod admin;
 mod auth;
+mod call_events;
 mod countries;
 mod error;
 mod extract;
@@ -25,6 +26,7 @@ mod traces;
 mod trunks;
 mod webhooks;
 
+pub use call_events::{CallEventSink, NotReported};
 pub use openapi::openapi_json;
 pub use serve::{ServeLimits, serve, serve_with};
 pub use state::{

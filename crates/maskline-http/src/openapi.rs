@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::error::ErrorBody;
 use crate::state::ApiState;
-use crate::{admin, media, number_change, numbers, system, traces, trunks, webhooks};
+use crate::{admin, call_events, media, number_change, numbers, system, traces, trunks, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,7 @@ use crate::{admin, media, number_change, numbers, system, traces, trunks, webhoo
     tags(
         (name = "webhooks", description = "Where a sub-account hears of its calls"),
         (name = "numbers", description = "A sub-account's virtual numbers"),
+        (name = "call events", description = "Calls that another switch handles"),
         (name = "administration", description = "Sub-accounts, keys, numbers: with the admin key"),
         (name = "operations", description = "How calls went: with the admin key"),
         (name = "system", description = "Health, metrics, this document: without a key")
@@ -33,6 +34,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Base::openapi())
         .merge(webhooks::routes())
         .merge(numbers::routes())
+        .merge(call_events::routes())
         .merge(admin::routes())
         .merge(number_change::routes())
         .merge(trunks::routes())

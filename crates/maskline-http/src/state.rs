@@ -12,7 +12,8 @@ use maskline_store::Store;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::auth::{KeyHash, Throttles};
+use crate::auth::{KeyHash, KnownKeys, Throttles};
+use crate::call_events::CallEventSink;
 use crate::traces::Traces;
 use crate::trunks::TrunkStatus;
 use crate::{frame, openapi};
@@ -63,6 +64,8 @@ pub struct ApiConfig {
     pub trunk_status: TrunkStatuses,
     /// Looks at a session's audio.
     pub media_report: MediaReports,
+    /// Takes status updates of other switches' calls.
+    pub call_events: Arc<dyn CallEventSink>,
     /// Addresses or networks from which webhooks are sent, for receivers' allow-lists.
     pub egress_addresses: Vec<String>,
     /// The egress guard's opinion of a webhook URL.
@@ -103,6 +106,7 @@ pub(crate) struct Inner {
     pub(crate) config: ApiConfig,
     pub(crate) admin_key: Option<KeyHash>,
     pub(crate) throttles: Throttles,
+    pub(crate) known_keys: KnownKeys,
     store_health: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
@@ -126,6 +130,7 @@ impl ApiState {
             config,
             admin_key,
             throttles,
+            known_keys: KnownKeys::default(),
             store_health: tokio::sync::Mutex::new(None),
         }))
     }

@@ -8,6 +8,7 @@
 
 pub mod deliveries;
 pub mod heartbeat;
+pub mod intake;
 pub mod journal;
 pub mod model;
 pub mod secrets;
@@ -16,6 +17,9 @@ pub mod store;
 
 pub use deliveries::{AttemptRecord, Deliveries, LOGGED_ANSWER_BYTES, Settlement, StoredEvent};
 pub use heartbeat::{Beating, Heartbeat, UnknownAbsence};
+pub use intake::{
+    CallEvents, ClosedSessions, ReportRequest, Reported, ReportedGroup, ReportedRules, TakenReport,
+};
 pub use journal::{
     CommittedEvents, Journal, JournalCounters, JournalOptions, JournalReport, Refusal, Refused,
     Submission,

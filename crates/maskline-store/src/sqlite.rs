@@ -7,6 +7,7 @@ mod config;
 mod deliveries;
 mod events;
 mod fault;
+mod intake;
 mod lock;
 mod readers;
 mod reserve;

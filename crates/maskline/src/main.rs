@@ -18,6 +18,7 @@ mod music;
 mod node;
 mod open_files;
 mod provisioning;
+mod reports;
 mod sample_site;
 mod serve;
 mod traces;

@@ -11,6 +11,8 @@ use maskline_store::Journal;
 use maskline_webhook::DeliveryCounters;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::reports::ReportCounters;
+
 /// Everything that is rendered.
 pub(crate) struct Sources {
     pub(crate) recorder: PrometheusHandle,
@@ -19,6 +21,7 @@ pub(crate) struct Sources {
     pub(crate) rtpengine: Option<Arc<Rtpengine>>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) delivery: Arc<DeliveryCounters>,
+    pub(crate) reports: Arc<ReportCounters>,
     pub(crate) sip: SipNode,
 }
 
@@ -30,6 +33,7 @@ impl Sources {
         self.rtpengine(&mut text);
         self.journal(&mut text);
         self.delivery(&mut text);
+        self.reports(&mut text);
         self.targets(&mut text);
         text
     }
@@ -268,6 +272,36 @@ impl Sources {
             ("half_open", &counters.breakers_half_open),
         ] {
             let _ = writeln!(text, "{name}{{state=\"{state}\"}} {}", read(level));
+        }
+    }
+}
+
+impl Sources {
+    /// Other switches' calls.
+    fn reports(&self, text: &mut String) {
+        let counters = &self.reports;
+        for (kind, name, value) in [
+            (
+                "counter",
+                "maskline_reports_accepted_total",
+                &counters.accepted,
+            ),
+            (
+                "counter",
+                "maskline_reports_repeated_total",
+                &counters.repeated,
+            ),
+            ("counter", "maskline_reports_busy_total", &counters.busy),
+            ("counter", "maskline_reports_failed_total", &counters.failed),
+            ("counter", "maskline_reports_groups_total", &counters.groups),
+            (
+                "counter",
+                "maskline_reports_closed_idle_total",
+                &counters.closed,
+            ),
+            ("gauge", "maskline_reports_waiting", &counters.waiting),
+        ] {
+            line(text, kind, name, read(value));
         }
     }
 }

@@ -38,12 +38,15 @@ use crate::config::Config;
 use crate::left_open::{self, left_open};
 use crate::metrics_text::Sources;
 use crate::provisioning::{self, Changes, Reloads};
+use crate::reports::Reports;
 use crate::traces::Traces;
 
 /// How long a final delivery may take when the node ends; what is left is kept.
 const LAST_DELIVERIES: Duration = Duration::from_secs(10);
 /// How long calls that the drain ended may take to say goodbye.
 const LAST_CALLS: Duration = Duration::from_secs(5);
+/// How long reports that were taken may take to be written when the node ends.
+const LAST_REPORTS: Duration = Duration::from_secs(2);
 /// Media events, journal reports: how many wait for a shard.
 const SHARD_QUEUE: usize = 4_096;
 
@@ -85,6 +88,7 @@ pub(crate) struct Node {
     stop_http: oneshot::Sender<()>,
     http: JoinHandle<()>,
     directory: JoinHandle<()>,
+    reports: JoinHandle<()>,
     traces: Option<Arc<Traces>>,
     new_admin_key: Option<String>,
     /// Stops when the node does.
@@ -203,6 +207,13 @@ impl Node {
             }
         })?;
 
+        let (reports, reporting) = Reports::start(
+            Arc::clone(&store),
+            Arc::new(ToDelivery(Arc::clone(&delivery))),
+            config.reports_idle,
+            wall,
+            &web,
+        );
         let draining = Arc::new(AtomicBool::new(false));
         let reloads = Reloads::new();
         let (of_media, by_sip) = (Arc::clone(&media), sip.clone());
@@ -212,6 +223,7 @@ impl Node {
             rtpengine,
             journal: Arc::clone(&journal),
             delivery: Arc::clone(delivery.counters()),
+            reports: reports.counters(),
             sip: sip.clone(),
         };
         let of_sip = sip.clone();
@@ -225,6 +237,7 @@ impl Node {
                 .collect(),
             trunk_status: Arc::new(move || trunk_status(&of_sip)),
             media_report: Arc::new(move |session| of_media.report(by_sip.media_key(session)?)),
+            call_events: reports,
             egress_addresses: config.egress_addresses.clone(),
             check_webhook_url: Arc::new(move |url| {
                 check_url(url, &policy)
@@ -267,6 +280,7 @@ impl Node {
             stop_http,
             http,
             directory,
+            reports: reporting,
             traces,
             new_admin_key,
             _beating: beating,
@@ -355,6 +369,13 @@ impl Node {
         let _ = self.stop_http.send(());
         if let Err(error) = self.http.await {
             tracing::error!(%error, "the API ended badly");
+        }
+        // The API had the only way in: what it left there is written, and delivered by the next run.
+        if tokio::time::timeout(LAST_REPORTS, self.reports)
+            .await
+            .is_err()
+        {
+            tracing::warn!("reports of other switches are left unanswered");
         }
         tracing::info!("ended");
     }

@@ -58,6 +58,7 @@ fn the_document_has_exactly_these_operations_each_described() {
         "PATCH /api/v1/admin/subaccounts/{subAccountId}/numbers/{number}",
         "POST /api/v1/admin/subaccounts",
         "POST /api/v1/admin/subaccounts/{subAccountId}/keys",
+        "POST /api/v1/subaccounts/{subAccountId}/call-events",
         "POST /api/v1/admin/subaccounts/{subAccountId}/numbers",
         "POST /api/v1/subaccounts/{subAccountId}/webhooks",
         "POST /api/v1/subaccounts/{subAccountId}/webhooks/{type}/rotate-secret",

@@ -10,6 +10,7 @@
 mod access;
 mod admin;
 mod bodies;
+mod call_events;
 mod document;
 mod media;
 mod number_change;

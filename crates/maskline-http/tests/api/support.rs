@@ -11,10 +11,12 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use maskline_events::{Msisdn, Timestamp, WebhookType};
+use maskline_events::{Msisdn, ReportedEvent, Timestamp, WebhookType};
 use maskline_http::{
-    ApiConfig, ProvisioningChanged, ServeLimits, TrunkRegistrationStatus, TrunkStatus, TrunkTarget,
+    ApiConfig, CallEventSink, NotReported, ProvisioningChanged, ServeLimits,
+    TrunkRegistrationStatus, TrunkStatus, TrunkTarget,
 };
+use maskline_store::TakenReport;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -60,12 +62,27 @@ impl ProvisioningChanged for Changes {
     }
 }
 
+/// Takes no update.
+struct NoReports;
+
+#[async_trait::async_trait]
+impl CallEventSink for NoReports {
+    async fn report(
+        &self,
+        _sub_account_id: String,
+        _events: Vec<ReportedEvent>,
+    ) -> Result<Vec<TakenReport>, NotReported> {
+        Err(NotReported::Busy)
+    }
+}
+
 /// What differs from test to test.
 pub struct Setup {
     pub admin_key: Option<&'static str>,
     pub failed_authentications_per_minute: u32,
     pub limits: ServeLimits,
     pub traces: Option<maskline_http::Traces>,
+    pub call_events: Arc<dyn CallEventSink>,
     pub media_report: fn(uuid::Uuid) -> Option<maskline_media::MediaReport>,
 }
 
@@ -76,6 +93,7 @@ impl Default for Setup {
             failed_authentications_per_minute: 1_000,
             limits: ServeLimits::default(),
             traces: None,
+            call_events: Arc::new(NoReports),
             media_report: |_| None,
         }
     }
@@ -126,6 +144,7 @@ pub async fn start_with(setup: Setup) -> Api {
             ]
         }),
         media_report: Arc::new(setup.media_report),
+        call_events: setup.call_events,
         egress_addresses: vec!["203.0.113.5".to_owned(), "198.51.100.0/28".to_owned()],
         check_webhook_url: Arc::new(|url| {
             assert!(url != PANIC_URL, "planted: {url}");

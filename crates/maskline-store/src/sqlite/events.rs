@@ -36,7 +36,7 @@ pub(crate) fn commit(connection: &Connection, batch: &JournalBatch) -> Result<()
     Ok(())
 }
 
-fn insert_event(connection: &Connection, event: &EventRow) -> Result<(), Fault> {
+pub(super) fn insert_event(connection: &Connection, event: &EventRow) -> Result<(), Fault> {
     let ordinal =
         i64::try_from(event.ordinal).map_err(|_| broken("events", "an ordinal is out of range"))?;
     let session_id = event.session_id.to_string();

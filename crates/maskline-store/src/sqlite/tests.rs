@@ -12,6 +12,7 @@ mod configuration;
 mod crash;
 mod deliveries;
 mod full;
+mod intake;
 mod journal;
 mod opening;
 mod traces;

@@ -119,6 +119,11 @@ impl Writer {
         })
     }
 
+    /// What it writes, for messages.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
     pub(crate) fn counters(&self) -> &WriterCounters {
         &self.counters
     }

@@ -9,6 +9,7 @@ mod identity;
 mod keepalive;
 mod media;
 mod registration;
+mod reports;
 mod routing;
 mod rtpengine;
 mod tls;
@@ -41,9 +42,9 @@ pub(crate) use trace::TraceConfig;
 /// The reference file: every key, its default, what it means.
 pub(crate) const REFERENCE: &str = include_str!("../reference.toml");
 
-const SECTIONS: [&str; 12] = [
-    "http", "sip", "media", "call", "vca", "store", "egress", "delivery", "trace", "drain", "log",
-    "dns",
+const SECTIONS: [&str; 13] = [
+    "http", "sip", "media", "call", "vca", "store", "egress", "delivery", "reports", "trace",
+    "drain", "log", "dns",
 ];
 
 /// What is wrong with the configuration.
@@ -81,6 +82,7 @@ struct File {
     store: Store,
     egress: delivery::Egress,
     delivery: delivery::Section,
+    reports: reports::Section,
     trace: trace::Section,
     drain: Drain,
     log: Log,
@@ -199,6 +201,7 @@ pub(crate) struct Config {
     pub(crate) allow_private_targets: bool,
     pub(crate) egress_addresses: Vec<String>,
     pub(crate) delivery: Delivery,
+    pub(crate) reports_idle: Duration,
     pub(crate) trace: TraceConfig,
     pub(crate) drain_deadline: Duration,
     pub(crate) log_filter: String,
@@ -419,6 +422,7 @@ impl Resolver {
             allow_private_targets,
             egress_addresses,
             delivery: self.delivery(&file.delivery)?,
+            reports_idle: self.reports(&file.reports)?,
             trace: self.trace(&file.trace)?,
             drain_deadline: Duration::from_secs(u64::from(file.drain.deadline_seconds)),
             log_filter: file.log.filter,
@@ -644,6 +648,16 @@ mod tests {
                 "[[trunk]]\nname = \"a\"\naddress = \"192.0.2.1:1\"\nallow = [\"x\"]",
                 "[[trunk]] \"a\" allow",
                 "network",
+            ),
+            (
+                "[reports]\nidle_seconds = 0",
+                "[reports] idle_seconds",
+                "1 to 86400",
+            ),
+            (
+                "[reports]\nidle_seconds = 86401",
+                "[reports] idle_seconds",
+                "1 to 86400",
             ),
             ("[trace]\nkeep_hours = 0", "[trace] keep_hours", "above 0"),
             ("[trace]\nmax_mib = 0", "[trace] max_mib", "above 0"),

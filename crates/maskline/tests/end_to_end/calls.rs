@@ -579,7 +579,7 @@ async fn be_silent(site: &Site, transport: Transport) -> tokio::task::JoinHandle
 }
 
 /// Each webhook is signed with its endpoint's secret.
-fn check_signatures(site: &Site, received: &[Received]) {
+pub(crate) fn check_signatures(site: &Site, received: &[Received]) {
     for event in received {
         let secret = parse_secret(&site.secrets[&event.webhook]).unwrap();
         let headers = SignedHeaders {

@@ -8,6 +8,7 @@
 //! [`early_media`] comes before the answer; [`bad_input`] sends what no phone should;
 //! [`hold`] is what a party on hold hears;
 //! [`injection`] has a third address send too; [`impaired`] loses packets on the way, in a network namespace;
+//! [`reports`] is another switch that reports its calls;
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
@@ -45,6 +46,7 @@ mod neighbour;
 mod presses;
 mod registration;
 mod reliable;
+mod reports;
 mod restarts;
 mod routing;
 mod rtpengine;
