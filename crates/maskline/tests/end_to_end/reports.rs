@@ -1,7 +1,10 @@
 //! Another switch reports its calls by the API: what the customer's server gets of them, what a
-//! killed switch keeps, and what becomes of calls that nobody reports to their end.
+//! killed switch keeps, and what becomes of calls that nobody reports to their end. The example in
+//! `docs/examples/kamailio` is run as it is there.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
 
 use axum::http::StatusCode;
 use maskline_events::WebhookType;
@@ -9,9 +12,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::calls::check_signatures;
+use crate::support::expect::summed_up;
+use crate::support::kamailio::Kamailio;
 use crate::support::receiver::Received;
-use crate::support::sipp::Transport;
-use crate::support::site::{CALLEE, CALLER, Options, SUB_ACCOUNT, Site, VIRTUAL};
+use crate::support::sipp::{Run, Transport};
+use crate::support::site::{
+    CALLEE, CALLER, FROM, OTHER_ADDRESS, Options, SUB_ACCOUNT, Site, VIRTUAL,
+};
 use crate::support::switch::ADMIN_KEY;
 
 /// A call as the other switch names it.
@@ -247,4 +254,103 @@ async fn twenty_calls_in_mixed_lists_from_four_sides_are_each_told_in_order() {
         check_order(told);
     }
     check_signatures(&site, &site.receiver.received());
+}
+
+/// The example's Kamailio, for this site.
+async fn example(site: &Site) -> Kamailio {
+    let address: SocketAddr = format!("{OTHER_ADDRESS}:{}", site.ports.neighbour_udp())
+        .parse()
+        .unwrap();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples/kamailio");
+    let api = format!("127.0.0.1:{}", site.ports.http());
+    let mut text = fs::read_to_string(format!("{folder}/site.cfg")).unwrap();
+    for (example, here) in [
+        ("203.0.113.5:5060", address.to_string()),
+        ("198.51.100.7:5060", site.callee_sip().to_string()),
+        ("127.0.0.1:8080", api),
+        ("subaccounts/market/", format!("subaccounts/{SUB_ACCOUNT}/")),
+        ("mk_REPLACE_ME", ADMIN_KEY.to_owned()),
+    ] {
+        assert!(text.contains(example), "{example} is not in site.cfg");
+        text = text.replace(example, &here);
+    }
+    fs::write(site.folder.join("site.cfg"), text).unwrap();
+    let file = "../../../../../docs/examples/kamailio/kamailio.cfg";
+    Kamailio::start_with(&site.folder, file, &[], address).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_a_kamailio_routes_are_told_by_its_reports() {
+    let site = open("reports-kamailio").await;
+    let kamailio = example(&site).await;
+    let busy = [
+        ("STATUS", "486 Busy Here"),
+        ("HEADER", "Allow: INVITE"),
+        ("FINAL", "486"),
+    ];
+    let mut seen = Vec::new();
+    for (caller, callee, status, steps) in [
+        (
+            "caller_hangs_up",
+            "callee_answers",
+            "COMPLETED A=COMPLETED B=COMPLETED",
+            "A RECEIVED, B INITIATED, B UPDATED, B CONNECTED, A CONNECTED, A DISCONNECTED, B DISCONNECTED",
+        ),
+        (
+            "caller_refused",
+            "callee_refuses",
+            "BUSY A=COMPLETED B=BUSY",
+            "A RECEIVED, B INITIATED, B DISCONNECTED, A DISCONNECTED",
+        ),
+        (
+            "caller_cancels_ringing",
+            "callee_rings",
+            "CANCELED A=CANCELED B=CANCELED",
+            "A RECEIVED, B INITIATED, B UPDATED, A DISCONNECTED, B DISCONNECTED",
+        ),
+    ] {
+        let callee = site
+            .phone(Run {
+                fill: &busy,
+                ..site.callee_run(callee)
+            })
+            .await;
+        let caller = site
+            .phone(Run {
+                fill: &busy,
+                towards: Some(format!("{OTHER_ADDRESS}:{}", site.ports.neighbour_udp())),
+                ..site.caller_run(caller, FROM)
+            })
+            .await
+            .finish()
+            .await;
+        let log = kamailio.log();
+        assert_eq!(caller.complaint, "", "{log}");
+        assert_eq!(callee.finish().await.complaint, "", "{log}");
+        let known = seen.clone();
+        let summary = site
+            .receiver
+            .wait_for(status, |it| {
+                it.webhook == WebhookType::Vss && !known.contains(it.payload("sessionId"))
+            })
+            .await;
+        assert_eq!(summed_up(&summary), status, "{log}");
+        let session = summary.payload("sessionId").as_str().unwrap().to_owned();
+        let told = by_session(&site).remove(&session).unwrap();
+        check_order(&told);
+        let step = |it: &Received| {
+            let leg = if it.payload("callDirection") == "INBOUND" {
+                "A"
+            } else {
+                "B"
+            };
+            let status = it.payload("callStatus").as_str().unwrap();
+            format!("{leg} {}", status.strip_prefix("CALL_").unwrap())
+        };
+        let story: Vec<_> = told[..told.len() - 1].iter().map(step).collect();
+        assert_eq!(story.join(", "), steps, "{log}");
+        assert_eq!(told[0].payload("source"), CALLER);
+        assert_eq!(told[1].payload("destination"), CALLEE);
+        seen.push(json!(session));
+    }
 }
