@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use maskline_events::{Timestamp, WebhookType};
 use uuid::Uuid;
 
 use crate::model::{EventRow, Outcome};
@@ -100,4 +101,31 @@ pub trait Deliveries: Send + Sync + 'static {
     /// event whose delivery is final (or that is not there) changes nothing, nor does one that is
     /// written again.
     async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError>;
+
+    /// Webhooks that are noted to fail, and since when.
+    async fn failing(&self) -> Result<Vec<(String, WebhookType, Timestamp)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Notes that a webhook has failed since then, unless it is noted already, or that it no longer
+    /// fails. Gives since when it is noted to; `None`: it is not, or not kept, or there is none.
+    async fn note_failing(
+        &self,
+        _sub_account_id: &str,
+        _webhook_type: WebhookType,
+        _since: Option<Timestamp>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    /// Disables a webhook if it is noted to fail since exactly then: not if it was set anew
+    /// meanwhile. Whether it did.
+    async fn disable_failing(
+        &self,
+        _sub_account_id: &str,
+        _webhook_type: WebhookType,
+        _since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }

@@ -6,6 +6,7 @@
 mod config;
 mod deliveries;
 mod events;
+mod failing;
 mod fault;
 mod intake;
 mod lock;

@@ -9,6 +9,7 @@ mod attempt;
 pub mod breaker;
 pub mod counters;
 pub mod dispatcher;
+mod failing;
 mod intake;
 mod lanes;
 pub mod policy;
@@ -50,6 +51,8 @@ pub struct DeliveryConfig {
     pub events_in_memory: usize,
     /// Most outcomes that wait for the store; beyond that no attempt is started.
     pub unrecorded: usize,
+    /// After how long with nothing but failures a webhook is disabled; `None`: never.
+    pub disable_after: Option<Duration>,
     /// How long an endpoint's configuration may be used without asking the store again.
     pub endpoint_ttl: Duration,
     /// Events per page when the store is read.
@@ -67,6 +70,7 @@ impl Default for DeliveryConfig {
             breaker: BreakerConfig::default(),
             events_in_memory: 100_000,
             unrecorded: 20_000,
+            disable_after: Some(Duration::from_secs(5 * 86_400)),
             endpoint_ttl: Duration::from_secs(5),
             page: 500,
         }

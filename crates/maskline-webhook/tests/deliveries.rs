@@ -502,3 +502,38 @@ async fn a_drain_ends_at_its_deadline_although_a_receiver_stalls() {
     assert_eq!(drained.unsettled, 2);
     assert_eq!(store.unsettled(None, 10).await.unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn a_webhook_with_nothing_but_failures_is_disabled_and_works_again_when_it_is_set() {
+    let receiver = Receiver::start(|_, _| Reply::Status(500)).await;
+    let database = Database::new();
+    let store = store_for(&database, &receiver.url).await;
+    let first = start(&store, hasty());
+    happen(&store, &first, call(OWNER, 1, 3, false)).await;
+    until_async("it is noted", || async {
+        store.failing().await.unwrap().len() == 1
+    })
+    .await;
+    drop(first);
+    let store = database.reopen(store).await;
+    // What was noted outlives the process that did.
+    let config = DeliveryConfig {
+        disable_after: Some(ms(1)),
+        ..hasty()
+    };
+    let dispatcher = start(&store, config);
+    settled(&store).await;
+    for (row, outcome) in store.session_events(Uuid::from_u128(1)).await.unwrap() {
+        assert_eq!(outcome.state, DeliveryState::NoEndpoint, "{}", row.ordinal);
+    }
+    for webhook in store.webhooks(OWNER).await.unwrap() {
+        assert_eq!(webhook.enabled, webhook.webhook_type != WebhookType::Vcs);
+    }
+    assert!(store.failing().await.unwrap().is_empty());
+    assert_eq!(dispatcher.counters().disabled.load(Ordering::Relaxed), 1);
+    let back = Receiver::start(|_, _| Reply::Status(200)).await;
+    hook(&store, OWNER, WebhookType::Vcs, &back.url).await;
+    dispatcher.endpoint_changed(OWNER, WebhookType::Vcs);
+    happen(&store, &dispatcher, call(OWNER, 2, 1, false)).await;
+    until("the new one is used", || back.requests().len() == 1).await;
+}

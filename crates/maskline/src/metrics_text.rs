@@ -250,6 +250,11 @@ impl Sources {
             ("counter", "maskline_delivery_dead_total", &counters.dead),
             (
                 "counter",
+                "maskline_delivery_disabled_total",
+                &counters.disabled,
+            ),
+            (
+                "counter",
                 "maskline_delivery_broken_rows_total",
                 &counters.broken_rows,
             ),

@@ -553,6 +553,7 @@ fn delivery_config(config: &Config) -> DeliveryConfig {
         },
         per_endpoint: config.delivery.max_in_flight_per_endpoint,
         rate: config.delivery.max_per_second_per_endpoint,
+        disable_after: config.delivery.disable_after,
         in_all: config.delivery.max_in_flight,
         ..DeliveryConfig::default()
     }

@@ -276,7 +276,8 @@ pub(crate) fn set_webhook(
         .map(|value| vault.seal(&webhook_place(id, kind, "auth_header"), value.as_bytes()))
         .transpose()?;
     let replaced = connection.execute(
-        "UPDATE webhooks SET url = ?3, enabled = ?4, auth_header_sealed = ?5, updated = ?6 \
+        "UPDATE webhooks SET url = ?3, enabled = ?4, auth_header_sealed = ?5, updated = ?6, \
+         failing_since = NULL, disabled_reason = NULL \
          WHERE sub_account_id = ?1 AND webhook_type = ?2",
         params![
             id,
@@ -363,7 +364,9 @@ pub(crate) fn disable_webhook(
     webhook_type: WebhookType,
 ) -> Result<(), Fault> {
     let changed = connection.execute(
-        "UPDATE webhooks SET enabled = 0 WHERE sub_account_id = ?1 AND webhook_type = ?2",
+        "UPDATE webhooks SET enabled = 0, failing_since = NULL, \
+         disabled_reason = 'the receiver answered 410' \
+         WHERE sub_account_id = ?1 AND webhook_type = ?2",
         [sub_account_id, webhook_type.as_str()],
     )?;
     found(changed)

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use maskline_events::Timestamp;
+use maskline_events::{Timestamp, WebhookType};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::SqliteStore;
 use super::events::{self, EVENT, LAST_ATTEMPT, event, state_code};
+use super::failing;
 use super::fault::{Fault, broken};
 use crate::deliveries::{Deliveries, LOGGED_ANSWER_BYTES, Settlement, StoredEvent};
 use crate::store::StoreError;
@@ -42,6 +43,34 @@ impl Deliveries for SqliteStore {
     async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError> {
         self.writer
             .run(move |connection| settle(connection, &results))
+            .await
+    }
+
+    async fn failing(&self) -> Result<Vec<(String, WebhookType, Timestamp)>, StoreError> {
+        self.readers.run(failing::failing).await
+    }
+
+    async fn note_failing(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        since: Option<Timestamp>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let owner = sub_account_id.to_owned();
+        self.writer
+            .run(move |connection| failing::note(connection, &owner, webhook_type, since))
+            .await
+    }
+
+    async fn disable_failing(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let owner = sub_account_id.to_owned();
+        self.writer
+            .run(move |connection| failing::disable(connection, &owner, webhook_type, since))
             .await
     }
 }

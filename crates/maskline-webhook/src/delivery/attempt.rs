@@ -3,13 +3,16 @@
 //! What lives elsewhere: sending (`client`), what follows from the result (`lanes`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use maskline_store::{AttemptRecord, EventRow, Store, StoreError};
 use tokio::time::{Instant, timeout};
 
-use super::{ANSWER_BYTES, AttemptResult, schedule};
+use super::failing::Failing;
+use super::told::Told;
+use super::{ANSWER_BYTES, AttemptResult, DeliveryCounters, schedule};
 use crate::client::{Answer, EgressClient, Post, SendError, Target};
 use crate::clock;
 use crate::endpoints::Endpoints;
@@ -20,6 +23,9 @@ pub(super) struct Sender {
     pub(super) endpoints: Arc<Endpoints>,
     pub(super) store: Arc<dyn Store>,
     pub(super) deadline: Duration,
+    pub(super) failing: Arc<Failing>,
+    pub(super) told: Arc<Told>,
+    pub(super) counters: Arc<DeliveryCounters>,
 }
 
 /// An event's text as bytes without a copy of it.
@@ -32,8 +38,30 @@ impl AsRef<[u8]> for Body {
 }
 
 impl Sender {
-    /// The result, and what the log says of the request if one was made.
+    /// The result, and what the log says of the request if one was made. Disables a webhook that
+    /// has had nothing but failures for too long.
     pub(super) async fn attempt(
+        &self,
+        event: Arc<EventRow>,
+        gap: bool,
+    ) -> (AttemptResult, Option<AttemptRecord>) {
+        let (result, record) = self.send(Arc::clone(&event), gap).await;
+        let (owner, kind) = (event.sub_account_id.as_str(), event.webhook_type);
+        let ended = self.failing.ended(owner, kind, &result, clock::wall());
+        if let Some(since) = ended.await {
+            tracing::warn!(
+                sub_account = owner, webhook = kind.as_str(), %since,
+                "webhook disabled: nothing but failures since then; set it again to enable it"
+            );
+            self.counters.disabled.fetch_add(1, Ordering::Relaxed);
+            self.endpoints.changed(owner, kind);
+            // What waits for it is settled now: there is no endpoint.
+            self.told.changed((Arc::from(owner), kind));
+        }
+        (result, record)
+    }
+
+    async fn send(
         &self,
         event: Arc<EventRow>,
         gap: bool,

@@ -24,6 +24,8 @@ pub struct DeliveryCounters {
     pub parked: AtomicU64,
     /// Events that are dead: retries used up, or 410.
     pub dead: AtomicU64,
+    /// Webhooks that were disabled after nothing but failures.
+    pub disabled: AtomicU64,
     /// Rows of undelivered events that can't be read. Behind each its session stands still.
     pub broken_rows: AtomicU64,
     /// Batches of committed events that were left to the store because too much was waiting.

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::attempt::Sender;
+use super::failing::Failing;
 use super::lanes::{Action, Input, Lanes};
 use super::recording::{self, Recording};
 use super::told::Told;
@@ -50,6 +51,7 @@ pub struct Dispatcher {
     control: mpsc::Sender<Control>,
     replays: mpsc::Sender<Replay>,
     told: Arc<Told>,
+    failing: Arc<Failing>,
     counters: Arc<DeliveryCounters>,
     endpoints: Arc<Endpoints>,
     task: AbortHandle,
@@ -93,6 +95,7 @@ impl Dispatcher {
             *client.policy(),
             config.endpoint_ttl,
         ));
+        let failing = Arc::new(Failing::new(Arc::clone(&deliveries), config.disable_after));
         let shell = Shell {
             lanes: Lanes::new(&config),
             sender: Arc::new(Sender {
@@ -100,6 +103,9 @@ impl Dispatcher {
                 endpoints: Arc::clone(&endpoints),
                 store,
                 deadline: config.attempt_deadline,
+                failing: Arc::clone(&failing),
+                told: Arc::clone(&told),
+                counters: Arc::clone(&counters),
             }),
             deliveries,
             page: config.page.max(1),
@@ -121,6 +127,7 @@ impl Dispatcher {
             control,
             replays,
             told,
+            failing,
             counters,
             endpoints,
             task,
@@ -131,6 +138,7 @@ impl Dispatcher {
     /// the new one, and is made soon.
     pub fn endpoint_changed(&self, sub_account_id: &str, webhook_type: WebhookType) {
         self.endpoints.changed(sub_account_id, webhook_type);
+        self.failing.changed(sub_account_id, webhook_type);
         self.told.changed((Arc::from(sub_account_id), webhook_type));
     }
 

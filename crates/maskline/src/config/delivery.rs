@@ -17,6 +17,7 @@ pub(super) struct Section {
     max_in_flight: u32,
     max_in_flight_per_endpoint: u32,
     max_per_second_per_endpoint: u32,
+    disable_after_seconds: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,6 +36,8 @@ pub(crate) struct Delivery {
     pub(crate) max_in_flight_per_endpoint: usize,
     /// Attempts per second; `None`: no limit.
     pub(crate) max_per_second_per_endpoint: Option<Rate>,
+    /// After how long with nothing but failures a webhook is disabled; `None`: never.
+    pub(crate) disable_after: Option<Duration>,
 }
 
 impl Resolver {
@@ -54,6 +57,8 @@ impl Resolver {
                 "[delivery] max_in_flight_per_endpoint",
                 section.max_in_flight_per_endpoint,
             )?,
+            disable_after: (section.disable_after_seconds > 0)
+                .then(|| Duration::from_secs(u64::from(section.disable_after_seconds))),
             max_per_second_per_endpoint: Rate::per_1000_seconds(
                 section.max_per_second_per_endpoint.saturating_mul(1_000),
             ),

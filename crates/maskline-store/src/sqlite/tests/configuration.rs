@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use maskline_events::{EarlyMedia, Msisdn, WebhookType};
 
 use super::{at, directory, ephemeral, open};
+use crate::deliveries::Deliveries;
 use crate::model::{
     ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount, Webhook,
 };
@@ -324,6 +325,35 @@ async fn a_disabled_webhook_is_no_endpoint_but_is_still_listed() {
             what: "the webhook"
         })
     ));
+}
+
+#[tokio::test]
+async fn a_webhook_that_fails_is_noted_until_it_is_well_or_set_or_disabled() {
+    let store = ephemeral();
+    with_acme(&store).await;
+    store.set_webhook(vcs(None), at(0)).await.unwrap();
+    let kind = WebhookType::Vcs;
+    let note = async |since| store.note_failing("acme", kind, since).await.unwrap();
+    assert_eq!(note(Some(at(5))).await, Some(at(5)));
+    assert_eq!(note(Some(at(9))).await, Some(at(5)), "since the first");
+    let noted = store.failing().await.unwrap();
+    assert_eq!(noted, [("acme".to_owned(), kind, at(5))]);
+    assert_eq!(note(None).await, None);
+    assert!(store.failing().await.unwrap().is_empty());
+    note(Some(at(10))).await;
+    store.set_webhook(vcs(None), at(11)).await.unwrap();
+    assert!(store.failing().await.unwrap().is_empty());
+    note(Some(at(12))).await;
+    let disable = async |since| store.disable_failing("acme", kind, since).await.unwrap();
+    assert!(!disable(at(10)).await, "it was set since");
+    assert!(disable(at(12)).await);
+    assert!(!disable(at(12)).await);
+    assert!(!store.webhooks("acme").await.unwrap()[0].enabled);
+    assert!(store.failing().await.unwrap().is_empty());
+    let of_another = store
+        .note_failing("acme", WebhookType::Vss, Some(at(1)))
+        .await;
+    assert_eq!(of_another.unwrap(), None, "there is none");
 }
 
 #[tokio::test]
