@@ -80,6 +80,17 @@ pub struct SignedHeaders<'a> {
     pub signature: &'a str,
 }
 
+impl<'a> SignedHeaders<'a> {
+    /// Takes them by their names; an absent one is empty, and nothing verifies by it.
+    pub fn read(header: impl Fn(&'static str) -> &'a str) -> Self {
+        Self {
+            id: header(HEADER_ID),
+            timestamp: header(HEADER_TIMESTAMP),
+            signature: header(HEADER_SIGNATURE),
+        }
+    }
+}
+
 /// Why a webhook is not to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
@@ -215,6 +226,34 @@ mod tests {
             sign(&above_a_block, "a", 0, b""),
             "v1,VnDcVhwwLFYEDtVMeZctQtQRp2WAcreBp/rESey02yo="
         );
+    }
+
+    #[test]
+    fn another_implementation_takes_our_signatures_and_we_take_its() {
+        let theirs = standardwebhooks::Webhook::new(SECRET).unwrap();
+        let secret = parse_secret(SECRET).unwrap();
+        // It looks at the clock.
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let now = now.as_secs().cast_signed();
+        for body in [BODY, b"", "{\"text\":\"grüße\"}".as_bytes()] {
+            let signature = theirs.sign(ID, now, body).unwrap();
+            assert_eq!(sign(&secret, ID, now, body), signature);
+            let sent = SignedHeaders {
+                id: ID,
+                timestamp: &now.to_string(),
+                signature: &signature,
+            };
+            assert_eq!(verify(&[&secret], sent, body, now, 300), Ok(()));
+            assert_eq!(
+                SignedHeaders::read(|name| match name {
+                    HEADER_ID => sent.id,
+                    HEADER_TIMESTAMP => sent.timestamp,
+                    _ => sent.signature,
+                })
+                .signature,
+                signature
+            );
+        }
     }
 
     #[test]

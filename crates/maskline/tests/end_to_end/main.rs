@@ -44,6 +44,7 @@ mod injection;
 mod masking;
 mod neighbour;
 mod presses;
+mod receiver;
 mod registration;
 mod reliable;
 mod reports;
