@@ -12,6 +12,7 @@ mod auth;
 mod call_events;
 mod countries;
 mod error;
+mod events;
 mod extract;
 mod frame;
 mod media;
@@ -27,6 +28,7 @@ mod trunks;
 mod webhooks;
 
 pub use call_events::{CallEventSink, NotReported};
+pub use events::ReplayedEvents;
 pub use openapi::openapi_json;
 pub use serve::{ServeLimits, serve, serve_with};
 pub use state::{

@@ -8,7 +8,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::error::ErrorBody;
 use crate::state::ApiState;
-use crate::{admin, call_events, media, number_change, numbers, system, traces, trunks, webhooks};
+use crate::{
+    admin, call_events, events, media, number_change, numbers, system, traces, trunks, webhooks,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +23,7 @@ use crate::{admin, call_events, media, number_change, numbers, system, traces, t
         (name = "webhooks", description = "Where a sub-account hears of its calls"),
         (name = "numbers", description = "A sub-account's virtual numbers"),
         (name = "call events", description = "Calls that another switch handles"),
+        (name = "events", description = "What a sub-account was told: looked back at, and sent once more"),
         (name = "administration", description = "Sub-accounts, keys, numbers: with the admin key"),
         (name = "operations", description = "How calls went: with the admin key"),
         (name = "system", description = "Health, metrics, this document: without a key")
@@ -33,6 +36,7 @@ struct Base;
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Base::openapi())
         .merge(webhooks::routes())
+        .merge(events::routes())
         .merge(numbers::routes())
         .merge(call_events::routes())
         .merge(admin::routes())

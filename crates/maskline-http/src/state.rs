@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use axum::Router;
 use maskline_events::{Msisdn, Timestamp, WebhookType};
 use maskline_media::MediaReport;
-use maskline_store::Store;
+use maskline_store::{EventHistory, Store};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::auth::{KeyHash, KnownKeys, Throttles};
 use crate::call_events::CallEventSink;
+use crate::events::ReplayedEvents;
 use crate::traces::Traces;
 use crate::trunks::TrunkStatus;
 use crate::{frame, openapi};
@@ -55,6 +56,10 @@ pub trait ProvisioningChanged: Send + Sync {
 pub struct ApiConfig {
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The same store, to look back at events.
+    pub history: Arc<dyn EventHistory>,
+    /// Told of events that are to be sent once more.
+    pub replayed: Arc<dyn ReplayedEvents>,
     /// The admin key from the configuration. When there is one, the store's own admin key is not
     /// accepted: setting a new key ends the old one.
     pub admin_key: Option<String>,
@@ -139,6 +144,10 @@ impl ApiState {
 impl Inner {
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.config.store
+    }
+
+    pub(crate) fn history(&self) -> &dyn EventHistory {
+        &*self.config.history
     }
 
     pub(crate) fn now(&self) -> Timestamp {

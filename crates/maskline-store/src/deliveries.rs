@@ -99,7 +99,7 @@ pub trait Deliveries: Send + Sync + 'static {
 
     /// Writes what became of events, each with a line of its log, all of it or nothing. One of an
     /// event whose delivery is final (or that is not there) changes nothing, nor does one that is
-    /// written again.
+    /// written again. Shares a transaction with what else is written, and may wait 50 ms for that.
     async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError>;
 
     /// Webhooks that are noted to fail, and since when.

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::model::{EventRow, JournalBatch, JournalEntry};
 use crate::store::{Store, StoreError};
 use reports::Mailbox;
-use tail::{Bounds, Tail};
+use tail::{Bounds, InHand, Tail};
 
 pub use counters::{GROUP_BUCKETS, JournalCounters};
 
@@ -278,7 +278,7 @@ struct Committer {
     store: Arc<dyn Store>,
     sink: Arc<dyn CommittedEvents>,
     /// Taken from the tail, in order, not yet committed.
-    hand: VecDeque<Submission>,
+    hand: VecDeque<InHand>,
     /// So many at the front of the hand were refused for their data and not yet told apart; 0: none.
     suspects: usize,
     failing: bool,
@@ -359,7 +359,7 @@ impl Committer {
     async fn commit(&mut self, size: usize) -> Result<(), StoreError> {
         let entries = self.hand.iter().take(size);
         let batch = JournalBatch {
-            entries: entries.map(|submission| submission.entry.clone()).collect(),
+            entries: entries.map(|it| Arc::clone(&it.entry)).collect(),
         };
         let store = Arc::clone(&self.store);
         let mut commit = store.commit(batch);
@@ -382,11 +382,12 @@ impl Committer {
         let mut events = Vec::with_capacity(size);
         let mut bytes = 0;
         for submission in self.hand.drain(..size) {
-            bytes += tail::size(&submission);
+            bytes += submission.bytes;
             if let Some(ids) = ids.get_mut(usize::from(submission.shard)) {
                 ids.push(submission.commit_id);
             }
-            events.extend(submission.entry.events);
+            // The store has let go of it.
+            events.extend(Arc::unwrap_or_clone(submission.entry).events);
         }
         let counters = &self.shared.counters;
         counters.committed(size, events.len(), took);
@@ -424,7 +425,7 @@ impl Committer {
         if let Some(mailbox) = self.shared.mailboxes.get(usize::from(submission.shard)) {
             mailbox.rejected(submission.commit_id);
         }
-        self.done(1, tail::size(&submission));
+        self.done(1, submission.bytes);
     }
 
     fn failed(&mut self, error: &StoreError) {

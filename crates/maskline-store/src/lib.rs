@@ -1,13 +1,14 @@
 //! Maskline's store: configuration, sessions, the journal and delivery outcomes.
 //!
 //! The trait [`Store`]: [`Store::commit`] is the hot path, the rest are plain queries. The trait
-//! [`Deliveries`]: what the delivery of events asks. SQLite is the implementation of today; SQL stays portable (TEXT, BIGINT, SMALLINT, BLOB), so that
+//! [`Deliveries`]: what the delivery of events asks; [`EventHistory`]: looking back at them. SQLite is the implementation of today; SQL stays portable (TEXT, BIGINT, SMALLINT, BLOB), so that
 //! PostgreSQL can stand behind the same trait.
 //!
 //! What lives elsewhere: what an event says (`maskline-switch`), sending it (`maskline-webhook`).
 
 pub mod deliveries;
 pub mod heartbeat;
+pub mod history;
 pub mod intake;
 pub mod journal;
 pub mod model;
@@ -17,6 +18,9 @@ pub mod store;
 
 pub use deliveries::{AttemptRecord, Deliveries, LOGGED_ANSWER_BYTES, Settlement, StoredEvent};
 pub use heartbeat::{Beating, Heartbeat, UnknownAbsence};
+pub use history::{
+    EventHistory, EventPage, ForgetStep, LoggedAttempt, Replay, ReplayOf, ReplayStep,
+};
 pub use intake::{
     CallEvents, ClosedSessions, ReportRequest, Reported, ReportedGroup, ReportedRules, TakenReport,
 };

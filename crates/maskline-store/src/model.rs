@@ -1,5 +1,7 @@
 //! What the store holds, as plain types.
 
+use std::sync::Arc;
+
 use maskline_events::{EarlyMedia, Msisdn, Timestamp, WebhookType};
 use uuid::Uuid;
 
@@ -7,7 +9,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JournalBatch {
     /// In the order in which they were decided.
-    pub entries: Vec<JournalEntry>,
+    pub entries: Vec<Arc<JournalEntry>>,
 }
 
 /// One session's part of a batch.

@@ -8,6 +8,7 @@ mod deliveries;
 mod events;
 mod failing;
 mod fault;
+mod history;
 mod intake;
 mod lock;
 mod readers;

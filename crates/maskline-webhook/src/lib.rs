@@ -16,6 +16,7 @@ pub mod delivery;
 pub mod egress;
 pub mod endpoints;
 pub mod network;
+pub mod retention;
 
 pub use action::{ActionAnswer, ActionFault, ActionRequest, CallActionClient};
 pub use address::Refused;
@@ -26,3 +27,4 @@ pub use delivery::{
 };
 pub use egress::{EgressPolicy, UrlFault, check_url};
 pub use endpoints::Endpoints;
+pub use retention::Retention;

@@ -22,6 +22,8 @@ pub(crate) struct Sources {
     pub(crate) journal: Arc<Journal>,
     pub(crate) delivery: Arc<DeliveryCounters>,
     pub(crate) reports: Arc<ReportCounters>,
+    /// Events that were deleted for their age; `None`: they are kept for ever.
+    pub(crate) forgotten: Option<Arc<AtomicU64>>,
     pub(crate) sip: SipNode,
 }
 
@@ -215,6 +217,10 @@ impl Sources {
     }
 
     fn delivery(&self, text: &mut String) {
+        if let Some(forgotten) = &self.forgotten {
+            let name = "maskline_delivery_events_deleted_total";
+            line(text, "counter", name, read(forgotten));
+        }
         let counters = &self.delivery;
         for (kind, name, value) in [
             (

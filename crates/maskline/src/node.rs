@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use async_trait::async_trait;
 use maskline_events::{Msisdn, Timestamp};
-use maskline_http::{ApiConfig, TrunkRegistrationStatus, TrunkStatus, TrunkTarget};
+use maskline_http::{ApiConfig, ReplayedEvents, TrunkRegistrationStatus, TrunkStatus, TrunkTarget};
 use maskline_media::Engine;
 use maskline_media::engine::{EngineConfig, MediaEngine};
 use maskline_net::{
@@ -17,15 +17,15 @@ use maskline_net::{
 };
 use maskline_rtpengine::{Installation, Rtpengine};
 use maskline_store::{
-    Beating, CommittedEvents, Deliveries, EventRow, Journal, JournalOptions, SqliteLocation,
-    SqliteOptions, SqliteStore, Store,
+    Beating, CommittedEvents, Deliveries, EventHistory, EventRow, Journal, JournalOptions,
+    SqliteLocation, SqliteOptions, SqliteStore, Store,
 };
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::{CallflowAnswer, Listener, SwitchConfig};
 use maskline_webhook::{
     ActionAnswer, ActionRequest, CallActionClient, DeliveryConfig, DeliveryObserver, Dispatcher,
-    EgressClient, EgressPolicy, Schedule, check_url,
+    EgressClient, EgressPolicy, Retention, Schedule, check_url,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -80,6 +80,8 @@ pub(crate) struct Node {
     store: Arc<SqliteStore>,
     journal: Arc<Journal>,
     delivery: Arc<Dispatcher>,
+    /// Stops when the node does.
+    _retention: Option<Retention>,
     sip: SipNode,
     draining: Arc<AtomicBool>,
     http_address: SocketAddr,
@@ -157,6 +159,10 @@ impl Node {
                 observer,
             ))
         };
+        let retention = config.delivery.keep.map(|keep| {
+            let _on_web = web.enter();
+            Retention::start(Arc::clone(&store) as Arc<dyn EventHistory>, keep)
+        });
         let action = CallActionClient::new(
             EgressClient::new(policy, &[])?,
             delivery.endpoints(),
@@ -224,11 +230,14 @@ impl Node {
             journal: Arc::clone(&journal),
             delivery: Arc::clone(delivery.counters()),
             reports: reports.counters(),
+            forgotten: retention.as_ref().map(Retention::forgotten),
             sip: sip.clone(),
         };
         let of_sip = sip.clone();
         let router = maskline_http::router(ApiConfig {
             store: Arc::clone(&as_store),
+            history: Arc::clone(&store) as Arc<dyn EventHistory>,
+            replayed: Arc::new(ToDelivery(Arc::clone(&delivery))),
             admin_key: secrets.admin_key,
             trunks: config
                 .trunks
@@ -272,6 +281,7 @@ impl Node {
             store,
             journal,
             delivery,
+            _retention: retention,
             sip,
             draining,
             http_address,
@@ -387,6 +397,14 @@ struct ToDelivery(Arc<Dispatcher>);
 impl CommittedEvents for ToDelivery {
     fn committed(&self, events: Vec<EventRow>) {
         self.0.committed(events);
+    }
+}
+
+/// So do events that are sent once more.
+#[async_trait]
+impl ReplayedEvents for ToDelivery {
+    async fn replayed(&self, sub_account_id: &str, sessions: Vec<Uuid>) {
+        self.0.replayed(sub_account_id, sessions).await;
     }
 }
 

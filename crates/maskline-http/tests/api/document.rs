@@ -48,6 +48,8 @@ fn the_document_has_exactly_these_operations_each_described() {
         "GET /api/v1/sessions",
         "GET /api/v1/sessions/{sessionId}/trace",
         "GET /api/v1/sessions/{sessionId}/trace.pcap",
+        "GET /api/v1/subaccounts/{subAccountId}/events",
+        "GET /api/v1/subaccounts/{subAccountId}/events/{eventId}/attempts",
         "GET /api/v1/subaccounts/{subAccountId}/numbers",
         "GET /api/v1/subaccounts/{subAccountId}/numbers/{number}",
         "GET /api/v1/subaccounts/{subAccountId}/webhooks",
@@ -60,6 +62,7 @@ fn the_document_has_exactly_these_operations_each_described() {
         "POST /api/v1/admin/subaccounts/{subAccountId}/keys",
         "POST /api/v1/subaccounts/{subAccountId}/call-events",
         "POST /api/v1/admin/subaccounts/{subAccountId}/numbers",
+        "POST /api/v1/subaccounts/{subAccountId}/replays",
         "POST /api/v1/subaccounts/{subAccountId}/webhooks",
         "POST /api/v1/subaccounts/{subAccountId}/webhooks/{type}/rotate-secret",
     ];

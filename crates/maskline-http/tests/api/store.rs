@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maskline_events::Timestamp;
-use maskline_store::{SqliteLocation, SqliteOptions, SqliteStore, Store};
+use maskline_store::{Deliveries, EventHistory, SqliteLocation, SqliteOptions, SqliteStore, Store};
 
 use crate::support::START_MS;
 
@@ -34,6 +34,14 @@ impl TestStore {
 
     pub fn shared(&self) -> Arc<dyn Store> {
         self.store.clone()
+    }
+
+    pub fn history(&self) -> Arc<dyn EventHistory> {
+        self.store.clone()
+    }
+
+    pub fn deliveries(&self) -> &dyn Deliveries {
+        &*self.store
     }
 
     /// Makes the store's own admin key.

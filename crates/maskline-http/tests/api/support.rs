@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use maskline_events::{Msisdn, ReportedEvent, Timestamp, WebhookType};
 use maskline_http::{
-    ApiConfig, CallEventSink, NotReported, ProvisioningChanged, ServeLimits,
+    ApiConfig, CallEventSink, NotReported, ProvisioningChanged, ReplayedEvents, ServeLimits,
     TrunkRegistrationStatus, TrunkStatus, TrunkTarget,
 };
 use maskline_store::TakenReport;
@@ -76,6 +76,18 @@ impl CallEventSink for NoReports {
     }
 }
 
+#[async_trait::async_trait]
+impl ReplayedEvents for Changes {
+    async fn replayed(&self, sub_account_id: &str, sessions: Vec<uuid::Uuid>) {
+        let mut noted = self.0.lock().unwrap();
+        noted.extend(
+            sessions
+                .iter()
+                .map(|id| format!("{id} of {sub_account_id}")),
+        );
+    }
+}
+
 /// What differs from test to test.
 pub struct Setup {
     pub admin_key: Option<&'static str>,
@@ -121,6 +133,8 @@ pub async fn start_with(setup: Setup) -> Api {
     let clock = std::sync::atomic::AtomicI64::new(START_MS);
     let router = maskline_http::router(ApiConfig {
         store: store.shared(),
+        history: store.history(),
+        replayed: changes.clone(),
         admin_key: setup.admin_key.map(str::to_owned),
         trunks: vec!["carrier".to_owned(), "backup".to_owned()],
         trunk_status: Arc::new(|| {

@@ -1,8 +1,10 @@
 //! What was submitted and is not yet committed: in order, and bounded in entries and bytes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::{Refusal, Refused, Submission};
+use crate::model::JournalEntry;
 
 /// What an entry costs beside its texts: its own fields and its place in the queue.
 const ENTRY_BYTES: usize = 256;
@@ -12,6 +14,25 @@ const ENTRY_BYTES: usize = 256;
 pub(super) struct Bounds {
     pub(super) entries: usize,
     pub(super) bytes: usize,
+}
+
+/// A submission that the committer has in hand. It shares the entry with the store.
+pub(super) struct InHand {
+    pub(super) shard: u16,
+    pub(super) commit_id: u64,
+    pub(super) bytes: usize,
+    pub(super) entry: Arc<JournalEntry>,
+}
+
+impl From<Submission> for InHand {
+    fn from(submission: Submission) -> Self {
+        Self {
+            shard: submission.shard,
+            commit_id: submission.commit_id,
+            bytes: size(&submission),
+            entry: Arc::new(submission.entry),
+        }
+    }
 }
 
 /// The queue in front of the committer. Its levels hold also what the committer has in hand.
@@ -67,9 +88,9 @@ impl Tail {
     }
 
     /// Moves entries from the front into `hand` until that holds `most`.
-    pub(super) fn take(&mut self, hand: &mut VecDeque<Submission>, most: usize) {
+    pub(super) fn take(&mut self, hand: &mut VecDeque<InHand>, most: usize) {
         let count = most.saturating_sub(hand.len()).min(self.waiting.len());
-        hand.extend(self.waiting.drain(..count));
+        hand.extend(self.waiting.drain(..count).map(InHand::from));
     }
 
     /// Entries of that many bytes are done with.

@@ -80,6 +80,15 @@ CREATE TABLE call_event_keys (
     PRIMARY KEY (sub_account_id, idempotency_key)
 ) WITHOUT ROWID;
 
+-- By position, to go with its event.
+CREATE INDEX call_event_keys_position ON call_event_keys (position);
+
+-- The highest position of a sub-account's events that are no longer kept.
+CREATE TABLE forgotten (
+    sub_account_id TEXT   NOT NULL PRIMARY KEY,
+    up_to          BIGINT NOT NULL
+);
+
 -- settings: JSON without secrets; settings_sealed: header values and keys.
 -- failing_since: the first of nothing but failures; null while attempts succeed.
 ALTER TABLE webhooks ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';

@@ -42,7 +42,7 @@ impl Deliveries for SqliteStore {
 
     async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError> {
         self.writer
-            .run(move |connection| settle(connection, &results))
+            .run_lazily(move |connection| settle(connection, &results))
             .await
     }
 
@@ -157,13 +157,13 @@ fn session(connection: &Connection, session_id: Uuid) -> Result<Vec<StoredEvent>
 }
 
 /// Session and ordinal of a row that has them in these columns.
-fn key(row: &Row<'_>, session: usize, ordinal: usize) -> Option<(Uuid, u64)> {
+pub(super) fn key(row: &Row<'_>, session: usize, ordinal: usize) -> Option<(Uuid, u64)> {
     let session = row.get_ref(session).ok()?.as_str().ok()?;
     let ordinal = row.get_ref(ordinal).ok()?.as_i64().ok()?;
     Some((Uuid::try_parse(session).ok()?, u64::try_from(ordinal).ok()?))
 }
 
-fn stored(row: &Row<'_>, (session_id, ordinal): (Uuid, u64)) -> StoredEvent {
+pub(super) fn stored(row: &Row<'_>, (session_id, ordinal): (Uuid, u64)) -> StoredEvent {
     match event(row) {
         Ok((event, outcome)) => StoredEvent::Whole(event, outcome),
         Err(fault) => StoredEvent::Broken {

@@ -308,7 +308,7 @@ pub(crate) fn webhook_type(text: &str, table: &'static str) -> Result<WebhookTyp
         .map_err(|_| broken(table, "an unknown webhook type"))
 }
 
-fn uuid(text: &str, table: &'static str) -> Result<Uuid, Fault> {
+pub(super) fn uuid(text: &str, table: &'static str) -> Result<Uuid, Fault> {
     Uuid::try_parse(text).map_err(|_| broken(table, "an id is no UUID"))
 }
 
@@ -322,7 +322,7 @@ pub(super) const fn state_code(state: DeliveryState) -> i64 {
     }
 }
 
-fn state(code: i64) -> Result<DeliveryState, Fault> {
+pub(super) fn state(code: i64) -> Result<DeliveryState, Fault> {
     Ok(match code {
         0 => DeliveryState::Pending,
         1 => DeliveryState::Parked,

@@ -12,6 +12,7 @@ mod configuration;
 mod crash;
 mod deliveries;
 mod full;
+mod history;
 mod intake;
 mod journal;
 mod opening;
@@ -19,6 +20,7 @@ mod traces;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maskline_events::{Timestamp, WebhookType};
@@ -89,7 +91,9 @@ pub(super) fn entry(session: u64, ordinals: std::ops::RangeInclusive<u64>) -> Jo
 }
 
 pub(super) fn batch(entries: Vec<JournalEntry>) -> JournalBatch {
-    JournalBatch { entries }
+    JournalBatch {
+        entries: entries.into_iter().map(Arc::new).collect(),
+    }
 }
 
 /// Waits for a condition, and fails with its name when it does not come true.

@@ -4,14 +4,20 @@
 //! A group in which one piece of work fails for its own data is undone and tried again with a
 //! savepoint for each: that one is undone alone. What fails for the database's sake fails for all,
 //! and nothing of the group is kept.
+//!
+//! Work that nobody waits for rides with the next group, or makes one of its own a little later: it
+//! costs no fsync while others pay for one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::fault::{self, Fault};
 use super::lock::FileLock;
@@ -22,6 +28,8 @@ use crate::store::StoreError;
 const QUEUE: usize = 1024;
 /// The most pieces of work in one transaction.
 const GROUP: usize = 512;
+/// How long work that nobody waits for is kept back for other work to ride with.
+const LAZY: Duration = Duration::from_millis(50);
 /// An IO error on a disk with less room than this means that it is full.
 const FULL_BELOW_BYTES: u64 = 1 << 20;
 
@@ -38,12 +46,15 @@ pub struct WriterCounters {
 
 /// A piece of work. It may run several times: what a failed transaction did is undone.
 trait Job: Send {
+    /// Whether it can wait for others.
+    fn is_lazy(&self) -> bool;
     fn run(&mut self, connection: &Connection) -> Result<(), Fault>;
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
 struct Work<T, F> {
     work: F,
+    lazy: bool,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -53,19 +64,28 @@ where
     T: Send,
     F: FnMut(&Connection) -> Result<T, Fault> + Send,
 {
+    fn is_lazy(&self) -> bool {
+        self.lazy
+    }
+
     fn run(&mut self, connection: &Connection) -> Result<(), Fault> {
         self.value = Some((self.work)(connection)?);
         Ok(())
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
-        let result = match (outcome, self.value) {
+        let Self {
+            work, value, reply, ..
+        } = *self;
+        // What it was given is the caller's alone again when he hears of it.
+        drop(work);
+        let result = match (outcome, value) {
             (Ok(()), Some(value)) => Ok(value),
             (Ok(()), None) => Err(gone(String::new())),
             (Err(error), _) => Err(error),
         };
         // A caller that no longer waits does not need the answer.
-        let _ = self.reply.send(result);
+        let _ = reply.send(result);
     }
 }
 
@@ -96,6 +116,14 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let counters = Arc::new(WriterCounters::default());
+        let no_thread = |error: std::io::Error| StoreError::Unavailable {
+            place: place.to_string(),
+            reason: format!("no thread for its writer: {error}"),
+        };
+        let timer = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(no_thread)?;
         let writing = Writing {
             connection,
             reserve,
@@ -106,11 +134,8 @@ impl Writer {
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writing.run(jobs))
-            .map_err(|error| StoreError::Unavailable {
-                place: place.to_string(),
-                reason: format!("no thread for its writer: {error}"),
-            })?;
+            .spawn(move || writing.run(&timer, jobs))
+            .map_err(no_thread)?;
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
@@ -135,9 +160,35 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
     {
+        self.queued(work, false).await
+    }
+
+    /// As [`Self::run`], but in the transaction of the next other work if some comes within
+    /// [`LAZY`].
+    pub(crate) async fn run_lazily<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        self.queued(work, true).await
+    }
+
+    /// Whether nothing waits for the thread.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue
+            .as_ref()
+            .is_none_or(|queue| queue.capacity() == queue.max_capacity())
+    }
+
+    async fn queued<T, F>(&self, work: F, lazy: bool) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Work {
             work,
+            lazy,
             value: None,
             reply,
         });
@@ -179,14 +230,26 @@ struct Writing {
 type Attempt = Result<Vec<Result<(), Fault>>, rusqlite::Error>;
 
 impl Writing {
-    fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
-        let mut group = Vec::with_capacity(GROUP);
+    fn run(mut self, timer: &Runtime, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        let mut group: Vec<Box<dyn Job>> = Vec::with_capacity(GROUP);
         while let Some(first) = jobs.blocking_recv() {
+            let mut urgent = !first.is_lazy();
             group.push(first);
-            while group.len() < GROUP
-                && let Ok(next) = jobs.try_recv()
-            {
-                group.push(next);
+            let until = Instant::now() + LAZY;
+            while group.len() < GROUP {
+                let next = match jobs.try_recv() {
+                    Ok(job) => Some(job),
+                    Err(_) if urgent => None,
+                    // `None`: it is time, or there will be no more.
+                    Err(_) => timer
+                        .block_on(async { timeout_at(until, jobs.recv()).await })
+                        .unwrap_or(None),
+                };
+                let Some(job) = next else {
+                    break;
+                };
+                urgent |= !job.is_lazy();
+                group.push(job);
             }
             self.write(&mut group);
             self.reserve.restore();

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 /// Most outcomes of one group.
 const GROUP: usize = 512;
-/// Before the next group, if this one was not full: fewer commits, and what a crash forgets in
-/// that time is delivered once more.
-const GATHER: Duration = Duration::from_millis(50);
+/// Before the next group, if this one was not full: a commit that outcomes ride with writes more pages.
+/// What a crash forgets in that time is delivered once more.
+const GATHER: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 

@@ -357,12 +357,12 @@ pub async fn commit(store: &SqliteStore, events: &[EventRow]) {
         .chunk_by(|a, b| a.session_id == b.session_id)
         .filter_map(|chunk| {
             let first = chunk.first()?;
-            Some(JournalEntry {
+            Some(Arc::new(JournalEntry {
                 session_id: first.session_id,
                 sub_account_id: first.sub_account_id.clone(),
                 snapshot: None,
                 events: chunk.to_vec(),
-            })
+            }))
         })
         .collect();
     store.commit(JournalBatch { entries }).await.unwrap();

@@ -18,6 +18,7 @@ pub(super) struct Section {
     max_in_flight_per_endpoint: u32,
     max_per_second_per_endpoint: u32,
     disable_after_seconds: u32,
+    keep_days: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,6 +39,8 @@ pub(crate) struct Delivery {
     pub(crate) max_per_second_per_endpoint: Option<Rate>,
     /// After how long with nothing but failures a webhook is disabled; `None`: never.
     pub(crate) disable_after: Option<Duration>,
+    /// How long events are kept after their delivery was final; `None`: for ever.
+    pub(crate) keep: Option<Duration>,
 }
 
 impl Resolver {
@@ -62,6 +65,8 @@ impl Resolver {
             max_per_second_per_endpoint: Rate::per_1000_seconds(
                 section.max_per_second_per_endpoint.saturating_mul(1_000),
             ),
+            keep: (section.keep_days > 0)
+                .then(|| Duration::from_secs(86_400 * u64::from(section.keep_days))),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -224,4 +225,37 @@ async fn what_is_settled_again_or_is_not_there_changes_nothing() {
     assert_eq!(states, [(1, 1, 2), (2, 1, 0)]);
     let left = store.pending("acme", None, 9).await.unwrap();
     assert_eq!(keys(&left), [Some((id(0, 1), 2))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outcomes_wait_for_a_commit_to_ride_with() {
+    const ROUNDS: u64 = 5;
+    let store = Arc::new(ephemeral());
+    let transactions = || store.counters().transactions.load(Ordering::Relaxed);
+    store
+        .commit(batch(vec![entry(1, 1..=ROUNDS)]))
+        .await
+        .unwrap();
+    let mut rode = 0;
+    for round in 1..=ROUNDS {
+        let before = transactions();
+        let shared = Arc::clone(&store);
+        let settled = tokio::spawn(async move {
+            settle(
+                &shared,
+                vec![settlement(1, round, DeliveryState::Delivered)],
+            )
+            .await;
+        });
+        // Long enough for the writer to have begun, had it not waited.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        store
+            .commit(batch(vec![entry(round + 1, 1..=1)]))
+            .await
+            .unwrap();
+        settled.await.unwrap();
+        rode += u64::from(transactions() == before + 1);
+    }
+    // A machine that is busy elsewhere for 40 ms spoils a round.
+    assert!(rode * 2 > ROUNDS, "{rode} of {ROUNDS}");
 }

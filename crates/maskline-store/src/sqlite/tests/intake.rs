@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{at, batch, directory, entry, ephemeral, id, open};
 use crate::intake::{CallEvents, ReportRequest, Reported, ReportedRules, TakenReport};
-use crate::model::{EventRow, JournalBatch};
+use crate::model::EventRow;
 use crate::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 
@@ -246,7 +246,7 @@ async fn a_session_of_another_sub_account_or_of_this_switch_is_not_free() {
     let mut snapshot_alone = entry(2, 1..=1);
     snapshot_alone.events.clear();
     let entries = vec![snapshot_alone];
-    store.commit(JournalBatch { entries }).await.unwrap();
+    store.commit(batch(entries)).await.unwrap();
     let taken = report(&store, &rules, vec![request("zenith", &[fits(3, "z")])]).await;
     assert_eq!(taken, ["1"]);
     for session in [1, 2, 3] {

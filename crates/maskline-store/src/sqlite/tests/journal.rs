@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use maskline_events::WebhookType;
 
-use super::super::{deliveries, events};
+use super::super::{deliveries, events, history};
 use super::{at, batch, directory, entry, ephemeral, event, id, open};
 use crate::model::{DeliveryState, JournalEntry, Outcome};
 use crate::store::{Store, StoreError};
@@ -184,6 +184,10 @@ async fn nothing_that_is_read_is_sorted_or_searched_through() {
         events::whole_session(),
         deliveries::pending_page(),
         deliveries::NEXT_OWNER.to_owned(),
+        history::event_page(),
+        history::replayable("events.at >= ?4"),
+        history::of_session(),
+        history::settled_page(),
     ] {
         let mut statement = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {query}"))

@@ -1,0 +1,504 @@
+//! A sub-account's events, looked back at: what came (for receivers that were away), the log of one
+//! event's attempts, and sending events once more. An addition to the contract.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use maskline_events::{Timestamp, WebhookType};
+use maskline_store::{
+    DeliveryState, EventHistory, LoggedAttempt, Replay, ReplayOf, ReplayStep, StoreError,
+    StoredEvent,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::auth::SubAccountAccess;
+use crate::error::ApiError;
+use crate::extract::{self, JsonBody, QueryOf};
+use crate::state::ApiState;
+
+/// Events in one answer.
+const MOST_EVENTS: u32 = 1_000;
+const EVENTS: u32 = 100;
+/// Steps of one replay: 10,000 events, or 400,000 that were looked at.
+const STEPS: u32 = 20;
+
+/// Hears of replays.
+#[async_trait]
+pub trait ReplayedEvents: Send + Sync + 'static {
+    /// These sessions of a sub-account have events that are pending again, durably. May wait while too
+    /// many are said at once.
+    async fn replayed(&self, sub_account_id: &str, sessions: Vec<Uuid>);
+}
+
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(attempts))
+        .routes(routes!(replay))
+}
+
+/// Which events.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListQuery {
+    /// Those after this cursor: the `next` of an earlier answer, or an event's `cursor`. Without it,
+    /// from the first that is kept.
+    #[param(example = "e1fa0")]
+    after: Option<String>,
+    /// At most so many, 1 to 1,000; 100 without it.
+    #[param(value_type = Option<u32>, example = 100)]
+    limit: Option<String>,
+    /// Only those of this type.
+    #[param(example = "VCS")]
+    r#type: Option<String>,
+}
+
+/// Where the delivery of an event stands.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum Standing {
+    /// Not yet tried, or to be tried again.
+    Pending,
+    /// Past the order deadline: still tried, no longer in the way of later events.
+    Parked,
+    /// Acknowledged by a 2xx.
+    Delivered,
+    /// Every retry was used up, or the receiver answered 410.
+    Dead,
+    /// There was no enabled webhook of its type.
+    NoEndpoint,
+}
+
+impl From<DeliveryState> for Standing {
+    fn from(state: DeliveryState) -> Self {
+        match state {
+            DeliveryState::Pending => Self::Pending,
+            DeliveryState::Parked => Self::Parked,
+            DeliveryState::Delivered => Self::Delivered,
+            DeliveryState::Dead => Self::Dead,
+            DeliveryState::NoEndpoint => Self::NoEndpoint,
+        }
+    }
+}
+
+/// An event.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventEntry {
+    /// Its place; opaque.
+    #[schema(example = "e1fa0")]
+    cursor: String,
+    /// Its `eventId`, the `webhook-id` of each request.
+    #[schema(value_type = String, format = "uuid")]
+    event_id: Uuid,
+    /// Its session.
+    #[schema(value_type = String, format = "uuid")]
+    session_id: Uuid,
+    /// The webhook it goes to.
+    #[schema(value_type = String, pattern = "^(VCA|VCS|VSS|VRU|VNU)$", example = "VCS")]
+    r#type: WebhookType,
+    /// When it happened.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    /// Where its delivery stands.
+    state: Standing,
+    /// Attempts since it happened or was last replayed.
+    attempts: u32,
+    /// The text of the request's body, as it is sent: the envelope with its payload.
+    body: String,
+}
+
+/// A part of a sub-account's events, in the order in which they were committed.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventList {
+    /// Whose.
+    sub_account_id: String,
+    /// How many.
+    count: usize,
+    /// Each with its cursor.
+    events: Vec<EventEntry>,
+    /// `after` of the next request. There always is one: ask again later for what comes then.
+    #[schema(example = "e1fa0")]
+    next: String,
+    /// Whether there is more at once, also if `count` is 0.
+    more: bool,
+    /// Whether events after the cursor are no longer kept. Never without a cursor.
+    gap: bool,
+    /// Events here that can't be read; the log of the switch names them. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    unreadable: Option<usize>,
+    /// 0.
+    status_code: i32,
+    /// `ok`.
+    #[schema(example = "ok")]
+    status_message: &'static str,
+}
+
+/// A line of an event's log.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AttemptEntry {
+    /// From 1; goes on over replays.
+    number: u64,
+    /// When it ended.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    /// Where the delivery stood then.
+    state: Standing,
+    /// HTTP status; absent if there was no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 503)]
+    status: Option<u16>,
+    /// How long it took; absent if no request was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 12)]
+    duration_ms: Option<u64>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<String>,
+    /// The first 16 kB of the answer's body, as UTF-8; absent if it was empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    answer: Option<String>,
+    /// Whether the answer was longer.
+    truncated: bool,
+}
+
+impl From<LoggedAttempt> for AttemptEntry {
+    fn from(line: LoggedAttempt) -> Self {
+        Self {
+            number: line.number,
+            timestamp: line.at,
+            state: line.state.into(),
+            status: line.status,
+            duration_ms: line
+                .duration
+                .map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+            error: line.error,
+            answer: (!line.answer.is_empty())
+                .then(|| String::from_utf8_lossy(&line.answer).into_owned()),
+            truncated: line.truncated,
+        }
+    }
+}
+
+/// An event's log.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AttemptList {
+    /// The event.
+    #[schema(value_type = String, format = "uuid")]
+    event_id: Uuid,
+    /// How many lines.
+    count: usize,
+    /// The last hundred, in order.
+    attempts: Vec<AttemptEntry>,
+    /// 0.
+    status_code: i32,
+    /// `ok`.
+    #[schema(example = "ok")]
+    status_message: &'static str,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum Ended {
+    /// Acknowledged by a 2xx.
+    Delivered,
+    /// Every retry was used up, or the receiver answered 410.
+    Dead,
+    /// There was no enabled webhook of its type.
+    NoEndpoint,
+}
+
+impl From<Ended> for DeliveryState {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Delivered => Self::Delivered,
+            Ended::Dead => Self::Dead,
+            Ended::NoEndpoint => Self::NoEndpoint,
+        }
+    }
+}
+
+/// Which events to send once more: `eventId`, or `sessionId`, or `type` with `from` and `to`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReplayRequest {
+    /// This event.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    event_id: Option<Uuid>,
+    /// Every event of this session.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    session_id: Option<Uuid>,
+    /// Events of this type that happened from `from` to `to`.
+    #[schema(value_type = Option<String>, pattern = "^(VCA|VCS|VSS|VRU|VNU)$", example = "VCS")]
+    r#type: Option<WebhookType>,
+    /// The earliest.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// The latest.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    to: Option<Timestamp>,
+    /// Only those whose delivery ended so. Without it: any by id, `DEAD` and `NO_ENDPOINT` by time.
+    states: Option<Vec<Ended>>,
+    /// The `next` of an answer, to go on.
+    after: Option<String>,
+}
+
+/// Events that will be sent once more.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Replayed {
+    /// How many. Those whose delivery is not over are not among them: they are sent anyway.
+    events: u64,
+    /// There may be more: ask again with this as `after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "e1fa0")]
+    next: Option<String>,
+    /// 0.
+    status_code: i32,
+    /// `ok`.
+    #[schema(example = "ok")]
+    status_message: &'static str,
+}
+
+/// The `{eventId}` of a path. One that is no UUID names nothing.
+pub(crate) struct EventInPath(Uuid);
+
+impl FromRequestParts<ApiState> for EventInPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &ApiState) -> Result<Self, ApiError> {
+        let text = extract::path_parameter(parts, "eventId").await?;
+        text.parse()
+            .map(Self)
+            .map_err(|_| ApiError::NotFound("The event"))
+    }
+}
+
+fn cursor(position: u64) -> String {
+    format!("e{position:x}")
+}
+
+fn position(cursor: Option<&str>) -> Result<Option<u64>, ApiError> {
+    let Some(text) = cursor else {
+        return Ok(None);
+    };
+    let is_hex = |digits: &&str| digits.bytes().all(|it| it.is_ascii_hexdigit());
+    let position = text
+        .strip_prefix('e')
+        .filter(is_hex)
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .filter(|position| i64::try_from(*position).is_ok());
+    match position {
+        Some(position) => Ok(Some(position)),
+        None => Err(ApiError::field("after", "is no cursor of ours")),
+    }
+}
+
+/// Events of a sub-account, delivered or not, in the order in which they were committed: for receivers
+/// that were away, and to compare with.
+#[utoipa::path(get, path = "/api/v1/subaccounts/{subAccountId}/events", tag = "events",
+    operation_id = "listEvents",
+    params(("subAccountId" = String, Path, description = "The sub-account"), ListQuery),
+    responses((status = 200, description = "The events", body = EventList),
+        (status = 422, description = "A parameter is wrong", body = crate::error::ErrorBody)),
+    security(("apiKey" = [])))]
+async fn list(
+    access: SubAccountAccess,
+    State(state): State<ApiState>,
+    QueryOf(query): QueryOf<ListQuery>,
+) -> Result<Json<EventList>, ApiError> {
+    let limit = match query.limit.as_deref() {
+        None => EVENTS,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MOST_EVENTS).contains(limit))
+            .ok_or_else(|| ApiError::field("limit", "is no number from 1 to 1000"))?,
+    };
+    let webhook_type = match query.r#type.as_deref() {
+        None => None,
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_unknown| ApiError::field("type", "is no type of webhook"))?,
+        ),
+    };
+    let after = position(query.after.as_deref())?;
+    let owner = access.sub_account_id;
+    let page = state
+        .history()
+        .page(&owner, after, webhook_type, limit)
+        .await?;
+    let found = page.events.len();
+    let events: Vec<EventEntry> = page
+        .events
+        .into_iter()
+        .filter_map(|(position, stored)| entry(position, stored))
+        .collect();
+    Ok(Json(EventList {
+        sub_account_id: owner,
+        count: events.len(),
+        unreadable: (events.len() < found).then(|| found - events.len()),
+        events,
+        next: cursor(page.next),
+        more: page.more,
+        gap: page.gap,
+        status_code: 0,
+        status_message: "ok",
+    }))
+}
+
+fn entry(position: u64, stored: StoredEvent) -> Option<EventEntry> {
+    match stored {
+        StoredEvent::Whole(event, outcome) => Some(EventEntry {
+            cursor: cursor(position),
+            event_id: event.event_id,
+            session_id: event.session_id,
+            r#type: event.webhook_type,
+            timestamp: event.at,
+            state: outcome.state.into(),
+            attempts: outcome.attempts,
+            body: event.body,
+        }),
+        StoredEvent::Broken {
+            session_id, reason, ..
+        } => {
+            tracing::warn!(position, ?session_id, reason, "an event can't be read");
+            None
+        }
+    }
+}
+
+/// What became of each attempt to deliver an event.
+#[utoipa::path(get, path = "/api/v1/subaccounts/{subAccountId}/events/{eventId}/attempts",
+    tag = "events", operation_id = "listAttempts",
+    params(("subAccountId" = String, Path, description = "The sub-account"),
+        ("eventId" = String, Path, description = "The event")),
+    responses((status = 200, description = "The log", body = AttemptList)),
+    security(("apiKey" = [])))]
+async fn attempts(
+    access: SubAccountAccess,
+    EventInPath(event_id): EventInPath,
+    State(state): State<ApiState>,
+) -> Result<Json<AttemptList>, ApiError> {
+    let lines = state
+        .history()
+        .attempts(&access.sub_account_id, event_id)
+        .await?
+        .ok_or(ApiError::NotFound("The event"))?;
+    let attempts: Vec<AttemptEntry> = lines.into_iter().map(AttemptEntry::from).collect();
+    Ok(Json(AttemptList {
+        event_id,
+        count: attempts.len(),
+        attempts,
+        status_code: 0,
+        status_message: "ok",
+    }))
+}
+
+/// Sends events once more: the same `eventId` and body, in order, by the webhook as it is now.
+#[utoipa::path(post, path = "/api/v1/subaccounts/{subAccountId}/replays", tag = "events",
+    operation_id = "replayEvents",
+    params(("subAccountId" = String, Path, description = "The sub-account")),
+    request_body = ReplayRequest,
+    responses((status = 202, description = "They are durably on their way", body = Replayed)),
+    security(("apiKey" = [])))]
+async fn replay(
+    access: SubAccountAccess,
+    State(state): State<ApiState>,
+    JsonBody(body): JsonBody<ReplayRequest>,
+) -> Result<(StatusCode, Json<Replayed>), ApiError> {
+    let after = position(body.after.as_deref())?.unwrap_or(0);
+    let replay = checked(body, access.sub_account_id)?;
+    let now = state.now();
+    let (history, sink) = (
+        Arc::clone(&state.config.history),
+        Arc::clone(&state.config.replayed),
+    );
+    // Its own task: what is pending again is told, whether the client waits for the answer or not.
+    let done = tokio::spawn(async move { replayed(&*history, &*sink, &replay, after, now).await });
+    let (events, next) = done.await.map_err(|_| ApiError::Panicked)??;
+    let answer = Replayed {
+        events,
+        next: next.map(cursor),
+        status_code: 0,
+        status_message: "ok",
+    };
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+async fn replayed(
+    history: &dyn EventHistory,
+    sink: &dyn ReplayedEvents,
+    replay: &Replay,
+    after: u64,
+    now: Timestamp,
+) -> Result<(u64, Option<u64>), StoreError> {
+    let (mut events, mut next) = (0, Some(after));
+    for _ in 0..STEPS {
+        let Some(after) = next else {
+            break;
+        };
+        let step: ReplayStep = history.replay(replay, after, now).await?;
+        if !step.sessions.is_empty() {
+            sink.replayed(&replay.sub_account_id, step.sessions).await;
+        }
+        events += step.events;
+        next = step.next;
+    }
+    Ok((events, next))
+}
+
+fn checked(body: ReplayRequest, sub_account_id: String) -> Result<Replay, ApiError> {
+    const WHICH: &str = "needs `eventId`, or `sessionId`, or `type`, `from` and `to`";
+    let times = (body.r#type, body.from, body.to);
+    let (of, default) = match (body.event_id, body.session_id, times) {
+        (Some(id), None, (None, None, None)) => (ReplayOf::Event(id), ANY),
+        (None, Some(id), (None, None, None)) => (ReplayOf::Session(id), ANY),
+        (None, None, (Some(webhook_type), Some(from), Some(to))) => {
+            if from > to {
+                return Err(ApiError::field("to", "is before `from`"));
+            }
+            let time = ReplayOf::Time {
+                webhook_type,
+                from,
+                to,
+            };
+            (time, FAILED)
+        }
+        _ => return Err(ApiError::field("body", WHICH)),
+    };
+    let states = match body.states {
+        None => default.to_vec(),
+        Some(states) if states.is_empty() => {
+            return Err(ApiError::field("states", "is empty"));
+        }
+        Some(states) => states.into_iter().map(DeliveryState::from).collect(),
+    };
+    Ok(Replay {
+        sub_account_id,
+        of,
+        states,
+    })
+}
+
+const ANY: &[DeliveryState] = &[
+    DeliveryState::Delivered,
+    DeliveryState::Dead,
+    DeliveryState::NoEndpoint,
+];
+const FAILED: &[DeliveryState] = &[DeliveryState::Dead, DeliveryState::NoEndpoint];
