@@ -47,6 +47,7 @@ mod presses;
 mod receiver;
 mod registration;
 mod reliable;
+mod replay;
 mod reports;
 mod restarts;
 mod routing;
