@@ -11,6 +11,7 @@ mod admin;
 mod auth;
 mod call_events;
 mod countries;
+mod endpoint_settings;
 mod error;
 mod events;
 mod extract;

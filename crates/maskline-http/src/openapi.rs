@@ -9,7 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::error::ErrorBody;
 use crate::state::ApiState;
 use crate::{
-    admin, call_events, events, media, number_change, numbers, system, traces, trunks, webhooks,
+    admin, call_events, endpoint_settings, events, media, number_change, numbers, system, traces,
+    trunks, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -36,6 +37,7 @@ struct Base;
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Base::openapi())
         .merge(webhooks::routes())
+        .merge(endpoint_settings::routes())
         .merge(events::routes())
         .merge(numbers::routes())
         .merge(call_events::routes())
@@ -85,6 +87,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [
         &mut item.get,
         &mut item.post,
+        &mut item.put,
         &mut item.patch,
         &mut item.delete,
     ]

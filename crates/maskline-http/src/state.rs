@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use axum::Router;
 use maskline_events::{Msisdn, Timestamp, WebhookType};
 use maskline_media::MediaReport;
-use maskline_store::{EventHistory, Store};
+use maskline_store::{EndpointSettings, EventHistory, Store, WebhookSettings};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ pub const DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 20;
 
 /// Told of each change, after it is durable, so that the switch and the delivery need not poll.
 ///
-/// Both are called from a request's task: they must not block.
+/// All are called from a request's task: they must not block.
 #[async_trait]
 pub trait ProvisioningChanged: Send + Sync {
     /// Sub-accounts or numbers changed. The answer to the client waits for this, so that whoever
@@ -50,6 +50,13 @@ pub trait ProvisioningChanged: Send + Sync {
     async fn numbers_changed(&self);
     /// One webhook was set, deleted, or got a new secret.
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType);
+    /// The settings of one webhook are these now.
+    fn settings_changed(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        settings: &EndpointSettings,
+    );
 }
 
 /// What the API needs.
@@ -58,6 +65,8 @@ pub struct ApiConfig {
     pub store: Arc<dyn Store>,
     /// The same store, to look back at events.
     pub history: Arc<dyn EventHistory>,
+    /// The same store, for the settings of webhooks.
+    pub settings: Arc<dyn WebhookSettings>,
     /// Told of events that are to be sent once more.
     pub replayed: Arc<dyn ReplayedEvents>,
     /// The admin key from the configuration. When there is one, the store's own admin key is not
@@ -148,6 +157,10 @@ impl Inner {
 
     pub(crate) fn history(&self) -> &dyn EventHistory {
         &*self.config.history
+    }
+
+    pub(crate) fn settings(&self) -> &dyn WebhookSettings {
+        &*self.config.settings
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -126,7 +126,7 @@ pub(crate) struct RotatedSecret {
 }
 
 /// The `{type}` of a path; another text names no resource.
-pub(crate) struct TypeInPath(WebhookType);
+pub(crate) struct TypeInPath(pub(crate) WebhookType);
 
 impl FromRequestParts<ApiState> for TypeInPath {
     type Rejection = ApiError;

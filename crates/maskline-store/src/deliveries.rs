@@ -11,6 +11,7 @@ use maskline_events::{Timestamp, WebhookType};
 use uuid::Uuid;
 
 use crate::model::{EventRow, Outcome};
+use crate::settings::EndpointSettings;
 use crate::store::StoreError;
 
 /// Most bytes of an answer that the log of attempts keeps.
@@ -101,6 +102,13 @@ pub trait Deliveries: Send + Sync + 'static {
     /// event whose delivery is final (or that is not there) changes nothing, nor does one that is
     /// written again. Shares a transaction with what else is written, and may wait 50 ms for that.
     async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError>;
+
+    /// The settings of all webhooks that have any. One that can't be read is left out.
+    async fn all_settings(
+        &self,
+    ) -> Result<Vec<(String, WebhookType, EndpointSettings)>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// Webhooks that are noted to fail, and since when.
     async fn failing(&self) -> Result<Vec<(String, WebhookType, Timestamp)>, StoreError> {

@@ -1,7 +1,7 @@
 //! Maskline's store: configuration, sessions, the journal and delivery outcomes.
 //!
 //! The trait [`Store`]: [`Store::commit`] is the hot path, the rest are plain queries. The trait
-//! [`Deliveries`]: what the delivery of events asks; [`EventHistory`]: looking back at them. SQLite is the implementation of today; SQL stays portable (TEXT, BIGINT, SMALLINT, BLOB), so that
+//! [`Deliveries`]: what the delivery of events asks; [`EventHistory`]: looking back at them; [`WebhookSettings`]: how an endpoint is sent to. SQLite is the implementation of today; SQL stays portable (TEXT, BIGINT, SMALLINT, BLOB), so that
 //! PostgreSQL can stand behind the same trait.
 //!
 //! What lives elsewhere: what an event says (`maskline-switch`), sending it (`maskline-webhook`).
@@ -13,6 +13,7 @@ pub mod intake;
 pub mod journal;
 pub mod model;
 pub mod secrets;
+pub mod settings;
 pub mod sqlite;
 pub mod store;
 
@@ -34,6 +35,10 @@ pub use model::{
     SubAccount, VirtualNumber, Webhook,
 };
 pub use secrets::{ApiKeyHash, KeyError, MasterKey};
+pub use settings::{
+    EndpointConfig, EndpointSecrets, EndpointSettings, SettingsChange, SettingsFault,
+    ShownSettings, WebhookSettings,
+};
 pub use sqlite::{
     SqliteLocation, SqliteOptions, SqliteStore, TraceBatch, TraceFile, TraceFilter, TraceHead,
     TraceRetention, TracedSession,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use maskline_events::{EarlyMedia, Msisdn, Timestamp, WebhookType};
 use uuid::Uuid;
 
+use crate::settings::EndpointConfig;
+
 /// What one group of decisions writes, all or nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JournalBatch {
@@ -232,6 +234,8 @@ pub struct Endpoint {
     pub http_auth_header: Option<String>,
     /// Secrets to sign with, newest first (two while a rotation overlaps).
     pub signing_secrets: Vec<Vec<u8>>,
+    /// How it is sent to.
+    pub config: EndpointConfig,
 }
 
 /// What an API key may do.

@@ -14,6 +14,7 @@ mod lock;
 mod readers;
 mod reserve;
 mod schema;
+mod settings;
 mod traces;
 mod writer;
 
@@ -276,7 +277,7 @@ impl Store for SqliteStore {
     ) -> Result<Option<Endpoint>, StoreError> {
         let (vault, id) = (Arc::clone(&self.vault), sub_account_id.to_owned());
         self.readers
-            .run(move |connection| config::endpoint(connection, &vault, &id, webhook_type, now))
+            .run(move |connection| settings::endpoint(connection, &vault, &id, webhook_type, now))
             .await
     }
 

@@ -22,7 +22,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use maskline_events::signing;
-use maskline_store::Endpoint;
+use maskline_store::{Endpoint, EndpointSettings};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, timeout_at};
@@ -105,6 +105,7 @@ pub struct Target {
     uri: Uri,
     authorization: Option<HeaderValue>,
     secrets: Vec<Vec<u8>>,
+    settings: EndpointSettings,
 }
 
 impl Target {
@@ -126,7 +127,13 @@ impl Target {
             uri,
             authorization,
             secrets: endpoint.signing_secrets,
+            settings: endpoint.config.settings,
         })
+    }
+
+    /// How it is sent to.
+    pub(crate) const fn settings(&self) -> &EndpointSettings {
+        &self.settings
     }
 
     /// Whether both go to the same URL.

@@ -12,6 +12,7 @@ pub mod dispatcher;
 mod failing;
 mod intake;
 mod lanes;
+mod own;
 pub mod policy;
 mod recording;
 mod room;
@@ -78,7 +79,7 @@ impl Default for DeliveryConfig {
 }
 
 impl DeliveryConfig {
-    /// What is done for an endpoint that has no policy of its own.
+    /// What is done for an endpoint that has set nothing for itself.
     #[must_use]
     pub fn policy(&self) -> EndpointPolicy {
         EndpointPolicy {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{Store, StoreError};
+use maskline_store::{EndpointSettings, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::client::{SendError, Target};
@@ -20,6 +20,13 @@ type Key = (String, WebhookType);
 /// What the store says: no enabled webhook, one that can't be used, or one that can.
 pub(crate) type Known = Option<Result<Arc<Target>, Arc<SendError>>>;
 
+/// Hears of the settings with which an endpoint was found in the store. Called while the cache is
+/// locked: it must not block.
+pub(crate) trait SettingsSeen: Send + Sync + 'static {
+    /// These are its settings.
+    fn seen(&self, sub_account_id: &str, webhook_type: WebhookType, settings: &EndpointSettings);
+}
+
 /// A cache in front of [`Store::endpoint`]. A change made through this node's API is seen at once
 /// ([`Endpoints::changed`]), one made elsewhere after the time to live.
 pub struct Endpoints {
@@ -27,6 +34,7 @@ pub struct Endpoints {
     policy: EgressPolicy,
     ttl: Duration,
     cache: Mutex<Cache>,
+    seen: Option<Arc<dyn SettingsSeen>>,
 }
 
 #[derive(Default)]
@@ -50,6 +58,15 @@ impl Endpoints {
             policy,
             ttl,
             cache: Mutex::new(Cache::default()),
+            seen: None,
+        }
+    }
+
+    /// One that tells `seen` what it finds.
+    pub(crate) fn watched(self, seen: Arc<dyn SettingsSeen>) -> Self {
+        Self {
+            seen: Some(seen),
+            ..self
         }
     }
 
@@ -60,6 +77,20 @@ impl Endpoints {
         cache
             .entries
             .remove(&(sub_account_id.to_owned(), webhook_type));
+    }
+
+    /// Forgets one endpoint whose settings have changed to these.
+    pub(crate) fn settings_changed(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        settings: &EndpointSettings,
+    ) {
+        self.changed(sub_account_id, webhook_type);
+        // After that, so that what was read before is not said after it.
+        if let Some(seen) = &self.seen {
+            seen.seen(sub_account_id, webhook_type, settings);
+        }
     }
 
     /// The endpoint to ask now. While the store fails, what it said last is still used: without
@@ -99,6 +130,9 @@ impl Endpoints {
             }
         };
         if cache.changes == changes {
+            if let (Some(seen), Some(Ok(target))) = (&self.seen, &known) {
+                seen.seen(sub_account_id, webhook_type, target.settings());
+            }
             if cache.entries.len() >= MAX_CACHED {
                 cache.entries.clear();
             }

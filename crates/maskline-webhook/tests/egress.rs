@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use maskline_store::Endpoint;
+use maskline_store::{Endpoint, EndpointConfig};
 use maskline_webhook::client::{Answer, EgressClient, Post, Target};
 use maskline_webhook::network::{Later, Network};
 use maskline_webhook::{EgressPolicy, Refused, SendError, UrlFault};
@@ -82,6 +82,7 @@ async fn send(client: &EgressClient, url: &str) -> Result<Answer, SendError> {
         url: url.to_owned(),
         http_auth_header: None,
         signing_secrets: vec![vec![1; 32]],
+        config: EndpointConfig::default(),
     };
     let post = Post {
         event_id: Uuid::from_u128(7),

@@ -14,9 +14,9 @@ use maskline_events::WebhookType;
 use maskline_store::{
     CommittedEvents, Deliveries, EventRow, Settlement, SqliteStore, Store, StoreError, StoredEvent,
 };
-use maskline_webhook::{DeliveryConfig, Dispatcher, EndpointPolicy};
+use maskline_webhook::{DeliveryConfig, Dispatcher};
 use support::{
-    Database, OWNER, Receiver, Reply, call, commit, hook, open_client, own, store_for, until,
+    Database, OWNER, Receiver, Reply, call, commit, hook, open_client, own, set, store_for, until,
 };
 use uuid::Uuid;
 
@@ -132,19 +132,18 @@ async fn a_hundred_endpoints_that_stop_answering_at_once_keep_a_healthy_one_from
 }
 
 #[tokio::test]
-async fn an_endpoint_s_own_policy_goes_for_it_alone() {
+async fn an_endpoint_s_own_settings_go_for_it_alone() {
     let slow = |_: &support::Received, _| Reply::Late(Duration::from_millis(5), 200);
     let (one, many) = (Receiver::start(slow).await, Receiver::start(slow).await);
     let database = Database::new();
     let store = store_for(&database, &one.url).await;
     own(&store, "other").await;
     hook(&store, "other", WebhookType::Vcs, &many.url).await;
+    set(&store, OWNER, WebhookType::Vcs, |settings| {
+        settings.max_in_flight = Some(1);
+    })
+    .await;
     let dispatcher = start(&store, config());
-    let policy = EndpointPolicy {
-        cap: 1,
-        ..DeliveryConfig::default().policy()
-    };
-    dispatcher.set_policy(OWNER, WebhookType::Vcs, Some(policy));
     for session in 1..=40 {
         happen(&store, &dispatcher, call(OWNER, session, 1, false)).await;
         happen(&store, &dispatcher, call("other", 100 + session, 1, false)).await;

@@ -18,7 +18,7 @@ use maskline_net::{
 use maskline_rtpengine::{Installation, Rtpengine};
 use maskline_store::{
     Beating, CommittedEvents, Deliveries, EventHistory, EventRow, Journal, JournalOptions,
-    SqliteLocation, SqliteOptions, SqliteStore, Store,
+    SqliteLocation, SqliteOptions, SqliteStore, Store, WebhookSettings,
 };
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
@@ -237,6 +237,7 @@ impl Node {
         let router = maskline_http::router(ApiConfig {
             store: Arc::clone(&as_store),
             history: Arc::clone(&store) as Arc<dyn EventHistory>,
+            settings: Arc::clone(&store) as Arc<dyn WebhookSettings>,
             replayed: Arc::new(ToDelivery(Arc::clone(&delivery))),
             admin_key: secrets.admin_key,
             trunks: config
@@ -255,7 +256,7 @@ impl Node {
             }),
             on_change: Arc::new(Changes {
                 reloads: Arc::clone(&reloads),
-                endpoints: delivery.endpoints(),
+                delivery: Arc::clone(&delivery),
             }),
             country_of: Arc::new(|number: &Msisdn| {
                 maskline_switch::country::country_of(number).map(str::to_owned)

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use maskline_events::WebhookType;
 use maskline_http::ProvisioningChanged;
 use maskline_net::SipNode;
-use maskline_store::{Store, StoreError};
+use maskline_store::{EndpointSettings, Store, StoreError};
 use maskline_switch::{Directory, NumberEntry};
-use maskline_webhook::Endpoints;
+use maskline_webhook::Dispatcher;
 use tokio::sync::watch;
 
 /// Reads all numbers and permissions.
@@ -92,8 +92,8 @@ impl Reloads {
 pub(crate) struct Changes {
     /// Carries numbers and permissions to the switch.
     pub(crate) reloads: Arc<Reloads>,
-    /// The cache of webhooks, which delivery and VCA client share.
-    pub(crate) endpoints: Arc<Endpoints>,
+    /// Sends to the webhooks; the VCA client asks its cache of them.
+    pub(crate) delivery: Arc<Dispatcher>,
 }
 
 #[async_trait]
@@ -103,6 +103,16 @@ impl ProvisioningChanged for Changes {
     }
 
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType) {
-        self.endpoints.changed(sub_account_id, webhook_type);
+        self.delivery.endpoint_changed(sub_account_id, webhook_type);
+    }
+
+    fn settings_changed(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        settings: &EndpointSettings,
+    ) {
+        self.delivery
+            .settings_changed(sub_account_id, webhook_type, settings);
     }
 }

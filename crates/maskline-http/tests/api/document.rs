@@ -53,6 +53,8 @@ fn the_document_has_exactly_these_operations_each_described() {
         "GET /api/v1/subaccounts/{subAccountId}/numbers",
         "GET /api/v1/subaccounts/{subAccountId}/numbers/{number}",
         "GET /api/v1/subaccounts/{subAccountId}/webhooks",
+        "GET /api/v1/subaccounts/{subAccountId}/webhooks/{type}/settings",
+        "PUT /api/v1/subaccounts/{subAccountId}/webhooks/{type}/settings",
         "GET /api/v1/voice-ip-addresses",
         "GET /healthz",
         "GET /metrics",

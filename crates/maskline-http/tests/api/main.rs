@@ -18,6 +18,7 @@ mod number_change;
 mod numbers;
 mod schema;
 mod serving;
+mod settings;
 mod store;
 mod support;
 mod system;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maskline_events::Timestamp;
-use maskline_store::{Deliveries, EventHistory, SqliteLocation, SqliteOptions, SqliteStore, Store};
+use maskline_store::{
+    Deliveries, EventHistory, SqliteLocation, SqliteOptions, SqliteStore, Store, WebhookSettings,
+};
 
 use crate::support::START_MS;
 
@@ -37,6 +39,10 @@ impl TestStore {
     }
 
     pub fn history(&self) -> Arc<dyn EventHistory> {
+        self.store.clone()
+    }
+
+    pub fn settings(&self) -> Arc<dyn WebhookSettings> {
         self.store.clone()
     }
 

@@ -16,7 +16,7 @@ use maskline_http::{
     ApiConfig, CallEventSink, NotReported, ProvisioningChanged, ReplayedEvents, ServeLimits,
     TrunkRegistrationStatus, TrunkStatus, TrunkTarget,
 };
-use maskline_store::TakenReport;
+use maskline_store::{EndpointSettings, TakenReport};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,6 +58,17 @@ impl ProvisioningChanged for Changes {
 
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType) {
         let change = format!("{webhook_type} of {sub_account_id}");
+        self.0.lock().unwrap().push(change);
+    }
+
+    fn settings_changed(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        settings: &EndpointSettings,
+    ) {
+        let settings = serde_json::to_string(settings).unwrap();
+        let change = format!("{webhook_type} of {sub_account_id}: {settings}");
         self.0.lock().unwrap().push(change);
     }
 }
@@ -134,6 +145,7 @@ pub async fn start_with(setup: Setup) -> Api {
     let router = maskline_http::router(ApiConfig {
         store: store.shared(),
         history: store.history(),
+        settings: store.settings(),
         replayed: changes.clone(),
         admin_key: setup.admin_key.map(str::to_owned),
         trunks: vec!["carrier".to_owned(), "backup".to_owned()],
@@ -249,6 +261,11 @@ impl Api {
     pub async fn patch(&self, path: &str, key: &str, body: Value) -> Reply {
         let body = Some(body.to_string().into_bytes());
         self.send("PATCH", path, Some(key), body).await
+    }
+
+    pub async fn put(&self, path: &str, key: &str, body: Value) -> Reply {
+        let body = Some(body.to_string().into_bytes());
+        self.send("PUT", path, Some(key), body).await
     }
 
     pub async fn delete(&self, path: &str, key: &str) -> Reply {

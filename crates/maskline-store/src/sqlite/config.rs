@@ -11,8 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::events::webhook_type as read_webhook_type;
 use super::fault::{Fault, broken, named};
 use crate::model::{
-    ApiKeyScope, Endpoint, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount,
-    VirtualNumber, Webhook,
+    ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount, VirtualNumber,
+    Webhook,
 };
 use crate::secrets::{self, ApiKeyHash, Vault, place};
 use crate::store::StoreError;
@@ -25,7 +25,7 @@ const SCOPE_ADMIN: i64 = 0;
 const SCOPE_SUB_ACCOUNT: i64 = 1;
 
 const SUB_ACCOUNT: &str = "the sub-account";
-const WEBHOOK: &str = "the webhook";
+pub(super) const WEBHOOK: &str = "the webhook";
 const NUMBER: &str = "the number";
 
 /// Fails with [`StoreError::Secret`] if the database was made under another master key.
@@ -254,12 +254,16 @@ fn read_number(row: &Row<'_>) -> Result<VirtualNumber, Fault> {
 }
 
 /// Where a webhook's sealed column is, for the seal.
-fn webhook_place(sub_account_id: &str, webhook_type: WebhookType, what: &str) -> Vec<u8> {
+pub(super) fn webhook_place(
+    sub_account_id: &str,
+    webhook_type: WebhookType,
+    what: &str,
+) -> Vec<u8> {
     place(&["webhooks", sub_account_id, webhook_type.as_str(), what])
 }
 
 /// Current and previous secrets are sealed for the same place: a rotation moves the one to the other.
-fn secret_place(sub_account_id: &str, webhook_type: WebhookType) -> Vec<u8> {
+pub(super) fn secret_place(sub_account_id: &str, webhook_type: WebhookType) -> Vec<u8> {
     webhook_place(sub_account_id, webhook_type, "signing_secret")
 }
 
@@ -400,60 +404,4 @@ pub(crate) fn rotate_secret(
     )?;
     found(changed)?;
     Ok(secrets::signing_secret_text(&secret))
-}
-
-/// An [`Endpoint`] as it lies in the database.
-struct SealedEndpoint {
-    url: String,
-    auth_header: Option<Vec<u8>>,
-    secret: Vec<u8>,
-    previous: Option<Vec<u8>>,
-    previous_valid_until: Option<i64>,
-}
-
-pub(crate) fn endpoint(
-    connection: &Connection,
-    vault: &Vault,
-    sub_account_id: &str,
-    webhook_type: WebhookType,
-    now: Timestamp,
-) -> Result<Option<Endpoint>, Fault> {
-    let sealed = connection
-        .prepare_cached(
-            "SELECT url, auth_header_sealed, secret_sealed, previous_secret_sealed, \
-             previous_valid_until FROM webhooks \
-             WHERE sub_account_id = ?1 AND webhook_type = ?2 AND enabled <> 0",
-        )?
-        .query_row([sub_account_id, webhook_type.as_str()], |row| {
-            Ok(SealedEndpoint {
-                url: row.get(0)?,
-                auth_header: row.get(1)?,
-                secret: row.get(2)?,
-                previous: row.get(3)?,
-                previous_valid_until: row.get(4)?,
-            })
-        })
-        .optional()?;
-    let Some(sealed) = sealed else {
-        return Ok(None);
-    };
-    let http_auth_header = match &sealed.auth_header {
-        Some(value) => {
-            let here = webhook_place(sub_account_id, webhook_type, "auth_header");
-            Some(String::from_utf8(vault.open(&here, value)?).map_err(|_| StoreError::Secret)?)
-        }
-        None => None,
-    };
-    let here = secret_place(sub_account_id, webhook_type);
-    let mut signing_secrets = vec![vault.open(&here, &sealed.secret)?];
-    if let (Some(previous), Some(until)) = (&sealed.previous, sealed.previous_valid_until)
-        && now.unix_ms() < until
-    {
-        signing_secrets.push(vault.open(&here, previous)?);
-    }
-    Ok(Some(Endpoint {
-        url: sealed.url,
-        http_auth_header,
-        signing_secrets,
-    }))
 }

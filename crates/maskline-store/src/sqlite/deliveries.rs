@@ -13,7 +13,9 @@ use super::SqliteStore;
 use super::events::{self, EVENT, LAST_ATTEMPT, event, state_code};
 use super::failing;
 use super::fault::{Fault, broken};
+use super::settings;
 use crate::deliveries::{Deliveries, LOGGED_ANSWER_BYTES, Settlement, StoredEvent};
+use crate::settings::EndpointSettings;
 use crate::store::StoreError;
 
 #[async_trait]
@@ -44,6 +46,12 @@ impl Deliveries for SqliteStore {
         self.writer
             .run_lazily(move |connection| settle(connection, &results))
             .await
+    }
+
+    async fn all_settings(
+        &self,
+    ) -> Result<Vec<(String, WebhookType, EndpointSettings)>, StoreError> {
+        self.readers.run(settings::all).await
     }
 
     async fn failing(&self) -> Result<Vec<(String, WebhookType, Timestamp)>, StoreError> {

@@ -23,6 +23,7 @@ pub(super) struct Sender {
     pub(super) endpoints: Arc<Endpoints>,
     pub(super) store: Arc<dyn Store>,
     pub(super) deadline: Duration,
+    pub(super) disable_after: Option<Duration>,
     pub(super) failing: Arc<Failing>,
     pub(super) told: Arc<Told>,
     pub(super) counters: Arc<DeliveryCounters>,
@@ -45,9 +46,12 @@ impl Sender {
         event: Arc<EventRow>,
         gap: bool,
     ) -> (AttemptResult, Option<AttemptRecord>) {
-        let (result, record) = self.send(Arc::clone(&event), gap).await;
+        let mut after = self.disable_after;
+        let (result, record) = self.send(Arc::clone(&event), gap, &mut after).await;
         let (owner, kind) = (event.sub_account_id.as_str(), event.webhook_type);
-        let ended = self.failing.ended(owner, kind, &result, clock::wall());
+        let ended = self
+            .failing
+            .ended(owner, kind, after, &result, clock::wall());
         if let Some(since) = ended.await {
             tracing::warn!(
                 sub_account = owner, webhook = kind.as_str(), %since,
@@ -65,6 +69,7 @@ impl Sender {
         &self,
         event: Arc<EventRow>,
         gap: bool,
+        disable_after: &mut Option<Duration>,
     ) -> (AttemptResult, Option<AttemptRecord>) {
         let lookup =
             self.endpoints
@@ -75,6 +80,9 @@ impl Sender {
             Ok(Ok(None)) => return (AttemptResult::NoEndpoint, None),
             Ok(Err(_)) | Err(_) => return (AttemptResult::Postponed, None),
         };
+        let settings = target.settings();
+        let deadline = settings.attempt_timeout().unwrap_or(self.deadline);
+        *disable_after = settings.disable_after().unwrap_or(*disable_after);
         let post = Post {
             event_id: event.event_id,
             body: Bytes::from_owner(Body(Arc::clone(&event))),
@@ -84,7 +92,7 @@ impl Sender {
         let began = Instant::now();
         let sent = self
             .client
-            .post(&target, post, ANSWER_BYTES, self.deadline)
+            .post(&target, post, ANSWER_BYTES, deadline)
             .await;
         // A 2xx whose body stalls or is cut off is no acknowledgement: the deadline covers the body,
         // and who stops in the middle may not have kept the event. A repeat does no harm.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use maskline_events::WebhookType;
 use maskline_store::{
-    AttemptRecord, CommittedEvents, Deliveries, EventRow, Outcome, Settlement, Store, StoreError,
-    StoredEvent,
+    AttemptRecord, CommittedEvents, Deliveries, EndpointSettings, EventRow, Outcome, Settlement,
+    Store, StoreError, StoredEvent,
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -22,12 +22,12 @@ use uuid::Uuid;
 use super::attempt::Sender;
 use super::failing::Failing;
 use super::lanes::{Action, Input, Lanes};
+use super::own::OwnSettings;
 use super::recording::{self, Recording};
 use super::told::Told;
 use super::turns::EventKey;
 use super::{
-    AttemptReport, AttemptResult, DeliveryConfig, DeliveryCounters, DeliveryObserver,
-    EndpointPolicy, schedule,
+    AttemptReport, AttemptResult, DeliveryConfig, DeliveryCounters, DeliveryObserver, schedule,
 };
 use crate::client::EgressClient;
 use crate::clock::Clock;
@@ -90,12 +90,10 @@ impl Dispatcher {
         let told = Arc::new(Told::default());
         let missed = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(DeliveryCounters::default());
-        let endpoints = Arc::new(Endpoints::new(
-            Arc::clone(&store),
-            *client.policy(),
-            config.endpoint_ttl,
-        ));
-        let failing = Arc::new(Failing::new(Arc::clone(&deliveries), config.disable_after));
+        let own = Arc::new(OwnSettings::new(config.policy(), Arc::clone(&told)));
+        let endpoints = Endpoints::new(Arc::clone(&store), *client.policy(), config.endpoint_ttl);
+        let endpoints = Arc::new(endpoints.watched(Arc::clone(&own) as _));
+        let failing = Arc::new(Failing::new(Arc::clone(&deliveries)));
         let shell = Shell {
             lanes: Lanes::new(&config),
             sender: Arc::new(Sender {
@@ -103,6 +101,7 @@ impl Dispatcher {
                 endpoints: Arc::clone(&endpoints),
                 store,
                 deadline: config.attempt_deadline,
+                disable_after: config.disable_after,
                 failing: Arc::clone(&failing),
                 told: Arc::clone(&told),
                 counters: Arc::clone(&counters),
@@ -119,6 +118,7 @@ impl Dispatcher {
             observer,
             missed: Arc::clone(&missed),
             told: Arc::clone(&told),
+            own,
         };
         let task = tokio::spawn(shell.run(intake_end, control_end, replays_end)).abort_handle();
         Self {
@@ -142,16 +142,17 @@ impl Dispatcher {
         self.told.changed((Arc::from(sub_account_id), webhook_type));
     }
 
-    /// Gives an endpoint a policy of its own, or takes it away. It goes for attempts and failures
-    /// from now on.
-    pub fn set_policy(
+    /// Says that a webhook's settings have changed to these. They go for attempts and failures from
+    /// now on.
+    pub fn settings_changed(
         &self,
         sub_account_id: &str,
         webhook_type: WebhookType,
-        policy: Option<EndpointPolicy>,
+        settings: &EndpointSettings,
     ) {
-        let endpoint = (Arc::from(sub_account_id), webhook_type);
-        self.told.policy(endpoint, policy);
+        self.endpoints
+            .settings_changed(sub_account_id, webhook_type, settings);
+        self.told.changed((Arc::from(sub_account_id), webhook_type));
     }
 
     /// Says that the store has events of these sessions of a sub-account pending that were settled
@@ -242,6 +243,7 @@ struct Shell {
     observer: Option<Arc<dyn DeliveryObserver>>,
     missed: Arc<AtomicBool>,
     told: Arc<Told>,
+    own: Arc<OwnSettings>,
 }
 
 impl Shell {
@@ -255,6 +257,7 @@ impl Shell {
         let mut stopped = false;
         let mut batches = Vec::with_capacity(GULP);
         let told = Arc::clone(&self.told);
+        self.own.begin(&*self.deliveries).await;
         loop {
             // Ahead of the attempts that follow from what came after it.
             for input in told.take() {

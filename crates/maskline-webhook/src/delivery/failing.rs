@@ -19,7 +19,6 @@ type Key = (String, WebhookType);
 /// What is known of the webhooks that may be failing. One that is not among them is not.
 pub(super) struct Failing {
     store: Arc<dyn Deliveries>,
-    after: Option<Duration>,
     known: Mutex<BTreeMap<Key, Known>>,
     loaded: AtomicBool,
 }
@@ -32,11 +31,9 @@ enum Known {
 }
 
 impl Failing {
-    /// `after`: how long a webhook may fail; `None`: for ever.
-    pub(super) fn new(store: Arc<dyn Deliveries>, after: Option<Duration>) -> Self {
+    pub(super) fn new(store: Arc<dyn Deliveries>) -> Self {
         Self {
             store,
-            after,
             known: Mutex::default(),
             loaded: AtomicBool::new(false),
         }
@@ -44,21 +41,20 @@ impl Failing {
 
     /// The webhook was set, deleted, or its secret rotated.
     pub(super) fn changed(&self, owner: &str, kind: WebhookType) {
-        if self.after.is_some() {
-            self.lock().insert((owner.to_owned(), kind), Known::No);
-        }
+        self.lock().insert((owner.to_owned(), kind), Known::No);
     }
 
     /// Hears of an attempt's result; gives since when the webhook had failed if it is disabled now.
+    /// `after`: how long it may fail; `None`: for ever.
     /// While the store fails nothing is disabled and nothing is noted: the next attempt says it again.
     pub(super) async fn ended(
         &self,
         owner: &str,
         kind: WebhookType,
+        after: Option<Duration>,
         result: &AttemptResult,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let after = self.after?;
         self.load().await?;
         match result {
             AttemptResult::Delivered { .. } => {
@@ -66,6 +62,7 @@ impl Failing {
                 None
             }
             AttemptResult::Failed { .. } => {
+                let after = after?;
                 let key = (owner.to_owned(), kind);
                 let known = self.lock().get(&key).copied();
                 let since = match known {
@@ -202,7 +199,10 @@ mod tests {
         Timestamp::from_unix_ms(1_767_694_639_000 + seconds * 1_000)
     }
 
-    async fn says(failing: &Failing, well: bool, seconds: i64) -> Option<Timestamp> {
+    /// And for how long a webhook may fail.
+    struct Watch(Failing, Option<Duration>);
+
+    async fn says(watch: &Watch, well: bool, seconds: i64) -> Option<Timestamp> {
         let result = if well {
             AttemptResult::Delivered { status: 200 }
         } else {
@@ -212,11 +212,17 @@ mod tests {
                 retry_after: None,
             }
         };
-        failing.ended(SHOP.0, SHOP.1, &result, at(seconds)).await
+        let Watch(failing, after) = watch;
+        failing
+            .ended(SHOP.0, SHOP.1, *after, &result, at(seconds))
+            .await
     }
 
-    fn with(notes: &Arc<Notes>, after: Option<Duration>) -> Failing {
-        Failing::new(Arc::clone(notes) as Arc<dyn Deliveries>, after)
+    fn with(notes: &Arc<Notes>, after: Option<Duration>) -> Watch {
+        Watch(
+            Failing::new(Arc::clone(notes) as Arc<dyn Deliveries>),
+            after,
+        )
     }
 
     #[tokio::test]
@@ -245,13 +251,13 @@ mod tests {
         assert_eq!(says(&failing, false, 99).await, None);
         // Setting it clears the note in the store.
         *notes.since.lock().unwrap() = None;
-        failing.changed(SHOP.0, SHOP.1);
+        failing.0.changed(SHOP.0, SHOP.1);
         assert_eq!(says(&failing, false, 100).await, None);
         assert_eq!(says(&failing, false, 199).await, None);
         assert_eq!(says(&failing, false, 200).await, Some(at(100)));
         // A new secret clears nothing.
         says(&failing, false, 300).await;
-        failing.changed(SHOP.0, SHOP.1);
+        failing.0.changed(SHOP.0, SHOP.1);
         assert_eq!(says(&failing, false, 400).await, Some(at(300)));
         // Noted elsewhere since then: what is known here is old.
         says(&failing, false, 500).await;
@@ -267,5 +273,12 @@ mod tests {
         assert_eq!(says(&failing, false, 0).await, None);
         assert_eq!(says(&failing, false, 1_000_000_000).await, None);
         assert_eq!(*notes.writes.lock().unwrap(), 0);
+        // The limit is given with each attempt: one that it gets counts from its next failure.
+        let limited = Watch(failing.0, Some(Duration::from_secs(100)));
+        assert_eq!(says(&limited, false, 1_000_000_001).await, None);
+        assert_eq!(
+            says(&limited, false, 1_000_000_101).await,
+            Some(at(1_000_000_001))
+        );
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use maskline_events::{Timestamp, WebhookType};
 use maskline_store::{
-    EventRow, JournalBatch, JournalEntry, MasterKey, NewSubAccount, NewWebhook, SqliteLocation,
-    SqliteOptions, SqliteStore, Store,
+    EndpointConfig, EndpointSettings, EventRow, JournalBatch, JournalEntry, MasterKey,
+    NewSubAccount, NewWebhook, SqliteLocation, SqliteOptions, SqliteStore, Store, WebhookSettings,
 };
 use maskline_webhook::{EgressClient, EgressPolicy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -316,6 +316,22 @@ pub async fn hook(
         enabled: true,
     };
     store.set_webhook(webhook, now()).await.unwrap()
+}
+
+/// Changes a webhook's settings in the store, and gives them.
+pub async fn set(
+    store: &SqliteStore,
+    owner: &str,
+    kind: WebhookType,
+    change: impl Fn(&mut EndpointSettings) + Send + Sync + 'static,
+) -> EndpointSettings {
+    let change = move |_: &str, was: &EndpointConfig| {
+        let mut config = was.clone();
+        change(&mut config.settings);
+        Ok(config)
+    };
+    let changed = store.change_settings(owner, kind, Arc::new(change), now());
+    changed.await.unwrap().unwrap().config.settings
 }
 
 /// A store with one sub-account whose status events and summaries go to this URL.

@@ -8,7 +8,7 @@
 //! [`early_media`] comes before the answer; [`bad_input`] sends what no phone should;
 //! [`hold`] is what a party on hold hears;
 //! [`injection`] has a third address send too; [`impaired`] loses packets on the way, in a network namespace;
-//! [`reports`] is another switch that reports its calls;
+//! [`reports`] is another switch that reports its calls; [`settings`] is how webhooks are sent to;
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
@@ -53,6 +53,7 @@ mod restarts;
 mod routing;
 mod rtpengine;
 mod scanners;
+mod settings;
 mod shutdown;
 mod srtp;
 mod support;

@@ -1,0 +1,267 @@
+//! What a sub-account sets about how a webhook of its own is sent to. An addition to the contract.
+//!
+//! What lives elsewhere: keeping settings (`maskline-store`), what they do (`maskline-webhook`).
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use maskline_events::{Timestamp, WebhookType};
+use maskline_store::{EndpointConfig, EndpointSettings, SettingsFault, ShownSettings};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::SubAccountAccess;
+use crate::error::ApiError;
+use crate::extract::JsonBody;
+use crate::state::ApiState;
+use crate::webhooks::TypeInPath;
+
+/// Requests at once. More than 32 kept connections to a host are not.
+const IN_FLIGHT: RangeInclusive<u32> = 1..=256;
+/// Requests per second.
+const RATE: RangeInclusive<f64> = 0.1..=10_000.0;
+const MOST_DELAYS: usize = 20;
+const DELAY_SECONDS: RangeInclusive<u32> = 1..=86_400;
+const ORDER_DEADLINE_SECONDS: RangeInclusive<u32> = 1..=86_400;
+const ATTEMPT_MS: RangeInclusive<u32> = 100..=30_000;
+const DISABLE_AFTER_SECONDS: RangeInclusive<u32> = 0..=2_592_000;
+
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(show, set))
+}
+
+/// How a webhook is sent to. What is absent or null is as the operator has it.
+#[derive(Default, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct SettingsBody {
+    /// Most requests at once, 1 to 256. Not for VCA.
+    #[schema(minimum = 1, maximum = 256, example = 8)]
+    max_in_flight: Option<u32>,
+    /// Most requests per second, 0.1 to 10,000, and as many at once after a rest; in steps of 0.001.
+    /// Not for VCA.
+    #[schema(minimum = 0.1, maximum = 10_000.0, example = 50.0)]
+    rate_per_second: Option<f64>,
+    /// Seconds, 1 to 86,400 each, give or take a tenth, after which the first, second … failure is
+    /// tried again; at most 20. After these an event is dead; an empty list: at its first failure. Not
+    /// for VCA.
+    #[schema(max_items = 20, example = json!([1, 10, 60, 600, 3600]))]
+    retry_delays_seconds: Option<Vec<u32>>,
+    /// An event that is not through after so long, 1 to 86,400, no longer holds up the later ones of
+    /// its session. Not for VCA.
+    #[schema(minimum = 1, maximum = 86_400, example = 600)]
+    order_deadline_seconds: Option<u32>,
+    /// One attempt, from name lookup to the end of the answer, 100 to 30,000. Not for VCA.
+    #[schema(minimum = 100, maximum = 30_000, example = 5_000)]
+    attempt_timeout_ms: Option<u32>,
+    /// With nothing but failures for so long the webhook is switched off, at most 2,592,000; 0: never.
+    /// Not for VCA.
+    #[schema(minimum = 0, maximum = 2_592_000, example = 86_400)]
+    disable_after_seconds: Option<u32>,
+}
+
+/// A webhook's settings.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ShownBody {
+    /// Whose.
+    sub_account_id: String,
+    /// Which.
+    #[schema(value_type = String, pattern = "^(VCA|VCS|VSS|VRU|VNU)$", example = "VCS")]
+    r#type: WebhookType,
+    /// Whether it is used.
+    enabled: bool,
+    /// Why it was switched off, if it was not the sub-account that did it.
+    #[schema(example = "the receiver answered 410")]
+    disabled_reason: Option<String>,
+    /// Since when it has had nothing but failures.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    failing_since: Option<Timestamp>,
+    /// The settings, null where nothing is set. Put back as they are, they change nothing.
+    settings: SettingsBody,
+    /// 0.
+    status_code: i32,
+    /// `ok`.
+    #[schema(example = "ok")]
+    status_message: &'static str,
+}
+
+/// A webhook's settings, without secrets.
+#[utoipa::path(get, path = "/api/v1/subaccounts/{subAccountId}/webhooks/{type}/settings", tag = "webhooks",
+    operation_id = "getWebhookSettings",
+    params(("subAccountId" = String, Path, description = "The sub-account"),
+        ("type" = String, Path, description = "`VCA`, `VCS`, `VSS`, `VRU` or `VNU`")),
+    responses((status = 200, description = "The settings", body = ShownBody)),
+    security(("apiKey" = [])))]
+async fn show(
+    access: SubAccountAccess,
+    TypeInPath(webhook_type): TypeInPath,
+    State(state): State<ApiState>,
+) -> Result<Json<ShownBody>, ApiError> {
+    let store = state.settings();
+    let shown = store.settings(&access.sub_account_id, webhook_type).await?;
+    Ok(Json(answer(access.sub_account_id, webhook_type, shown)))
+}
+
+/// Sets how a webhook is sent to, all of it: what is absent is as the operator has it. The webhook's URL
+/// and secret stay; setting the webhook anew keeps its settings, deleting it forgets them.
+#[utoipa::path(put, path = "/api/v1/subaccounts/{subAccountId}/webhooks/{type}/settings", tag = "webhooks",
+    operation_id = "setWebhookSettings",
+    params(("subAccountId" = String, Path, description = "The sub-account"),
+        ("type" = String, Path, description = "`VCA`, `VCS`, `VSS`, `VRU` or `VNU`")),
+    request_body = SettingsBody,
+    responses((status = 200, description = "The settings as they are now", body = ShownBody)),
+    security(("apiKey" = [])))]
+async fn set(
+    access: SubAccountAccess,
+    TypeInPath(webhook_type): TypeInPath,
+    State(state): State<ApiState>,
+    JsonBody(body): JsonBody<SettingsBody>,
+) -> Result<Json<ShownBody>, ApiError> {
+    let change = move |_url: &str, was: &EndpointConfig| changed(&body, webhook_type, was);
+    let shown = state
+        .settings()
+        .change_settings(
+            &access.sub_account_id,
+            webhook_type,
+            Arc::new(change),
+            state.now(),
+        )
+        .await?
+        .map_err(|fault| ApiError::field(&fault.field, fault.reason))?;
+    state.config.on_change.settings_changed(
+        &access.sub_account_id,
+        webhook_type,
+        &shown.config.settings,
+    );
+    Ok(Json(answer(access.sub_account_id, webhook_type, shown)))
+}
+
+fn answer(sub_account_id: String, r#type: WebhookType, shown: ShownSettings) -> ShownBody {
+    ShownBody {
+        sub_account_id,
+        r#type,
+        enabled: shown.enabled,
+        disabled_reason: shown.disabled_reason,
+        failing_since: shown.failing_since,
+        settings: SettingsBody::from(shown.config),
+        status_code: 0,
+        status_message: "ok",
+    }
+}
+
+impl From<EndpointConfig> for SettingsBody {
+    fn from(config: EndpointConfig) -> Self {
+        let settings = config.settings;
+        Self {
+            max_in_flight: settings.max_in_flight,
+            rate_per_second: settings
+                .rate_per_1000_seconds
+                .map(|rate| f64::from(rate) / 1_000.0),
+            retry_delays_seconds: settings.retry_delays_seconds,
+            order_deadline_seconds: settings.order_deadline_seconds,
+            attempt_timeout_ms: settings.attempt_timeout_ms,
+            disable_after_seconds: settings.disable_after_seconds,
+        }
+    }
+}
+
+/// What the settings become, if the body is one that may be.
+fn changed(
+    body: &SettingsBody,
+    kind: WebhookType,
+    was: &EndpointConfig,
+) -> Result<EndpointConfig, SettingsFault> {
+    if kind == WebhookType::Vca {
+        only_of_the_request(body)?;
+    }
+    let settings = EndpointSettings {
+        max_in_flight: within("maxInFlight", body.max_in_flight, &IN_FLIGHT)?,
+        rate_per_1000_seconds: rate(body.rate_per_second)?,
+        retry_delays_seconds: delays(body.retry_delays_seconds.as_deref())?,
+        order_deadline_seconds: within(
+            "orderDeadlineSeconds",
+            body.order_deadline_seconds,
+            &ORDER_DEADLINE_SECONDS,
+        )?,
+        attempt_timeout_ms: within("attemptTimeoutMs", body.attempt_timeout_ms, &ATTEMPT_MS)?,
+        disable_after_seconds: within(
+            "disableAfterSeconds",
+            body.disable_after_seconds,
+            &DISABLE_AFTER_SECONDS,
+        )?,
+    };
+    Ok(EndpointConfig {
+        settings,
+        secrets: was.secrets.clone(),
+    })
+}
+
+/// A VCA webhook is asked while a call waits for the answer: nothing of it is delivered later.
+fn only_of_the_request(body: &SettingsBody) -> Result<(), SettingsFault> {
+    let refused = [
+        ("maxInFlight", body.max_in_flight.is_some()),
+        ("ratePerSecond", body.rate_per_second.is_some()),
+        ("retryDelaysSeconds", body.retry_delays_seconds.is_some()),
+        (
+            "orderDeadlineSeconds",
+            body.order_deadline_seconds.is_some(),
+        ),
+        ("attemptTimeoutMs", body.attempt_timeout_ms.is_some()),
+        ("disableAfterSeconds", body.disable_after_seconds.is_some()),
+    ];
+    match refused.into_iter().find(|(_, is_set)| *is_set) {
+        Some((field, _)) => Err(SettingsFault::new(
+            field,
+            "is for webhooks that are delivered; a VCA webhook is asked: leave it out",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn within(
+    field: &str,
+    value: Option<u32>,
+    bounds: &RangeInclusive<u32>,
+) -> Result<Option<u32>, SettingsFault> {
+    match value {
+        Some(value) if !bounds.contains(&value) => {
+            let reason = format!("has to be {} to {}", bounds.start(), bounds.end());
+            Err(SettingsFault::new(field, reason))
+        }
+        Some(_) | None => Ok(value),
+    }
+}
+
+fn rate(per_second: Option<f64>) -> Result<Option<u32>, SettingsFault> {
+    let Some(per_second) = per_second else {
+        return Ok(None);
+    };
+    if !RATE.contains(&per_second) {
+        return Err(SettingsFault::new(
+            "ratePerSecond",
+            "has to be 0.1 to 10000; leave it out for no limit but the operator's",
+        ));
+    }
+    // At most 10,000,000 by the bounds.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(Some((per_second * 1_000.0).round() as u32))
+}
+
+fn delays(delays: Option<&[u32]>) -> Result<Option<Vec<u32>>, SettingsFault> {
+    let Some(delays) = delays else {
+        return Ok(None);
+    };
+    if delays.len() > MOST_DELAYS {
+        let reason = format!("has to hold {MOST_DELAYS} delays at most");
+        return Err(SettingsFault::new("retryDelaysSeconds", reason));
+    }
+    for (index, delay) in delays.iter().enumerate() {
+        let field = format!("retryDelaysSeconds[{index}]");
+        within(&field, Some(*delay), &DELAY_SECONDS)?;
+    }
+    Ok(Some(delays.to_vec()))
+}

@@ -1,0 +1,240 @@
+//! A webhook's settings.
+
+use maskline_events::{Timestamp, WebhookType};
+use serde_json::{Value, json};
+
+use crate::support::{ADMIN_KEY, Api, START_MS, start};
+
+const WEBHOOKS: &str = "/api/v1/subaccounts/market/webhooks";
+const PATH: &str = "/api/v1/subaccounts/market/webhooks/VCS/settings";
+const OF_VCA: &str = "/api/v1/subaccounts/market/webhooks/VCA/settings";
+
+async fn with_webhooks() -> (Api, String) {
+    let api = start().await;
+    let key = api.sub_account("market").await;
+    for kind in ["VCS", "VCA"] {
+        let body = json!({"type": kind, "url": "https://example.com"});
+        api.post(WEBHOOKS, &key, body).await.expect(200);
+    }
+    api.changes.take();
+    (api, key)
+}
+
+fn unset() -> Value {
+    json!({"maxInFlight": null, "ratePerSecond": null, "retryDelaysSeconds": null,
+        "orderDeadlineSeconds": null, "attemptTimeoutMs": null, "disableAfterSeconds": null})
+}
+
+fn all_set() -> Value {
+    json!({"maxInFlight": 8, "ratePerSecond": 0.5, "retryDelaysSeconds": [1, 60, 86_400],
+        "orderDeadlineSeconds": 5, "attemptTimeoutMs": 2_500, "disableAfterSeconds": 0})
+}
+
+#[tokio::test]
+async fn what_is_put_is_what_is_shown_and_what_is_left_out_is_unset() {
+    let (api, key) = with_webhooks().await;
+    let begin = api.get(PATH, &key).await.expect(200);
+    assert_eq!(
+        begin.json,
+        json!({"subAccountId": "market", "type": "VCS", "enabled": true, "disabledReason": null,
+            "failingSince": null, "settings": unset(), "statusCode": 0, "statusMessage": "ok"})
+    );
+    let put = api.put(PATH, &key, all_set()).await.expect(200);
+    assert_eq!(put.json["settings"], all_set());
+    let told = api.changes.take();
+    assert!(
+        told.len() == 1 && told[0].starts_with("VCS of market: {\"maxInFlight\":8,"),
+        "{told:?}"
+    );
+    // What is shown, put back, changes nothing.
+    let shown = api.get(PATH, &key).await.expect(200).json["settings"].clone();
+    let again = api.put(PATH, &key, shown).await.expect(200);
+    assert_eq!(again.json, put.json);
+    let one = json!({"attemptTimeoutMs": 100});
+    let put = api.put(PATH, ADMIN_KEY, one).await.expect(200);
+    let mut expected = unset();
+    expected["attemptTimeoutMs"] = json!(100);
+    assert_eq!(put.json["settings"], expected);
+    let put = api.put(PATH, &key, json!({})).await.expect(200);
+    assert_eq!(put.json["settings"], unset());
+}
+
+#[tokio::test]
+async fn setting_a_webhook_anew_keeps_its_settings_and_deleting_it_forgets_them() {
+    let (api, key) = with_webhooks().await;
+    api.put(PATH, &key, all_set()).await.expect(200);
+    let body = json!({"type": "VCS", "url": "https://other.example", "enabled": false});
+    api.post(WEBHOOKS, &key, body.clone()).await.expect(200);
+    let kept = api.get(PATH, &key).await.expect(200);
+    assert_eq!(kept.json["settings"], all_set());
+    assert_eq!(kept.json["enabled"], false);
+    api.delete(&format!("{WEBHOOKS}/VCS"), &key)
+        .await
+        .expect(200);
+    api.get(PATH, &key).await.expect(404);
+    api.put(PATH, &key, json!({})).await.expect(404);
+    api.post(WEBHOOKS, &key, body).await.expect(200);
+    let anew = api.get(PATH, &key).await.expect(200);
+    assert_eq!(anew.json["settings"], unset());
+}
+
+#[tokio::test]
+async fn why_a_webhook_was_switched_off_is_shown_until_it_is_set_again() {
+    let (api, key) = with_webhooks().await;
+    let store = api.store.shared();
+    let since = Timestamp::from_unix_ms(START_MS);
+    let noting = api.store.deliveries();
+    let noted = noting.note_failing("market", WebhookType::Vcs, Some(since));
+    noted.await.unwrap();
+    let shown = api.get(PATH, &key).await.expect(200).json;
+    assert_eq!(shown["failingSince"], "2026-01-06T10:17:19.375Z");
+    store
+        .disable_webhook("market", WebhookType::Vcs)
+        .await
+        .unwrap();
+    let shown = api.get(PATH, &key).await.expect(200).json;
+    assert_eq!(shown["enabled"], false);
+    assert_eq!(shown["disabledReason"], "the receiver answered 410");
+    assert_eq!(shown["failingSince"], Value::Null);
+    // Settings can be changed meanwhile, and enable nothing.
+    let put = api.put(PATH, &key, all_set()).await.expect(200).json;
+    assert_eq!(
+        (&put["enabled"], &put["settings"]),
+        (&json!(false), &all_set())
+    );
+    let body = json!({"type": "VCS", "url": "https://example.com"});
+    api.post(WEBHOOKS, &key, body).await.expect(200);
+    let shown = api.get(PATH, &key).await.expect(200).json;
+    assert_eq!(shown["enabled"], true);
+    assert_eq!(shown["disabledReason"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_setting_that_can_not_be_is_named_and_nothing_is_changed() {
+    let (api, key) = with_webhooks().await;
+    api.put(PATH, &key, all_set()).await.expect(200);
+    api.changes.take();
+    let many: Vec<u32> = vec![1; 21];
+    for (path, body, message) in [
+        (
+            PATH,
+            json!({"maxInFlight": 0}),
+            "maxInFlight: has to be 1 to 256",
+        ),
+        (
+            PATH,
+            json!({"maxInFlight": 257}),
+            "maxInFlight: has to be 1 to 256",
+        ),
+        (
+            PATH,
+            json!({"maxInFlight": "8"}),
+            "maxInFlight: invalid type: string \"8\"",
+        ),
+        (
+            PATH,
+            json!({"ratePerSecond": 0}),
+            "ratePerSecond: has to be 0.1 to 10000",
+        ),
+        (
+            PATH,
+            json!({"ratePerSecond": 10_001}),
+            "ratePerSecond: has to be 0.1 to 10000",
+        ),
+        (
+            PATH,
+            json!({"retryDelaysSeconds": many}),
+            "retryDelaysSeconds: has to hold 20",
+        ),
+        (
+            PATH,
+            json!({"retryDelaysSeconds": [1, 0]}),
+            "retryDelaysSeconds[1]: has to be 1 to 86400",
+        ),
+        (
+            PATH,
+            json!({"orderDeadlineSeconds": 86_401}),
+            "orderDeadlineSeconds: has to be 1 to 86400",
+        ),
+        (
+            PATH,
+            json!({"attemptTimeoutMs": 30_001}),
+            "attemptTimeoutMs: has to be 100 to 30000",
+        ),
+        (
+            PATH,
+            json!({"attemptTimeoutMs": -1}),
+            "attemptTimeoutMs: invalid value: integer `-1`",
+        ),
+        (
+            PATH,
+            json!({"disableAfterSeconds": 2_592_001}),
+            "disableAfterSeconds: has to be 0 to 2592000",
+        ),
+        (
+            PATH,
+            json!({"maxInFlights": 8}),
+            "maxInFlights: unknown field",
+        ),
+        (PATH, json!({"enabled": true}), "enabled: unknown field"),
+        (PATH, json!([]), "Invalid JSON request body"),
+        (
+            OF_VCA,
+            json!({"maxInFlight": 8}),
+            "maxInFlight: is for webhooks that are delivered",
+        ),
+        (
+            OF_VCA,
+            json!({"ratePerSecond": 8}),
+            "ratePerSecond: is for webhooks",
+        ),
+        (
+            OF_VCA,
+            json!({"retryDelaysSeconds": []}),
+            "retryDelaysSeconds: is for webhooks",
+        ),
+        (
+            OF_VCA,
+            json!({"orderDeadlineSeconds": 8}),
+            "orderDeadlineSeconds: is for webhooks",
+        ),
+        (
+            OF_VCA,
+            json!({"attemptTimeoutMs": 800}),
+            "attemptTimeoutMs: is for webhooks",
+        ),
+        (
+            OF_VCA,
+            json!({"disableAfterSeconds": 8}),
+            "disableAfterSeconds: is for webhooks",
+        ),
+    ] {
+        let reply = api.put(path, &key, body).await.expect(422);
+        let said = reply.json["statusMessage"].as_str().unwrap();
+        assert!(said.starts_with(message), "{said}");
+    }
+    assert!(api.changes.take().is_empty());
+    let shown = api.get(PATH, &key).await.expect(200);
+    assert_eq!(shown.json["settings"], all_set());
+    api.put(OF_VCA, &key, json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn only_the_sub_account_and_the_admin_see_and_change_settings() {
+    let (api, key) = with_webhooks().await;
+    let other = api.sub_account("other").await;
+    for (method, body) in [("GET", None), ("PUT", Some(b"{}".to_vec()))] {
+        api.send(method, PATH, None, body.clone()).await.expect(401);
+        api.send(method, PATH, Some(&other), body.clone())
+            .await
+            .expect(403);
+        let missing = PATH.replace("VCS", "VSS");
+        api.send(method, &missing, Some(&key), body.clone())
+            .await
+            .expect(404);
+        let unknown = PATH.replace("VCS", "XYZ");
+        api.send(method, &unknown, Some(&key), body)
+            .await
+            .expect(404);
+    }
+}

@@ -1,0 +1,137 @@
+//! What a webhook's owner has set about how it is sent to, beyond its URL.
+//!
+//! What lives elsewhere: checking what a caller of the API sent (`maskline-http`), what it means when
+//! something is sent (`maskline-webhook`), the SQL (`sqlite::settings`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use maskline_events::{Timestamp, WebhookType};
+use serde::{Deserialize, Serialize};
+
+use crate::store::StoreError;
+
+/// The settings of one webhook, without what is secret of them. What is `None` is as the operator
+/// has it. [`Default`]: nothing is set.
+///
+/// Kept as JSON: a field that is added later has to have a default, and what a newer version wrote
+/// is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointSettings {
+    /// Most requests at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
+    /// Most requests per 1,000 seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_1000_seconds: Option<u32>,
+    /// How long after the first, second … failure the next attempt is made; after these the event
+    /// is dead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_delays_seconds: Option<Vec<u32>>,
+    /// How old an event can become before the later ones of its session go on without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_deadline_seconds: Option<u32>,
+    /// One attempt, from name lookup to the end of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_timeout_ms: Option<u32>,
+    /// After how long with nothing but failures the webhook is disabled; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable_after_seconds: Option<u32>,
+}
+
+impl EndpointSettings {
+    /// One attempt's deadline, if it is set.
+    #[must_use]
+    pub fn attempt_timeout(&self) -> Option<Duration> {
+        let ms = self.attempt_timeout_ms?;
+        Some(Duration::from_millis(u64::from(ms)))
+    }
+
+    /// After how long with nothing but failures the webhook is disabled, if it is set; `Some(None)`:
+    /// never.
+    #[must_use]
+    pub fn disable_after(&self) -> Option<Option<Duration>> {
+        let seconds = u64::from(self.disable_after_seconds?);
+        Some((seconds > 0).then(|| Duration::from_secs(seconds)))
+    }
+}
+
+/// What is secret of a webhook's settings. Kept sealed; no `Debug`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointSecrets {}
+
+/// Settings as a change of them begins and ends.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct EndpointConfig {
+    /// What may be shown.
+    pub settings: EndpointSettings,
+    /// What may not.
+    pub secrets: EndpointSecrets,
+}
+
+/// Settings as the API shows them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ShownSettings {
+    /// Whether the webhook is used.
+    pub enabled: bool,
+    /// Why it was switched off, if it was not its owner who did it.
+    pub disabled_reason: Option<String>,
+    /// Since when nothing but failures are known of it.
+    pub failing_since: Option<Timestamp>,
+    /// The settings.
+    pub config: EndpointConfig,
+}
+
+/// Why settings can't be what is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsFault {
+    /// The field, by its path.
+    pub field: String,
+    /// What is wrong with it and what to do. Repeats no secret.
+    pub reason: String,
+}
+
+impl SettingsFault {
+    /// A fault of this field.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Makes settings of those that are there. Given too: the webhook's URL. Called on the writer's
+/// thread, perhaps several times for one change.
+pub type SettingsChange =
+    Arc<dyn Fn(&str, &EndpointConfig) -> Result<EndpointConfig, SettingsFault> + Send + Sync>;
+
+/// The store, as the API's settings of webhooks see it.
+#[async_trait]
+pub trait WebhookSettings: Send + Sync + 'static {
+    /// The settings of a webhook.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such webhook.
+    async fn settings(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+    ) -> Result<ShownSettings, StoreError>;
+
+    /// Makes settings of those that are there, with nothing in between; gives the new ones.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such webhook. Inside: what `change` has against it,
+    /// then nothing was changed.
+    async fn change_settings(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        change: SettingsChange,
+        now: Timestamp,
+    ) -> Result<Result<ShownSettings, SettingsFault>, StoreError>;
+}

@@ -1,0 +1,231 @@
+//! SQL of what endpoints are set to, and of an endpoint whole, as the sender needs it.
+//!
+//! What lives elsewhere: setting a webhook itself (`sqlite::config`), what it is that is set
+//! (`settings`).
+
+use async_trait::async_trait;
+use maskline_events::{Timestamp, WebhookType};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::SqliteStore;
+use super::config::{WEBHOOK, secret_place, webhook_place};
+use super::events::webhook_type as read_webhook_type;
+use super::fault::{Fault, broken};
+use crate::model::Endpoint;
+use crate::secrets::Vault;
+use crate::settings::{
+    EndpointConfig, EndpointSecrets, EndpointSettings, SettingsChange, SettingsFault,
+    ShownSettings, WebhookSettings,
+};
+use crate::store::StoreError;
+
+#[async_trait]
+impl WebhookSettings for SqliteStore {
+    async fn settings(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+    ) -> Result<ShownSettings, StoreError> {
+        let (vault, id) = (self.vault.clone(), sub_account_id.to_owned());
+        self.readers
+            .run(move |connection| {
+                shown(connection, &vault, &id, webhook_type).map(|found| found.shown)
+            })
+            .await
+    }
+
+    async fn change_settings(
+        &self,
+        sub_account_id: &str,
+        webhook_type: WebhookType,
+        change: SettingsChange,
+        now: Timestamp,
+    ) -> Result<Result<ShownSettings, SettingsFault>, StoreError> {
+        let (vault, id) = (self.vault.clone(), sub_account_id.to_owned());
+        self.writer
+            .run(move |connection| {
+                change_settings(connection, &vault, &id, webhook_type, &change, now)
+            })
+            .await
+    }
+}
+
+struct Found {
+    url: String,
+    shown: ShownSettings,
+}
+
+fn shown(
+    connection: &Connection,
+    vault: &Vault,
+    owner: &str,
+    kind: WebhookType,
+) -> Result<Found, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT url, enabled, disabled_reason, failing_since, settings, settings_sealed \
+         FROM webhooks WHERE sub_account_id = ?1 AND webhook_type = ?2",
+    )?;
+    let mut rows = statement.query([owner, kind.as_str()])?;
+    let Some(row) = rows.next()? else {
+        return Err(StoreError::NotFound { what: WEBHOOK }.into());
+    };
+    let (settings, sealed): (String, Option<Vec<u8>>) = (row.get(4)?, row.get(5)?);
+    let failing_since: Option<i64> = row.get(3)?;
+    Ok(Found {
+        url: row.get(0)?,
+        shown: ShownSettings {
+            enabled: row.get(1)?,
+            disabled_reason: row.get(2)?,
+            failing_since: failing_since.map(Timestamp::from_unix_ms),
+            config: read(vault, owner, kind, &settings, sealed.as_deref())?,
+        },
+    })
+}
+
+fn change_settings(
+    connection: &Connection,
+    vault: &Vault,
+    owner: &str,
+    kind: WebhookType,
+    change: &SettingsChange,
+    now: Timestamp,
+) -> Result<Result<ShownSettings, SettingsFault>, Fault> {
+    let Found { url, shown } = shown(connection, vault, owner, kind)?;
+    let config = match change(&url, &shown.config) {
+        Ok(config) => config,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let (settings, sealed) = written(vault, owner, kind, &config)?;
+    connection.execute(
+        "UPDATE webhooks SET settings = ?3, settings_sealed = ?4, updated = ?5 \
+         WHERE sub_account_id = ?1 AND webhook_type = ?2",
+        params![owner, kind.as_str(), settings, sealed, now.unix_ms()],
+    )?;
+    Ok(Ok(ShownSettings { config, ..shown }))
+}
+
+/// Settings that can't be read stop nobody else's.
+pub(super) fn all(
+    connection: &Connection,
+) -> Result<Vec<(String, WebhookType, EndpointSettings)>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sub_account_id, webhook_type, settings FROM webhooks WHERE settings <> '{}'",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (kind, settings): (String, String) = (row.get(1)?, row.get(2)?);
+        if let (Ok(kind), Ok(settings)) = (
+            read_webhook_type(&kind, "webhooks"),
+            serde_json::from_str(&settings),
+        ) {
+            found.push((row.get(0)?, kind, settings));
+        }
+    }
+    Ok(found)
+}
+
+fn read(
+    vault: &Vault,
+    owner: &str,
+    kind: WebhookType,
+    settings: &str,
+    sealed: Option<&[u8]>,
+) -> Result<EndpointConfig, Fault> {
+    // serde_json's own text would repeat a value.
+    let unread = |_| broken("webhooks", "the settings can't be read");
+    let secrets = match sealed {
+        Some(sealed) => {
+            let opened = vault.open(&webhook_place(owner, kind, "settings"), sealed)?;
+            serde_json::from_slice(&opened).map_err(unread)?
+        }
+        None => EndpointSecrets::default(),
+    };
+    Ok(EndpointConfig {
+        settings: serde_json::from_str(settings).map_err(unread)?,
+        secrets,
+    })
+}
+
+fn written(
+    vault: &Vault,
+    owner: &str,
+    kind: WebhookType,
+    config: &EndpointConfig,
+) -> Result<(String, Option<Vec<u8>>), Fault> {
+    let unwritten = |_| broken("webhooks", "the settings can't be written");
+    let settings = serde_json::to_string(&config.settings).map_err(unwritten)?;
+    if config.secrets == EndpointSecrets::default() {
+        return Ok((settings, None));
+    }
+    let secrets = serde_json::to_vec(&config.secrets).map_err(unwritten)?;
+    let sealed = vault.seal(&webhook_place(owner, kind, "settings"), &secrets)?;
+    Ok((settings, Some(sealed)))
+}
+
+/// An [`Endpoint`] as it lies in the database.
+struct SealedEndpoint {
+    url: String,
+    auth_header: Option<Vec<u8>>,
+    secret: Vec<u8>,
+    previous: Option<Vec<u8>>,
+    previous_valid_until: Option<i64>,
+    settings: String,
+    settings_sealed: Option<Vec<u8>>,
+}
+
+pub(crate) fn endpoint(
+    connection: &Connection,
+    vault: &Vault,
+    sub_account_id: &str,
+    webhook_type: WebhookType,
+    now: Timestamp,
+) -> Result<Option<Endpoint>, Fault> {
+    let sealed = connection
+        .prepare_cached(
+            "SELECT url, auth_header_sealed, secret_sealed, previous_secret_sealed, \
+             previous_valid_until, settings, settings_sealed FROM webhooks \
+             WHERE sub_account_id = ?1 AND webhook_type = ?2 AND enabled <> 0",
+        )?
+        .query_row([sub_account_id, webhook_type.as_str()], |row| {
+            Ok(SealedEndpoint {
+                url: row.get(0)?,
+                auth_header: row.get(1)?,
+                secret: row.get(2)?,
+                previous: row.get(3)?,
+                previous_valid_until: row.get(4)?,
+                settings: row.get(5)?,
+                settings_sealed: row.get(6)?,
+            })
+        })
+        .optional()?;
+    let Some(sealed) = sealed else {
+        return Ok(None);
+    };
+    let http_auth_header = match &sealed.auth_header {
+        Some(value) => {
+            let here = webhook_place(sub_account_id, webhook_type, "auth_header");
+            Some(String::from_utf8(vault.open(&here, value)?).map_err(|_| StoreError::Secret)?)
+        }
+        None => None,
+    };
+    let here = secret_place(sub_account_id, webhook_type);
+    let mut signing_secrets = vec![vault.open(&here, &sealed.secret)?];
+    if let (Some(previous), Some(until)) = (&sealed.previous, sealed.previous_valid_until)
+        && now.unix_ms() < until
+    {
+        signing_secrets.push(vault.open(&here, previous)?);
+    }
+    Ok(Some(Endpoint {
+        url: sealed.url,
+        http_auth_header,
+        signing_secrets,
+        config: read(
+            vault,
+            sub_account_id,
+            webhook_type,
+            &sealed.settings,
+            sealed.settings_sealed.as_deref(),
+        )?,
+    }))
+}
