@@ -113,7 +113,7 @@ fn seconds(took: Duration) -> String {
 
 /// `cargo`, without what the cargo that runs this chore says about *this* package: build scripts
 /// that watch those variables would be run anew, and with them half of the tree.
-fn cargo(root: &Path) -> Command {
+pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
     for (name, _) in std::env::vars_os() {
@@ -143,7 +143,7 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-fn execute(command: &mut Command) -> Result<(), String> {
+pub(crate) fn execute(command: &mut Command) -> Result<(), String> {
     let status = command.status().map_err(|error| {
         format!(
             "{} does not start: {error}",

@@ -1,6 +1,7 @@
 //! Repository chores: `cargo xtask ci`, and its parts one by one.
 //!
-//! What each check is lives in [`ci`]; the tree's own rules live in [`tidy`]. Nothing here is shipped.
+//! What each check is lives in [`ci`]; the tree's own rules live in [`tidy`], and
+//! [`soak`] starts the tool of that name. Nothing here is shipped.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,6 +9,7 @@
 )]
 
 mod ci;
+mod soak;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -23,15 +25,18 @@ cargo xtask <chore>
   clippy      clippy over all targets, warnings are errors
   doc         rustdoc, warnings are errors
   test        what scripts/test does
-  advisories  fetch the advisory database and check the dependencies against it";
+  advisories  fetch the advisory database and check the dependencies against it
+  soak …      kills and floods a release build of maskline, and counts every event;
+              `cargo xtask soak help` lists what there is";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (chore, rest) = (arguments.next(), arguments.next());
-    let (Some(chore), None) = (chore, rest) else {
+    let chore = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    if chore != "soak" && !rest.is_empty() {
         eprintln!("{USAGE}");
         return ExitCode::FAILURE;
-    };
+    }
     let Some(root) = workspace_root() else {
         eprintln!("xtask: the workspace root is not where this was built");
         return ExitCode::FAILURE;
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
         "doc" => ci::run(&root, &[ci::Step::Doc]),
         "test" => ci::run(&root, &[ci::Step::Test]),
         "advisories" => ci::run(&root, &[ci::Step::Advisories]),
+        "soak" => soak::run(&root, &rest),
         _ => {
             eprintln!("{USAGE}");
             false

@@ -11,9 +11,9 @@ use std::process::Command;
 /// The most lines that a source file may have.
 const MOST_LINES: usize = 800;
 
-/// Lower crates first; a crate may depend only on those before it. `sim` and `xtask` come last:
+/// Lower crates first; a crate may depend only on those before it. `soak`, `sim` and `xtask` come last:
 /// nothing that is shipped may depend on them.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "maskline-events",
     "maskline-media",
     "maskline-switch",
@@ -25,6 +25,7 @@ const LAYERS: [&str; 14] = [
     "maskline-net",
     "maskline-http",
     "maskline",
+    "soak",
     "sim",
     "maskline-fuzz",
     "xtask",

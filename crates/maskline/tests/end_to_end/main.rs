@@ -12,6 +12,7 @@
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
+//! [`soak`] counts every event of a load;
 //! [`in_dialog`] changes calls that are up; [`tls`] has Kamailio as a neighbour; [`neighbour`] has it
 //! as a proxy on the way;
 //! [`commands`] is the command line. What they stand on is in [`support`]. What a part does by itself is tested beside that part.
@@ -55,6 +56,7 @@ mod rtpengine;
 mod scanners;
 mod settings;
 mod shutdown;
+mod soak;
 mod srtp;
 mod support;
 mod timers;
