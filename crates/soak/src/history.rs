@@ -20,8 +20,8 @@ use crate::subject::account_name;
 pub(crate) struct History {
     /// How many of each state.
     pub(crate) states: BTreeMap<String, u64>,
-    /// Those that are not delivered, by their ids.
-    pub(crate) kept: BTreeMap<Uuid, String>,
+    /// Those that are not delivered, with their ids.
+    pub(crate) kept: BTreeMap<Slot, Uuid>,
     /// Those that were given up.
     pub(crate) dead: BTreeSet<Slot>,
 }
@@ -74,21 +74,29 @@ impl History {
 
     fn take(&mut self, entry: &Entry<'_>) -> anyhow::Result<()> {
         *self.states.entry(entry.state.to_owned()).or_default() += 1;
-        if entry.state != "DELIVERED" {
-            self.kept.insert(entry.event_id, entry.state.to_owned());
+        if entry.state == "DELIVERED" {
+            return Ok(());
         }
+        let session = number_of(entry.session_id).context("a session of nobody")?;
+        let body: serde_json::Value = serde_json::from_str(&entry.body)?;
+        let sequence = body.pointer("/payload/sequence");
+        let sequence = sequence.and_then(serde_json::Value::as_u64);
+        let event = match sequence {
+            Some(sequence) if entry.r#type == "VCS" => usize::try_from(sequence)?.saturating_sub(1),
+            _ => STEPS,
+        };
+        let slot = Slot { session, event };
+        self.kept.insert(slot, entry.event_id);
         if entry.state == "DEAD" {
-            let session = number_of(entry.session_id).context("a session of nobody")?;
-            let body: serde_json::Value = serde_json::from_str(&entry.body)?;
-            let sequence = body.pointer("/payload/sequence");
-            let sequence = sequence.and_then(serde_json::Value::as_u64);
-            let event = match sequence {
-                Some(sequence) if entry.r#type == "VCS" => usize::try_from(sequence)? - 1,
-                _ => STEPS,
-            };
-            self.dead.insert(Slot { session, event });
+            self.dead.insert(slot);
         }
         Ok(())
+    }
+
+    /// Whether it is kept. The id of a summary is known once it has arrived.
+    pub(crate) fn keeps(&self, slot: Slot, id: Uuid) -> bool {
+        let kept = self.kept.get(&slot);
+        kept.is_some_and(|kept| *kept == id || slot.event == STEPS && id.is_nil())
     }
 
     /// How many there are.
@@ -177,5 +185,19 @@ impl Closed {
         }
         report.none_of("orphans, by 9 queries", orphans);
         Ok(())
+    }
+
+    /// Sessions of which an event was parked at some time.
+    pub(crate) fn parked(&self) -> anyhow::Result<BTreeSet<u32>> {
+        let mut query = self.database.prepare(
+            "SELECT DISTINCT e.session_id FROM events AS e JOIN attempts AS a ON a.position = e.position WHERE a.state = 1 \
+             UNION SELECT session_id FROM pending WHERE state = 1",
+        )?;
+        let ids = query.query_map([], |row| row.get::<_, String>(0))?;
+        let mut sessions = BTreeSet::new();
+        for id in ids {
+            sessions.extend(number_of(Uuid::parse_str(&id?)?));
+        }
+        Ok(sessions)
     }
 }

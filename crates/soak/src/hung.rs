@@ -131,7 +131,7 @@ impl Hung {
     }
 
     async fn open(&self, place: Place, endpoints: u16) -> anyhow::Result<Site> {
-        let ledger = Arc::new(Ledger::new());
+        let ledger = Arc::new(Ledger::new(endpoints, Duration::MAX));
         let moods = Moods {
             hung: endpoints,
             ..Moods::default()
@@ -149,7 +149,9 @@ impl Hung {
         subject.spawn()?;
         subject.ready().await?;
         for account in 0..=endpoints {
-            subject.provision(account, &receiver.url(account)).await?;
+            subject
+                .provision(account, &receiver.url(account), "{}")
+                .await?;
         }
         Ok(Site {
             subject,
@@ -169,7 +171,7 @@ impl Hung {
             batch: 10,
             calls: 5,
             sessions: u64::MAX,
-            on_their_way: u64::MAX,
+            on_their_way: i64::MAX,
         };
         let load = Load::start(site.subject.api(), &site.ledger, &accounts, pace, self.seed);
         let wanted = BACKLOG * u64::from(self.endpoints);

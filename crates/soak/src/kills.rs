@@ -74,14 +74,16 @@ impl Kills {
             last_attempt: self.failures + 1,
             hung: 0,
         };
-        let ledger = Arc::new(Ledger::new());
+        let ledger = Arc::new(Ledger::new(0, Duration::MAX));
         let receiver = Receiver::start(Arc::clone(&ledger), moods, self.seed, None).await?;
         let mut subject = Subject::new(self.place.clone(), "attempt_timeout_seconds = 2")?;
         ledger.starts();
         subject.spawn()?;
         subject.ready().await?;
         for account in &accounts {
-            subject.provision(*account, &receiver.url(*account)).await?;
+            subject
+                .provision(*account, &receiver.url(*account), "{}")
+                .await?;
         }
         let pace = Pace {
             workers: 8,
@@ -240,7 +242,7 @@ async fn settled(ledger: &Ledger) -> usize {
 /// What must not have happened, whatever else did.
 pub(crate) fn faults(report: &mut Report, ledger: &Ledger, history: &History) {
     let open = ledger.open_events();
-    let lost = open.iter().filter(|(_, id)| !history.kept.contains_key(id));
+    let lost = open.iter().filter(|(slot, id)| !history.keeps(*slot, *id));
     report.none_of("events lost", lost.count() as u64);
     let inversions = ledger.inversions(&history.dead);
     report.none_of("order inversions", inversions.len() as u64);

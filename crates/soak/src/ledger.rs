@@ -1,7 +1,7 @@
 //! Every event of a run: whether it was taken, what arrived of it when, and what should not have.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,8 @@ struct Event {
     arrived: Option<u16>,
     known: Option<u16>,
     tries: u16,
-    accepted: bool,
+    /// As `acknowledged`.
+    accepted: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -90,13 +91,19 @@ struct Inner {
     /// First arrivals with earlier events of their session that were not acknowledged.
     doubts: Vec<Slot>,
     gaps: BTreeSet<u32>,
+    late_summaries: u64,
 }
 
 /// The ledger. Shared by the load and the receiver.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     began: Instant,
+    /// Accounts below this number acknowledge nothing.
+    silent: u16,
+    /// A summary may come so long after the last status event, whatever became of that.
+    order_deadline: Duration,
     inner: Mutex<Inner>,
+    owed: AtomicI64,
     /// Status events that the API took.
     pub(crate) accepted: AtomicU64,
     /// Events that were acknowledged, summaries included.
@@ -108,15 +115,16 @@ pub(crate) struct Ledger {
     pub(crate) unanswered: AtomicU64,
     /// Requests that were put off (429, 5xx), and repeated.
     pub(crate) put_off: AtomicU64,
-    /// Sessions of which the last step was taken.
-    pub(crate) closed: AtomicU32,
 }
 
 impl Ledger {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(silent: u16, order_deadline: Duration) -> Self {
         let now = Instant::now();
         Self {
             began: now,
+            silent,
+            order_deadline,
+            owed: AtomicI64::new(0),
             inner: Mutex::new(Inner {
                 sessions: Vec::new(),
                 life: 0,
@@ -127,6 +135,7 @@ impl Ledger {
                 faults: BTreeMap::new(),
                 doubts: Vec::new(),
                 gaps: BTreeSet::new(),
+                late_summaries: 0,
             }),
             accepted: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
@@ -134,7 +143,6 @@ impl Ledger {
             duplicates: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             put_off: AtomicU64::new(0),
-            closed: AtomicU32::new(0),
         }
     }
 
@@ -188,15 +196,18 @@ impl Ledger {
 
     /// The API says that it took an event.
     pub(crate) fn accepted(&self, slot: Slot, id: Uuid, sequence: u64) {
+        let now = self.clock();
         let mut inner = self.inner();
         let life = inner.life;
+        let answers = inner.account(slot.session) >= Some(self.silent);
         let Some(event) = inner.event(slot) else {
             return;
         };
         event.known.get_or_insert(life);
         let fits = (event.id.is_nil() || event.id == id) && sequence == slot.event as u64 + 1;
         event.id = id;
-        let first = !std::mem::replace(&mut event.accepted, true);
+        let first = event.accepted.is_none();
+        event.accepted.get_or_insert(now);
         if !fits {
             inner.fault(Fault::Refused, || {
                 format!("{slot:?}: another id or sequence: {id}, {sequence}")
@@ -205,8 +216,10 @@ impl Ledger {
         drop(inner);
         if first {
             self.accepted.fetch_add(1, Ordering::Relaxed);
-            if slot.event + 1 == STEPS {
-                self.closed.fetch_add(1, Ordering::Relaxed);
+            if answers {
+                // Behind the last one comes a summary.
+                let more = 1 + i64::from(slot.event + 1 == STEPS);
+                self.owed.fetch_add(more, Ordering::Relaxed);
             }
         }
     }
@@ -219,7 +232,7 @@ impl Ledger {
     /// A webhook request is here. Which attempt it is, from 1.
     pub(crate) fn arrived(&self, request: &Request) -> u16 {
         self.arrivals.fetch_add(1, Ordering::Relaxed);
-        let slot = request.slot;
+        let (slot, now) = (request.slot, self.clock());
         let mut inner = self.inner();
         let (life, killed, since) = (inner.life, inner.killed, inner.started.elapsed());
         inner.now.first.get_or_insert(since);
@@ -259,8 +272,14 @@ impl Ledger {
         }
         if before.arrived.is_none() && request.gap {
             inner.gaps.insert(slot.session);
-        } else if before.arrived.is_none() && open_before && inner.doubts.len() < MOST_DOUBTS {
-            inner.doubts.push(slot);
+        } else if before.arrived.is_none() && open_before {
+            // The answer to its last status event may have come some time after that was durable.
+            let waited = inner.since_last_step(slot, now);
+            if waited.is_some_and(|waited| waited >= self.order_deadline / 2) {
+                inner.late_summaries += 1;
+            } else if inner.doubts.len() < MOST_DOUBTS {
+                inner.doubts.push(slot);
+            }
         }
         before.tries.saturating_add(1)
     }
@@ -269,12 +288,26 @@ impl Ledger {
     pub(crate) fn acknowledges(&self, slot: Slot) {
         let now = self.clock();
         let mut inner = self.inner();
-        if let Some(event) = inner.event(slot) {
-            let first = event.acknowledged.replace(now).is_none();
-            drop(inner);
-            self.acknowledged
-                .fetch_add(u64::from(first), Ordering::Relaxed);
+        let answers = inner.account(slot.session) >= Some(self.silent);
+        let Some(event) = inner.event(slot) else {
+            return;
+        };
+        let first = event.acknowledged.replace(now).is_none();
+        drop(inner);
+        if first {
+            self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            self.owed.fetch_sub(i64::from(answers), Ordering::Relaxed);
         }
+    }
+
+    /// Events on their way to endpoints that answer.
+    pub(crate) fn owed(&self) -> i64 {
+        self.owed.load(Ordering::Relaxed)
+    }
+
+    /// Summaries that came ahead of a status event because the order deadline had passed.
+    pub(crate) fn late_summaries(&self) -> u64 {
+        self.inner().late_summaries
     }
 
     /// Events that were not acknowledged, summaries of closed sessions included; those that the API did not take
@@ -283,9 +316,12 @@ impl Ledger {
         let inner = self.inner();
         let mut open = Vec::new();
         for (session, number) in inner.sessions.iter().zip(0..) {
-            let closed = session.events.get(STEPS - 1).is_some_and(|it| it.accepted);
+            let closed = session
+                .events
+                .get(STEPS - 1)
+                .is_some_and(|it| it.accepted.is_some());
             for (index, event) in session.events.iter().enumerate() {
-                let owed = event.accepted || closed && index == STEPS;
+                let owed = event.accepted.is_some() || closed && index == STEPS;
                 if owed && event.acknowledged.is_none() {
                     let slot = Slot {
                         session: number,
@@ -341,6 +377,15 @@ impl Inner {
         earlier.is_some_and(|earlier| earlier.iter().any(|it| it.acknowledged.is_none()))
     }
 
+    /// Of a summary: since the session's last status event was taken.
+    fn since_last_step(&self, slot: Slot, now: u32) -> Option<Duration> {
+        let session = self.sessions.get(slot.session as usize)?;
+        let last = session.events.get(slot.event.checked_sub(1)?)?;
+        let is_summary = slot.event == STEPS;
+        let taken = last.accepted.filter(|_| is_summary)?;
+        Some(Duration::from_millis(u64::from(now.saturating_sub(taken))))
+    }
+
     fn fault(&mut self, fault: Fault, example: impl FnOnce() -> String) {
         let (count, examples) = self.faults.entry(fault).or_default();
         *count += 1;
@@ -361,7 +406,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let ledger = Ledger::new();
+            let ledger = Ledger::new(0, Duration::MAX);
             ledger.starts();
             let session = ledger.open(1);
             Self { ledger, session }

@@ -1,7 +1,8 @@
 //! Soaks a running switch: reports calls of "another switch" to it, receives its webhooks, and has a ledger
 //! of every event, while it is killed or its endpoints misbehave.
 //!
-//! [`kills`] ends it again and again; [`hung`] looks at a healthy endpoint beside many that hang. What they share: the [`ledger`], the
+//! [`kills`] ends it again and again; [`hung`] looks at a healthy endpoint beside many that hang;
+//! [`million`] has endpoints fail in every way. What they share: the [`ledger`], the
 //! [`load`], the [`receiver`], the process ([`subject`]), what the switch itself says afterwards ([`history`]).
 //! Never shipped. Short runs are among the end-to-end tests of `maskline`.
 #![allow(clippy::print_stderr, reason = "a long run says how far it is")]
@@ -13,6 +14,7 @@ pub mod hung;
 pub mod kills;
 mod ledger;
 mod load;
+pub mod million;
 mod receiver;
 pub mod report;
 pub mod subject;

@@ -36,8 +36,8 @@ pub(crate) struct Pace {
     pub(crate) calls: usize,
     /// Sessions in all; the load ends with the last one.
     pub(crate) sessions: u64,
-    /// No further event while so many are on their way.
-    pub(crate) on_their_way: u64,
+    /// No further event while so many are on their way to endpoints that answer.
+    pub(crate) on_their_way: i64,
 }
 
 /// Reports until all sessions are over.
@@ -100,6 +100,12 @@ impl Load {
     /// Waits until each session is over.
     pub(crate) async fn ended(mut self) {
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Whether each session is over.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.is_empty()
     }
 }
 
@@ -195,10 +201,8 @@ impl Worker {
 
     async fn hold(&self) {
         loop {
-            let taken = self.ledger.accepted.load(Ordering::Relaxed);
-            let through = self.ledger.acknowledged.load(Ordering::Relaxed);
             let paused = self.orders.paused.load(Ordering::Relaxed);
-            if !paused && taken < through.saturating_add(self.pace.on_their_way) {
+            if !paused && self.ledger.owed() < self.pace.on_their_way {
                 return;
             }
             sleep(HOLD).await;

@@ -1,4 +1,4 @@
-//! `soak kills`, `soak hung`: the command line. What it does is in the library.
+//! `soak kills`, `soak million`, `soak hung`: the command line. What it does is in the library.
 #![allow(clippy::print_stdout, reason = "a command-line tool talks to its user")]
 
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use soak::hung::Hung;
 use soak::kills::Kills;
+use soak::million::Million;
 use soak::subject::{Place, free_ports};
 use tempfile::TempDir;
 
@@ -31,6 +32,20 @@ enum Show {
         kills: u32,
         /// Events per second.
         #[arg(long, default_value_t = 400)]
+        rate: u32,
+    },
+    /// Many events to endpoints that fail in every way.
+    Million {
+        #[command(flatten)]
+        of: Of,
+        /// How many.
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+        /// Sub-accounts, a multiple of ten: two of ten have an endpoint that is never there.
+        #[arg(long, default_value_t = 40)]
+        accounts: u16,
+        /// Events per second that are offered.
+        #[arg(long, default_value_t = 6_000)]
         rate: u32,
     },
     /// A healthy endpoint beside many that never answer.
@@ -104,6 +119,24 @@ async fn main() -> anyhow::Result<ExitCode> {
                 timed: true,
             };
             Box::pin(kills.run()).await?
+        }
+        Show::Million {
+            of,
+            events,
+            accounts,
+            rate,
+        } => {
+            let (place, seed, _temporary) = of.place()?;
+            let million = Million {
+                place,
+                seed,
+                events,
+                accounts,
+                rate,
+                failures: 3,
+                flat: true,
+            };
+            Box::pin(million.run()).await?
         }
         Show::Hung {
             of,

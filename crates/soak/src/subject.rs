@@ -75,6 +75,12 @@ deadline_seconds = 1
 filter = "warn"
 "#
         );
+        let database = place.folder.join("soak.db");
+        anyhow::ensure!(
+            !database.exists(),
+            "{} is of an earlier run",
+            database.display()
+        );
         fs::create_dir_all(&place.folder)?;
         fs::write(place.folder.join("maskline.toml"), text)?;
         Ok(Self {
@@ -132,18 +138,26 @@ filter = "warn"
         bail!("the switch is not ready after {READY:?}\n{}", self.log())
     }
 
-    /// A sub-account with webhooks for status events and summaries at one URL.
-    pub(crate) async fn provision(&self, account: u16, url: &str) -> anyhow::Result<()> {
+    /// A sub-account with webhooks for status events and summaries at one URL. `settings` of both: JSON.
+    pub(crate) async fn provision(
+        &self,
+        account: u16,
+        url: &str,
+        settings: &str,
+    ) -> anyhow::Result<()> {
         let mut client = Client::new(self.api());
         let name = account_name(account);
         let account = format!(r#"{{"subAccountId":"{name}","countries":["SG"]}}"#);
-        let mut requests = vec![("/api/v1/admin/subaccounts".to_owned(), account)];
+        let mut requests = vec![("POST", "/api/v1/admin/subaccounts".to_owned(), account)];
         for kind in ["VCS", "VSS"] {
             let webhook = format!(r#"{{"type":"{kind}","url":"{url}"}}"#);
-            requests.push((format!("/api/v1/subaccounts/{name}/webhooks"), webhook));
+            let path = format!("/api/v1/subaccounts/{name}/webhooks");
+            let of_kind = format!("{path}/{kind}/settings");
+            requests.push(("POST", path, webhook));
+            requests.push(("PUT", of_kind, settings.to_owned()));
         }
-        for (path, body) in requests {
-            let answer = client.request("POST", &path, &body).await?;
+        for (method, path, body) in requests {
+            let answer = client.request(method, &path, &body).await?;
             if answer.status >= 300 {
                 let text = String::from_utf8_lossy(answer.body);
                 bail!("{path}: {} {text}", answer.status);
@@ -181,6 +195,23 @@ filter = "warn"
         process.kill()?;
         process.wait()?;
         bail!("it did not end within {ENDS:?} of SIGTERM\n{}", self.log())
+    }
+
+    /// Memory of its own that is resident, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let id = self.process.as_ref().map_or(0, Child::id);
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|rest| {
+            rest.trim()
+                .trim_end_matches("kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
+        });
+        kib.unwrap_or_default() * 1024
     }
 
     /// The end of its log.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use soak::hung::Hung;
 use soak::kills::Kills;
+use soak::million::Million;
 use soak::report::Report;
 use soak::subject::Place;
 
@@ -60,4 +61,19 @@ async fn an_endpoint_gets_everything_while_forty_others_hang() {
         timed: false,
     };
     check(&hung.run().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_is_delivered_or_kept_in_order_whatever_endpoints_do() {
+    let (place, _ports) = place("soak-million");
+    let million = Million {
+        place,
+        seed: 1,
+        events: 4_000,
+        accounts: 10,
+        rate: 1_500,
+        failures: 1,
+        flat: false,
+    };
+    check(&million.run().await.unwrap());
 }
