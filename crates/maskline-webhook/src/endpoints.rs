@@ -16,7 +16,6 @@ use crate::egress::EgressPolicy;
 /// Most endpoints that are remembered; with one more the cache starts anew.
 const MAX_CACHED: usize = 10_000;
 
-type Key = (String, WebhookType);
 /// What the store says: no enabled webhook, one that can't be used, or one that can.
 pub(crate) type Known = Option<Result<Arc<Target>, Arc<SendError>>>;
 
@@ -39,9 +38,18 @@ pub struct Endpoints {
 
 #[derive(Default)]
 struct Cache {
-    entries: BTreeMap<Key, Entry>,
+    /// By sub-account and type.
+    entries: BTreeMap<String, BTreeMap<WebhookType, Entry>>,
+    /// Of the entries, all of them.
+    count: usize,
     /// Counts changes, so that what was read before one is not remembered after it.
     changes: u64,
+}
+
+impl Cache {
+    fn entry(&mut self, sub_account_id: &str, webhook_type: WebhookType) -> Option<&mut Entry> {
+        self.entries.get_mut(sub_account_id)?.get_mut(&webhook_type)
+    }
 }
 
 struct Entry {
@@ -74,9 +82,10 @@ impl Endpoints {
     pub fn changed(&self, sub_account_id: &str, webhook_type: WebhookType) {
         let mut cache = self.lock();
         cache.changes += 1;
-        cache
-            .entries
-            .remove(&(sub_account_id.to_owned(), webhook_type));
+        let of_owner = cache.entries.get_mut(sub_account_id);
+        if of_owner.is_some_and(|it| it.remove(&webhook_type).is_some()) {
+            cache.count -= 1;
+        }
     }
 
     /// Forgets one endpoint whose settings have changed to these.
@@ -101,11 +110,10 @@ impl Endpoints {
         webhook_type: WebhookType,
         now: Timestamp,
     ) -> Result<Known, StoreError> {
-        let key = (sub_account_id.to_owned(), webhook_type);
         let changes = {
             let mut cache = self.lock();
             let changes = cache.changes;
-            if let Some(entry) = cache.entries.get_mut(&key) {
+            if let Some(entry) = cache.entry(sub_account_id, webhook_type) {
                 if entry.expires > Instant::now() {
                     return Ok(entry.known.clone());
                 }
@@ -123,7 +131,7 @@ impl Endpoints {
                     .map_err(Arc::new)
             }),
             Err(error) => {
-                return match cache.entries.get(&key) {
+                return match cache.entry(sub_account_id, webhook_type) {
                     Some(entry) => Ok(entry.known.clone()),
                     None => Err(error),
                 };
@@ -133,14 +141,19 @@ impl Endpoints {
             if let (Some(seen), Some(Ok(target))) = (&self.seen, &known) {
                 seen.seen(sub_account_id, webhook_type, target.settings());
             }
-            if cache.entries.len() >= MAX_CACHED {
+            if cache.count >= MAX_CACHED {
                 cache.entries.clear();
+                cache.count = 0;
             }
             let entry = Entry {
                 known: known.clone(),
                 expires: Instant::now() + self.ttl,
             };
-            cache.entries.insert(key, entry);
+            let owner = sub_account_id.to_owned();
+            let of_owner = cache.entries.entry(owner).or_default();
+            if of_owner.insert(webhook_type, entry).is_none() {
+                cache.count += 1;
+            }
         }
         Ok(known)
     }

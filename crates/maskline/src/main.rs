@@ -84,6 +84,9 @@ enum Bench {
     /// Relayed audio: calls that one core carries without loss, CPU and latency per packet, memory per
     /// call, beside a bare forwarder, and rtpengine in user space if it is installed.
     Media(bench::media::Options),
+    /// Status updates of calls by HTTP and their webhooks: events accepted and delivered per second, CPU
+    /// per event and latency, beside the floor of both, or the same of another sender.
+    Webhooks(bench::webhooks::Options),
     /// What `bench media` measures.
     #[command(hide = true)]
     MediaSubject(bench::media::Parties),
@@ -102,6 +105,9 @@ fn main() -> ExitCode {
         Command::Bench {
             what: Bench::Media(options),
         } => bench::media::run(&options),
+        Command::Bench {
+            what: Bench::Webhooks(options),
+        } => bench::webhooks::run(&options),
         Command::Bench {
             what: Bench::MediaSubject(parties),
         } => bench::media::carry(&parties),

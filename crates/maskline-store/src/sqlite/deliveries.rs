@@ -188,14 +188,17 @@ pub(super) fn stored(row: &Row<'_>, (session_id, ordinal): (Uuid, u64)) -> Store
 }
 
 fn settle(connection: &Connection, results: &[Settlement]) -> Result<(), Fault> {
+    // RETURNING would make a temporary table for each row.
+    let mut find = connection.prepare_cached(
+        "SELECT position, state = ?4 AND attempts = ?5 AND outcome_at = ?6 FROM pending \
+         WHERE sub_account_id = ?1 AND session_id = ?2 AND ordinal = ?3",
+    )?;
     let mut done = connection.prepare_cached(
-        "DELETE FROM pending WHERE sub_account_id = ?1 AND session_id = ?2 AND ordinal = ?3 \
-         RETURNING position",
+        "DELETE FROM pending WHERE sub_account_id = ?1 AND session_id = ?2 AND ordinal = ?3",
     )?;
     let mut keep = connection.prepare_cached(
         "UPDATE pending SET state = ?4, attempts = ?5, next_attempt_at = ?6, outcome_at = ?7 \
-         WHERE sub_account_id = ?1 AND session_id = ?2 AND ordinal = ?3 \
-         AND NOT (state = ?4 AND attempts = ?5 AND outcome_at = ?7) RETURNING position",
+         WHERE sub_account_id = ?1 AND session_id = ?2 AND ordinal = ?3",
     )?;
     let mut log = connection.prepare_cached(
         "INSERT INTO attempts (position, number, at, state, attempts, status, duration_ms, error, \
@@ -212,28 +215,31 @@ fn settle(connection: &Connection, results: &[Settlement]) -> Result<(), Fault> 
         let ordinal = i64::try_from(result.ordinal)
             .map_err(|_| broken("pending", "an ordinal is out of range"))?;
         let (at, state) = (outcome.at.unix_ms(), state_code(outcome.state));
-        let position: Option<i64> = if outcome.state.is_final() {
-            done.query_row(params![result.sub_account_id, session, ordinal], |row| {
-                row.get(0)
-            })
-        } else {
-            keep.query_row(
-                params![
-                    result.sub_account_id,
-                    session,
-                    ordinal,
-                    state,
-                    outcome.attempts,
-                    outcome.next_attempt_at.map(Timestamp::unix_ms),
-                    at,
-                ],
-                |row| row.get(0),
+        let owner = &result.sub_account_id;
+        let found = find
+            .query_row(
+                params![owner, session, ordinal, state, outcome.attempts, at],
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?)),
             )
-        }
-        .optional()?;
-        let Some(position) = position else {
+            .optional()?;
+        let Some((position, is_known)) = found else {
             continue;
         };
+        if outcome.state.is_final() {
+            done.execute(params![owner, session, ordinal])?;
+        } else if is_known {
+            continue;
+        } else {
+            keep.execute(params![
+                owner,
+                session,
+                ordinal,
+                state,
+                outcome.attempts,
+                outcome.next_attempt_at.map(Timestamp::unix_ms),
+                at,
+            ])?;
+        }
         let attempt = result.attempt.as_ref();
         let answer = attempt.map_or(&[][..], |attempt| &attempt.answer);
         let kept = answer.get(..LOGGED_ANSWER_BYTES).unwrap_or(answer);

@@ -5,7 +5,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use maskline_events::{Timestamp, WebhookType};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::fault::{Fault, broken, named};
@@ -27,56 +27,76 @@ pub(super) const LAST_ATTEMPT: &str = "LEFT JOIN attempts AS last ON last.positi
                             WHERE attempts.position = events.position)";
 
 pub(crate) fn commit(connection: &Connection, batch: &JournalBatch) -> Result<(), Fault> {
+    let mut inserts = Inserts::prepare(connection)?;
     for entry in &batch.entries {
         for event in &entry.events {
-            insert_event(connection, event)?;
+            inserts.write(event)?;
         }
         write_snapshot(connection, entry)?;
     }
     Ok(())
 }
 
-pub(super) fn insert_event(connection: &Connection, event: &EventRow) -> Result<(), Fault> {
-    let ordinal =
-        i64::try_from(event.ordinal).map_err(|_| broken("events", "an ordinal is out of range"))?;
-    let session_id = event.session_id.to_string();
-    let at = event.at.unix_ms();
-    let inserted = connection
-        .prepare_cached(
-            "INSERT INTO events (event_id, session_id, sub_account_id, ordinal, webhook_type, at, \
-             body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (event_id) DO NOTHING",
-        )?
-        .execute(params![
-            event.event_id.to_string(),
-            session_id,
-            event.sub_account_id,
-            ordinal,
-            event.webhook_type.as_str(),
-            at,
-            event.body,
-        ])
-        .map_err(|error| {
-            named(
-                error,
-                "an event of this session with this ordinal",
-                "the session",
-            )
-        })?;
-    if inserted == 1 {
-        connection
-            .prepare_cached(
+/// The statements that write events, prepared once for a group.
+pub(super) struct Inserts<'c> {
+    event: CachedStatement<'c>,
+    pending: CachedStatement<'c>,
+}
+
+impl<'c> Inserts<'c> {
+    pub(super) fn prepare(connection: &'c Connection) -> Result<Self, Fault> {
+        Ok(Self {
+            event: connection.prepare_cached(
+                "INSERT INTO events (event_id, session_id, sub_account_id, ordinal, webhook_type, \
+                 at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (event_id) DO NOTHING",
+            )?,
+            pending: connection.prepare_cached(
                 "INSERT INTO pending (sub_account_id, session_id, ordinal, position, state, \
                  attempts, outcome_at) VALUES (?1, ?2, ?3, last_insert_rowid(), ?4, 0, ?5)",
-            )?
+            )?,
+        })
+    }
+
+    /// Writes an event that is to be delivered, unless it is there.
+    pub(super) fn write(&mut self, event: &EventRow) -> Result<(), Fault> {
+        let ordinal = i64::try_from(event.ordinal)
+            .map_err(|_| broken("events", "an ordinal is out of range"))?;
+        let (mut event_text, mut session_text) = (Uuid::encode_buffer(), Uuid::encode_buffer());
+        let event_id: &str = event.event_id.hyphenated().encode_lower(&mut event_text);
+        let session_id: &str = event
+            .session_id
+            .hyphenated()
+            .encode_lower(&mut session_text);
+        let at = event.at.unix_ms();
+        let inserted = self
+            .event
             .execute(params![
+                event_id,
+                session_id,
+                event.sub_account_id,
+                ordinal,
+                event.webhook_type.as_str(),
+                at,
+                event.body,
+            ])
+            .map_err(|error| {
+                named(
+                    error,
+                    "an event of this session with this ordinal",
+                    "the session",
+                )
+            })?;
+        if inserted == 1 {
+            self.pending.execute(params![
                 event.sub_account_id,
                 session_id,
                 ordinal,
                 state_code(DeliveryState::Pending),
                 at,
             ])?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn write_snapshot(connection: &Connection, entry: &JournalEntry) -> Result<(), Fault> {

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::events::insert_event;
+use super::events::Inserts;
 use super::fault::{Fault, broken};
 use crate::intake::{
     CallEvents, ClosedSessions, ReportRequest, Reported, ReportedGroup, ReportedRules, TakenReport,
@@ -253,8 +253,9 @@ impl<R: ReportedRules> Deciding<'_, R> {
              VALUES (?1, ?2, ?3) ON CONFLICT (sub_account_id, idempotency_key) \
              DO UPDATE SET position = excluded.position",
         )?;
+        let mut inserts = Inserts::prepare(self.connection)?;
         for event in &self.events {
-            insert_event(self.connection, event)?;
+            inserts.write(event)?;
             if let Some((owner, key)) = keys.remove(&event.event_id) {
                 // The table of pending events has no rowid: this is the event's position.
                 let position = self.connection.last_insert_rowid();
@@ -357,13 +358,14 @@ fn close_idle<R: ReportedRules>(
         })?
         .collect::<Result<_, _>>()?;
     let mut closed = ClosedSessions::default();
+    let mut inserts = Inserts::prepare(connection)?;
     for (id, owner, state) in rows {
         let id = uuid(&id)?;
         match rules.read(&state) {
             Ok(mut session) => {
                 let made = rules.close_idle(&mut session, &owner, id, now);
                 for event in &made {
-                    insert_event(connection, event)?;
+                    inserts.write(event)?;
                 }
                 closed.events.extend(made);
                 closed.sessions += 1;

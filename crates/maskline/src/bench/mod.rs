@@ -11,6 +11,7 @@ pub(crate) mod media;
 mod receiver;
 mod subject;
 mod usage;
+pub(crate) mod webhooks;
 mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

@@ -22,6 +22,7 @@ pub(super) struct Subject {
     process: Child,
     sip: SocketAddr,
     callee: SocketAddr,
+    http: Option<SocketAddr>,
     tells: bool,
     log: PathBuf,
     /// Goes with it.
@@ -31,18 +32,39 @@ pub(super) struct Subject {
 impl Subject {
     /// This program's own `serve`, provisioned, with its store in a new folder.
     pub(super) async fn maskline(receiver: SocketAddr) -> anyhow::Result<Self> {
+        let site = SampleSite {
+            sub_account_id: SUB_ACCOUNT,
+            number: VIRTUAL,
+            reference_id: "bench",
+            receiver,
+        };
+        Self::serve(None, async |store| site.provision(store).await).await
+    }
+
+    /// The same, provisioned by `provision`, and trusting one more authority.
+    pub(super) async fn serve(
+        authority: Option<&Path>,
+        provision: impl AsyncFnOnce(&SqliteStore) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let temporary = tempfile::tempdir()?;
         let folder = temporary.path();
         let (sip, callee, http) = (free_udp()?, free_udp()?, free_tcp()?);
         let database = folder.join("bench.db");
-        provision(&database, receiver).await?;
+        let location = SqliteLocation::File(database.clone());
+        let key = location.master_key(None)?;
+        let store = SqliteStore::open(&location, &key, SqliteOptions::default())?;
+        provision(&store).await?;
+        // One process at a time has it.
+        drop(store);
         let file = folder.join("maskline.toml");
         std::fs::write(&file, configuration(&database, http, sip, callee))?;
         let log = folder.join("maskline.log");
-        let process = Command::new(std::env::current_exe()?)
-            .arg("serve")
-            .arg("--config")
-            .arg(&file)
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("serve").arg("--config").arg(&file);
+        if let Some(authority) = authority {
+            command.env("SSL_CERT_FILE", authority);
+        }
+        let process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log)?)
@@ -52,6 +74,7 @@ impl Subject {
             process,
             sip,
             callee,
+            http: Some(http),
             tells: true,
             log,
             _folder: temporary,
@@ -72,6 +95,7 @@ impl Subject {
             process,
             sip,
             callee,
+            http: None,
             tells: false,
             log: folder.join("kamailio.log"),
             _folder: temporary,
@@ -104,6 +128,11 @@ impl Subject {
     /// Where it sends them.
     pub(super) const fn callee(&self) -> SocketAddr {
         self.callee
+    }
+
+    /// Where its API is, if it has one.
+    pub(super) const fn http(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// Whether it sends webhooks.
@@ -170,19 +199,6 @@ max_calls_per_second = 100000
 "#,
         database = database.display()
     )
-}
-
-async fn provision(database: &Path, receiver: SocketAddr) -> anyhow::Result<()> {
-    let location = SqliteLocation::File(database.to_owned());
-    let key = location.master_key(None)?;
-    let store = SqliteStore::open(&location, &key, SqliteOptions::default())?;
-    let site = SampleSite {
-        sub_account_id: SUB_ACCOUNT,
-        number: VIRTUAL,
-        reference_id: "bench",
-        receiver,
-    };
-    site.provision(&store).await
 }
 
 fn free_udp() -> anyhow::Result<SocketAddr> {

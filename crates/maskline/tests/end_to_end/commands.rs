@@ -133,3 +133,19 @@ fn the_measurement_of_calls_loses_none_and_hears_of_each_in_order() {
     let told = "20 questions, 140 events, 20 summaries, 0 out of order";
     assert!(table.contains(told), "{told:?} is missing in: {table}");
 }
+
+#[test]
+fn the_measurement_of_webhooks_loses_none_and_finds_each_in_order_with_tls_and_without() {
+    let arguments = "bench webhooks --calls 40 --per-post 20,1 --endpoints 2 --seconds 1";
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let output = maskline("bench-webhooks", &arguments, "");
+    let table = String::from_utf8_lossy(&output.stdout);
+    let message = String::from_utf8_lossy(&output.stderr);
+    // What is lost, out of order or not signed makes it fail.
+    assert!(output.status.success(), "{table}{message}");
+    for row in ["maskline   ", "maskline, TLS   "] {
+        let rows = table.lines().filter(|line| line.starts_with(row)).count();
+        assert_eq!(rows, 3, "{row:?} in: {table}");
+    }
+    assert!(!table.contains("\n0 signatures"), "{table}");
+}
