@@ -6,6 +6,7 @@
 //! What lives elsewhere: deciding when an event happens (`maskline-switch`), keeping it
 //! (`maskline-store`) and sending it (`maskline-webhook`).
 
+pub mod additional;
 pub mod call_status;
 pub mod callflow;
 pub mod early_media;
@@ -18,6 +19,7 @@ pub mod signing;
 pub mod summary;
 pub mod timestamp;
 
+pub use additional::{EventParameters, ParameterEntry, ParameterFault, SessionValue};
 pub use call_status::{
     CallActionPayload, CallDirection, CallStatus, CallStatusPayload, CallType, EventData, Update,
 };

@@ -13,6 +13,7 @@ mod call_events;
 mod countries;
 mod endpoint_settings;
 mod error;
+mod event_parameters;
 mod events;
 mod extract;
 mod frame;

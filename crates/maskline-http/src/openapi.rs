@@ -9,8 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::error::ErrorBody;
 use crate::state::ApiState;
 use crate::{
-    admin, call_events, endpoint_settings, events, media, number_change, numbers, system, traces,
-    trunks, webhooks,
+    admin, call_events, endpoint_settings, event_parameters, events, media, number_change, numbers,
+    system, traces, trunks, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -39,6 +39,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(webhooks::routes())
         .merge(endpoint_settings::routes())
         .merge(events::routes())
+        .merge(event_parameters::routes())
         .merge(numbers::routes())
         .merge(call_events::routes())
         .merge(admin::routes())

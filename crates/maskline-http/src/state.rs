@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use axum::Router;
 use maskline_events::{Msisdn, Timestamp, WebhookType};
 use maskline_media::MediaReport;
-use maskline_store::{EndpointSettings, EventHistory, Store, WebhookSettings};
+use maskline_store::{EndpointSettings, EventHistory, ParameterStore, Store, WebhookSettings};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -45,8 +45,8 @@ pub const DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 20;
 /// All are called from a request's task: they must not block.
 #[async_trait]
 pub trait ProvisioningChanged: Send + Sync {
-    /// Sub-accounts or numbers changed. The answer to the client waits for this, so that whoever
-    /// provisioned a number can call it at once.
+    /// Sub-accounts, what they add to their events, or numbers changed. The answer to the client
+    /// waits for this, so that whoever provisioned a number can call it at once.
     async fn numbers_changed(&self);
     /// One webhook was set, deleted, or got a new secret.
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType);
@@ -63,6 +63,8 @@ pub trait ProvisioningChanged: Send + Sync {
 pub struct ApiConfig {
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The same store, for what sub-accounts add to their events.
+    pub parameters: Arc<dyn ParameterStore>,
     /// The same store, to look back at events.
     pub history: Arc<dyn EventHistory>,
     /// The same store, for the settings of webhooks.
@@ -153,6 +155,10 @@ impl ApiState {
 impl Inner {
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.config.store
+    }
+
+    pub(crate) fn parameters(&self) -> &dyn ParameterStore {
+        &*self.config.parameters
     }
 
     pub(crate) fn history(&self) -> &dyn EventHistory {

@@ -12,6 +12,7 @@ pub mod history;
 pub mod intake;
 pub mod journal;
 pub mod model;
+pub mod parameters;
 pub mod secrets;
 pub mod settings;
 pub mod sqlite;
@@ -34,6 +35,7 @@ pub use model::{
     NewNumber, NewSubAccount, NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome,
     SubAccount, VirtualNumber, Webhook,
 };
+pub use parameters::{KnownParameters, ParameterStore};
 pub use secrets::{ApiKeyHash, KeyError, MasterKey};
 pub use settings::{
     EndpointConfig, EndpointSecrets, EndpointSettings, SettingsChange, SettingsFault,

@@ -11,6 +11,7 @@ mod fault;
 mod history;
 mod intake;
 mod lock;
+mod parameters;
 mod readers;
 mod reserve;
 mod schema;

@@ -1,9 +1,9 @@
-//! Who owns which virtual number, and where a sub-account may call.
+//! Who owns which virtual number, where a sub-account may call, and what it adds to its events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use maskline_events::{EarlyMedia, Msisdn};
+use maskline_events::{EarlyMedia, EventParameters, Msisdn};
 use serde::{Deserialize, Serialize};
 
 /// A virtual number and what its calls need to know of it.
@@ -28,6 +28,7 @@ pub struct NumberEntry {
 pub struct Directory {
     numbers: BTreeMap<Msisdn, Arc<NumberEntry>>,
     countries: BTreeMap<String, Arc<BTreeSet<String>>>,
+    parameters: BTreeMap<String, EventParameters>,
 }
 
 impl Directory {
@@ -60,7 +61,25 @@ impl Directory {
                 .into_iter()
                 .map(|(sub_account_id, allowed)| (sub_account_id, Arc::new(allowed)))
                 .collect(),
+            parameters: BTreeMap::new(),
         }
+    }
+
+    /// The same with the fields that sub-accounts add to their events.
+    #[must_use]
+    pub fn with_parameters(
+        mut self,
+        parameters: impl IntoIterator<Item = (String, EventParameters)>,
+    ) -> Self {
+        let given = parameters.into_iter();
+        self.parameters = given.filter(|(_, it)| !it.is_empty()).collect();
+        self
+    }
+
+    /// What a sub-account adds to its events, if anything.
+    #[must_use]
+    pub fn parameters(&self, sub_account_id: &str) -> Option<&EventParameters> {
+        self.parameters.get(sub_account_id)
     }
 
     /// A virtual number.

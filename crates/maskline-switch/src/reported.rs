@@ -11,13 +11,13 @@ mod tests;
 use std::time::Duration;
 
 use maskline_events::{
-    CallDirection, CallStatusPayload, CallType, ErrorCode, ErrorDetails, EventData, Happening,
-    Party, ReportedEvent, Timestamp, WebhookType,
+    CallDirection, CallStatusPayload, CallType, ErrorCode, ErrorDetails, EventData,
+    EventParameters, Happening, Party, ReportedEvent, Timestamp, WebhookType,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::body::{body_of, country};
+use crate::body::{country, status_body};
 use crate::io::RecordedEvent;
 
 /// The version that this code writes.
@@ -80,13 +80,15 @@ pub enum UnreadableSession {
     TooNew(u32),
 }
 
-/// Whose session it is, and which.
+/// Whose session it is, which, and what its events get in addition.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionName<'a> {
     /// The session.
     pub id: Uuid,
     /// Its sub-account.
     pub sub_account_id: &'a str,
+    /// What the sub-account adds to its status events.
+    pub parameters: Option<&'a EventParameters>,
 }
 
 /// A session as far as its reports go. Once it is over it holds no numbers.
@@ -467,7 +469,7 @@ impl Open {
             webhook_type: WebhookType::Vcs,
             // When we heard of it: another switch's clock decides nothing here.
             at: now,
-            body: body_of(WebhookType::Vcs, payload),
+            body: status_body(&payload, name.parameters),
         })
     }
 }

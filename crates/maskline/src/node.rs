@@ -18,7 +18,7 @@ use maskline_net::{
 use maskline_rtpengine::{Installation, Rtpengine};
 use maskline_store::{
     Beating, CommittedEvents, Deliveries, EventHistory, EventRow, Journal, JournalOptions,
-    SqliteLocation, SqliteOptions, SqliteStore, Store, WebhookSettings,
+    ParameterStore, SqliteLocation, SqliteOptions, SqliteStore, Store, WebhookSettings,
 };
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
@@ -30,7 +30,7 @@ use maskline_webhook::{
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -181,12 +181,13 @@ impl Node {
         let traces = start_traces(&config, epoch.boot_epoch).await;
         let sink = traces.clone().map(|it| it as Arc<dyn TraceSink>);
         let journal_down = Arc::new(AtomicBool::new(false));
+        let directory = provisioning::directory(&store).await?;
         let sip = SipNode::start(
             NodeConfig {
                 switch: switch_config(&config, &sip_addresses),
                 shards: config.shards,
                 start,
-                directory: provisioning::directory(&*store).await?,
+                directory: Arc::clone(&directory),
                 found: found.snapshots,
                 away,
                 journal_down: Arc::clone(&journal_down),
@@ -213,10 +214,12 @@ impl Node {
             }
         })?;
 
+        let (directories, known) = watch::channel(directory);
         let (reports, reporting) = Reports::start(
             Arc::clone(&store),
             Arc::new(ToDelivery(Arc::clone(&delivery))),
             config.reports_idle,
+            known,
             wall,
             &web,
         );
@@ -235,7 +238,8 @@ impl Node {
         };
         let of_sip = sip.clone();
         let router = maskline_http::router(ApiConfig {
-            store: Arc::clone(&as_store),
+            store: as_store,
+            parameters: Arc::clone(&store) as Arc<dyn ParameterStore>,
             history: Arc::clone(&store) as Arc<dyn EventHistory>,
             settings: Arc::clone(&store) as Arc<dyn WebhookSettings>,
             replayed: Arc::new(ToDelivery(Arc::clone(&delivery))),
@@ -277,7 +281,8 @@ impl Node {
             // A dropped sender stops it as well.
             let _ = stopped.await;
         }));
-        let directory = tokio::spawn(Arc::clone(&reloads).follow(as_store, sip.clone()));
+        let following = Arc::clone(&reloads).follow(Arc::clone(&store), sip.clone(), directories);
+        let directory = tokio::spawn(following);
         Ok(Self {
             store,
             journal,

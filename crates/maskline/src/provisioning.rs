@@ -5,22 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maskline_events::WebhookType;
+use maskline_events::{EventParameters, WebhookType};
 use maskline_http::ProvisioningChanged;
 use maskline_net::SipNode;
-use maskline_store::{EndpointSettings, Store, StoreError};
+use maskline_store::{EndpointSettings, ParameterStore, SqliteStore, Store, StoreError};
 use maskline_switch::{Directory, NumberEntry};
 use maskline_webhook::Dispatcher;
 use tokio::sync::watch;
 
-/// Reads all numbers and permissions.
+/// Reads all numbers, permissions and what sub-accounts add to their events.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn directory(store: &dyn Store) -> Result<Arc<Directory>, StoreError> {
+pub(crate) async fn directory(store: &SqliteStore) -> Result<Arc<Directory>, StoreError> {
     let numbers = store.numbers(None).await?;
     let sub_accounts = store.sub_accounts().await?;
-    Ok(Arc::new(Directory::new(
+    let parameters = store.all_event_parameters().await?;
+    let directory = Directory::new(
         numbers.into_iter().map(|number| NumberEntry {
             msisdn: number.msisdn,
             sub_account_id: number.sub_account_id,
@@ -32,7 +33,19 @@ pub(crate) async fn directory(store: &dyn Store) -> Result<Arc<Directory>, Store
             let countries: BTreeSet<_> = sub_account.countries.into_iter().collect();
             (sub_account.sub_account_id, countries)
         }),
-    )))
+    );
+    let parameters = parameters.into_iter().filter_map(|(owner, entries)| {
+        // Checked when they were set: what fails here was written by another version.
+        let read = entries.and_then(|it| EventParameters::new(&it, |_| true).ok());
+        if read.is_none() {
+            tracing::error!(
+                sub_account = owner,
+                "the event parameters can't be read: events go without them until they are set again"
+            );
+        }
+        Some((owner, read?))
+    });
+    Ok(Arc::new(directory.with_parameters(parameters)))
 }
 
 /// How long a change may take to reach the switch before the API answers all the same.
@@ -67,14 +80,20 @@ impl Reloads {
     }
 
     /// Carries changes over, as many at once as have come together, until it is dropped.
-    pub(crate) async fn follow(self: Arc<Self>, store: Arc<dyn Store>, sip: SipNode) {
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        store: Arc<SqliteStore>,
+        sip: SipNode,
+        reports: watch::Sender<Arc<Directory>>,
+    ) {
         let mut asked = self.asked.subscribe();
         // Something may have changed since the node read the directory for its start.
         asked.mark_changed();
         while asked.changed().await.is_ok() {
             let wanted = *asked.borrow_and_update();
-            match directory(&*store).await {
+            match directory(&store).await {
                 Ok(directory) => {
+                    reports.send_replace(Arc::clone(&directory));
                     sip.directory_changed(directory);
                     self.done.send_replace(wanted);
                 }

@@ -19,10 +19,10 @@ use maskline_store::{
     CallEvents, CommittedEvents, EventRow, ReportRequest, Reported, ReportedGroup, ReportedRules,
     StoreError, TakenReport,
 };
-use maskline_switch::RecordedEvent;
 use maskline_switch::reported::{Refusal, ReportedSession, SessionName};
+use maskline_switch::{Directory, RecordedEvent};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -73,11 +73,12 @@ struct Waiting {
 }
 
 impl Reports {
-    /// Starts the task on `runtime`.
+    /// Starts the task on `runtime`. The directory says what sub-accounts add to their events.
     pub(crate) fn start<S: CallEvents>(
         store: Arc<S>,
         delivery: Arc<dyn CommittedEvents>,
         idle: Duration,
+        directory: watch::Receiver<Arc<Directory>>,
         clock: Clock,
         runtime: &Handle,
     ) -> (Arc<Self>, JoinHandle<()>) {
@@ -86,7 +87,7 @@ impl Reports {
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let intake = Intake {
             store,
-            rules: Arc::new(Rules { idle }),
+            rules: Arc::new(Rules { idle, directory }),
             delivery,
             clock,
             counters: Arc::clone(&counters),
@@ -294,9 +295,14 @@ fn of_all(error: &StoreError) -> StoreError {
 struct Rules {
     /// After how long without a report a session is closed, unless a report says otherwise.
     idle: Duration,
+    directory: watch::Receiver<Arc<Directory>>,
 }
 
 impl Rules {
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory.borrow())
+    }
+
     fn row(sub_account_id: &str, session_id: Uuid, event: RecordedEvent) -> EventRow {
         EventRow {
             event_id: event.event_id,
@@ -338,9 +344,11 @@ impl ReportedRules for Rules {
         event: &ReportedEvent,
         now: Timestamp,
     ) -> Result<Vec<EventRow>, Refusal> {
+        let directory = self.directory();
         let name = SessionName {
             id: event.session_id,
             sub_account_id,
+            parameters: directory.parameters(sub_account_id),
         };
         let made = session.report(name, event, now, &mut Uuid::now_v7)?;
         let rows = made.into_iter();
@@ -356,9 +364,11 @@ impl ReportedRules for Rules {
         session_id: Uuid,
         now: Timestamp,
     ) -> Vec<EventRow> {
+        let directory = self.directory();
         let name = SessionName {
             id: session_id,
             sub_account_id,
+            parameters: directory.parameters(sub_account_id),
         };
         let made = session.close_idle(name, now, &mut Uuid::now_v7);
         made.into_iter()

@@ -11,7 +11,7 @@ use maskline_media::Side;
 use maskline_switch::{JournalRecord, RecordedEvent};
 use uuid::Uuid;
 
-use crate::checks;
+use crate::{checks, parameters};
 
 /// A record of the journal, read.
 #[derive(Debug)]
@@ -59,6 +59,7 @@ impl ReadEvent {
             WebhookType::Vcs => {
                 let body: Envelope<CallStatusPayload> =
                     serde_json::from_str(&event.body).map_err(fault)?;
+                parameters::check_event(&event.body, &body.payload)?;
                 Content::Status(Box::new(body.payload))
             }
             WebhookType::Vss => {

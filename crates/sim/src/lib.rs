@@ -15,6 +15,7 @@ mod ladder;
 mod ledger;
 mod network;
 mod numbering;
+mod parameters;
 mod queue;
 mod registrar;
 pub mod scenario;

@@ -293,6 +293,10 @@ pub enum Sabotage {
     RevealWithheld,
     /// What the switch tells of B's messages is lost.
     LoseTrace,
+    /// Nothing is added to events.
+    LoseParameters,
+    /// This field stands at the end of each event.
+    AddToEvents(&'static str),
 }
 
 impl Default for CallPlan {

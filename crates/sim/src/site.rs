@@ -19,6 +19,7 @@ use maskline_switch::{
 
 use crate::network::Wire;
 use crate::numbering::Numbering;
+use crate::parameters;
 use crate::registrar;
 use crate::scenario::{CallPlan, OtherWay, Sabotage, Scenario, VcaAnswer};
 
@@ -441,7 +442,9 @@ pub(crate) fn directory(scenario: &Scenario) -> Arc<Directory> {
             })
         });
     let countries = [(SUB_ACCOUNT.to_owned(), BTreeSet::from(["SG".to_owned()]))];
-    Arc::new(Directory::new(entries, countries))
+    let parameters = (scenario.sabotage != Sabotage::LoseParameters)
+        .then(|| (SUB_ACCOUNT.to_owned(), parameters::configured()));
+    Arc::new(Directory::new(entries, countries).with_parameters(parameters))
 }
 
 /// The numbers of a site whose calls leave by the first trunk.

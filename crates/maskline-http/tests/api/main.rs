@@ -12,6 +12,7 @@ mod admin;
 mod bodies;
 mod call_events;
 mod document;
+mod event_parameters;
 mod events;
 mod media;
 mod number_change;

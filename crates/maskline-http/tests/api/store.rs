@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use maskline_events::Timestamp;
 use maskline_store::{
-    Deliveries, EventHistory, SqliteLocation, SqliteOptions, SqliteStore, Store, WebhookSettings,
+    Deliveries, EventHistory, ParameterStore, SqliteLocation, SqliteOptions, SqliteStore, Store,
+    WebhookSettings,
 };
 
 use crate::support::START_MS;
@@ -35,6 +36,10 @@ impl TestStore {
     }
 
     pub fn shared(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    pub fn parameters(&self) -> Arc<dyn ParameterStore> {
         self.store.clone()
     }
 

@@ -144,6 +144,7 @@ pub async fn start_with(setup: Setup) -> Api {
     let clock = std::sync::atomic::AtomicI64::new(START_MS);
     let router = maskline_http::router(ApiConfig {
         store: store.shared(),
+        parameters: store.parameters(),
         history: store.history(),
         settings: store.settings(),
         replayed: changes.clone(),
@@ -258,14 +259,14 @@ impl Api {
             .await
     }
 
-    pub async fn patch(&self, path: &str, key: &str, body: Value) -> Reply {
-        let body = Some(body.to_string().into_bytes());
-        self.send("PATCH", path, Some(key), body).await
-    }
-
     pub async fn put(&self, path: &str, key: &str, body: Value) -> Reply {
         let body = Some(body.to_string().into_bytes());
         self.send("PUT", path, Some(key), body).await
+    }
+
+    pub async fn patch(&self, path: &str, key: &str, body: Value) -> Reply {
+        let body = Some(body.to_string().into_bytes());
+        self.send("PATCH", path, Some(key), body).await
     }
 
     pub async fn delete(&self, path: &str, key: &str) -> Reply {

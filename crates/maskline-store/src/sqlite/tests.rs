@@ -16,6 +16,7 @@ mod history;
 mod intake;
 mod journal;
 mod opening;
+mod parameters;
 mod traces;
 mod upgrade;
 

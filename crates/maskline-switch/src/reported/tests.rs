@@ -17,6 +17,7 @@ use super::*;
 const A: Uuid = Uuid::from_u128(0xa);
 const B: Uuid = Uuid::from_u128(0xb);
 const NAME: SessionName<'static> = SessionName {
+    parameters: None,
     id: Uuid::from_u128(0x5e55),
     sub_account_id: "acme",
 };
@@ -536,4 +537,30 @@ proptest! {
     fn bytes_that_are_no_state_are_refused_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(ReportedSession::from_bytes(&bytes).is_err());
     }
+}
+
+#[test]
+fn what_the_sub_account_adds_is_on_each_step_and_not_on_the_summary() {
+    let tenant = maskline_events::ParameterEntry {
+        name: "tenant".to_owned(),
+        value: Some("eu".into()),
+        from: None,
+        country: None,
+        prefix: None,
+    };
+    let parameters = EventParameters::new(&[tenant], |_| true).unwrap();
+    let name = SessionName {
+        parameters: Some(&parameters),
+        ..NAME
+    };
+    let mut session = ReportedSession::new(Duration::from_secs(600));
+    let mut made = Vec::new();
+    let began = of_a(0, Happening::Began);
+    made.extend(session.report(name, &began, now(), &mut Uuid::nil).unwrap());
+    made.extend(session.close_idle(name, now(), &mut Uuid::nil));
+    let told: Vec<_> = made
+        .iter()
+        .map(|it| it.body.ends_with(",\"tenant\":\"eu\"}}"))
+        .collect();
+    assert_eq!(told, [true, true, false]);
 }

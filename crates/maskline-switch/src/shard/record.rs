@@ -10,7 +10,7 @@ use rand::RngCore;
 use uuid::Uuid;
 
 use super::Shard;
-use crate::body::{body_of, country};
+use crate::body::{body_of, country, status_body};
 use crate::io::{Action, CommitId, JournalRecord, RecordedEvent};
 use crate::session::{Leg, Session, Stage};
 use crate::snapshot::Snapshot;
@@ -77,13 +77,15 @@ impl Shard {
             sip_code: payload.sip_code,
         };
         self.trace_step(s, step);
+        let parameters = self.directory.parameters(&s.number.sub_account_id);
+        let body = status_body(&payload, parameters);
         let ordinal = s.ordinal;
         s.unsaved.push(RecordedEvent {
             event_id,
             ordinal,
             webhook_type: WebhookType::Vcs,
             at,
-            body: body_of(WebhookType::Vcs, payload),
+            body,
         });
     }
 
@@ -134,13 +136,15 @@ impl Shard {
             Detail::default(),
         );
         let body = call.map_or_else(String::new, |call| {
-            body_of(
-                WebhookType::Vca,
-                CallActionPayload {
-                    call,
-                    client_action_id: None,
-                },
-            )
+            let request = CallActionPayload {
+                call,
+                client_action_id: None,
+            };
+            let mut body = body_of(WebhookType::Vca, &request);
+            if let Some(parameters) = self.directory.parameters(&s.number.sub_account_id) {
+                parameters.add_to(&mut body, &request.call);
+            }
+            body
         });
         (event_id, body)
     }

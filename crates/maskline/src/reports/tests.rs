@@ -75,7 +75,15 @@ fn world(gate: usize, idle: Duration) -> World {
     let told = Arc::new(Told::default());
     let delivery = Arc::clone(&told) as Arc<dyn CommittedEvents>;
     let runtime = Handle::current();
-    let (reports, _task) = Reports::start(Arc::clone(&store), delivery, idle, wall, &runtime);
+    let directory = watch::channel(Arc::default()).1;
+    let (reports, _task) = Reports::start(
+        Arc::clone(&store),
+        delivery,
+        idle,
+        directory,
+        wall,
+        &runtime,
+    );
     World {
         store,
         told,

@@ -8,7 +8,7 @@
 //! [`early_media`] comes before the answer; [`bad_input`] sends what no phone should;
 //! [`hold`] is what a party on hold hears;
 //! [`injection`] has a third address send too; [`impaired`] loses packets on the way, in a network namespace;
-//! [`reports`] is another switch that reports its calls; [`settings`] is how webhooks are sent to;
+//! [`reports`] is another switch that reports its calls; [`settings`] is how webhooks are sent to, [`parameters`] are fields that events get in addition;
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
@@ -44,6 +44,7 @@ mod in_dialog;
 mod injection;
 mod masking;
 mod neighbour;
+mod parameters;
 mod presses;
 mod receiver;
 mod registration;

@@ -23,7 +23,7 @@ use crate::queue::{Offered, Queues};
 use crate::scenario::{Sabotage, VcaAnswer};
 use crate::store::Attempt;
 use crate::wire::{Glance, Kind};
-use crate::{checks, numbering, site};
+use crate::{checks, numbering, parameters, site};
 
 impl World<'_> {
     /// A process begins, with what the store kept of the one before.
@@ -210,11 +210,15 @@ impl World<'_> {
         match action {
             Action::Send { peer, bytes } => self.send(peer, bytes),
             Action::Commit { id, record } => {
+                let record = parameters::sabotaged(record, self.scenario.sabotage);
                 let bodies = numbering::bodies(&record);
                 let entry = Entry::read(record).map_err(|what| (what, None))?;
                 self.commit(shard, id, entry, &bodies)
             }
-            Action::AskCallflow { session, body, .. } => self.ask(shard, session, &body),
+            Action::AskCallflow { session, body, .. } => {
+                parameters::check_request(&body).map_err(|what| (what, None))?;
+                self.ask(shard, session, &body)
+            }
             Action::Admit {
                 session,
                 side,

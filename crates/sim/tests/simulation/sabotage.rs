@@ -39,6 +39,27 @@ fn a_withheld_number_that_an_event_tells_is_noticed() {
 }
 
 #[test]
+fn a_parameter_that_an_event_lacks_is_noticed() {
+    assert!(noticed(Sabotage::LoseParameters).contains("a parameter is not there"));
+}
+
+#[test]
+fn a_parameter_that_takes_the_place_of_a_contract_field_is_noticed() {
+    for (field, says) in [
+        ("\"callStatus\":\"CALL_CONNECTED\"", "duplicate field"),
+        (
+            "\"sourceRefId\":\"x\"",
+            "a parameter has changed the contract",
+        ),
+        ("\"more\":1", "a parameter has changed the contract"),
+        ("\"tenant\":\"of callees\"", "a parameter is not there"),
+    ] {
+        let what = noticed(Sabotage::AddToEvents(field));
+        assert!(what.contains(says), "{field}: {what}");
+    }
+}
+
+#[test]
 fn a_message_that_the_trace_of_its_call_lacks_is_noticed() {
     assert!(noticed(Sabotage::LoseTrace).contains("the trace misses"));
 }
