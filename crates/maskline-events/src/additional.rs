@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::call_status::{CallDirection, CallStatusPayload};
 use crate::msisdn::Msisdn;
+use crate::redaction::KEPT;
 
 /// Most entries of a sub-account.
 pub const MOST_ENTRIES: usize = 200;
@@ -262,6 +263,7 @@ fn check_name(name: &str) -> Result<String, String> {
     }
     if let Some(field) = CONTRACT_FIELDS
         .iter()
+        .chain(&KEPT)
         .find(|field| field.eq_ignore_ascii_case(name))
     {
         return Err(format!("must not be that of the field `{field}`"));

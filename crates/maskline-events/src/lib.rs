@@ -13,6 +13,7 @@ pub mod early_media;
 pub mod envelope;
 pub mod error_code;
 pub mod msisdn;
+pub mod redaction;
 pub mod reported;
 pub mod sequence;
 pub mod signing;
@@ -28,6 +29,7 @@ pub use early_media::EarlyMedia;
 pub use envelope::{Envelope, EventType, WebhookType};
 pub use error_code::{ErrorCode, ErrorDetails};
 pub use msisdn::{Msisdn, MsisdnError, Party, PartyFormat};
+pub use redaction::{Hiding, Redaction};
 pub use reported::{Happening, ReportFault, ReportedEvent};
 pub use summary::{
     CallQuality, LastAction, LegStatus, LegSummary, SessionDetails, SessionStatus,

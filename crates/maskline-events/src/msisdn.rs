@@ -116,7 +116,16 @@ pub enum Party {
     Number(Msisdn),
     /// Withheld, or not a number.
     Anonymous,
+    /// A number of which the receiver sees a part: `+65••••3033`. In no event as it is kept.
+    Masked(Box<str>),
+    /// What stands for a number. In no event as it is kept.
+    Token(Box<str>),
 }
+
+/// What a token of a number begins with.
+pub(crate) const TOKEN_PREFIX: &str = "tok_";
+/// And how many characters of base64url follow.
+pub(crate) const TOKEN_CHARACTERS: usize = 22;
 
 /// How a [`Party`] is written: `sourceFormat` and `destinationFormat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -126,15 +135,33 @@ pub enum PartyFormat {
     Msisdn,
     /// The text `anonymous`.
     Anonymous,
+    /// A part of a number.
+    Masked,
+    /// A token in place of a number.
+    Token,
+}
+
+impl PartyFormat {
+    /// As events write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Msisdn => "MSISDN",
+            Self::Anonymous => "ANONYMOUS",
+            Self::Masked => "MASKED",
+            Self::Token => "TOKEN",
+        }
+    }
 }
 
 impl Party {
-    /// What `source` or `destination` holds: the number in full, or `anonymous`.
+    /// What `source` or `destination` holds: the number in full, `anonymous`, or what is shown of it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
             Self::Number(number) => number.as_str(),
             Self::Anonymous => "anonymous",
+            Self::Masked(shown) | Self::Token(shown) => shown,
         }
     }
 
@@ -144,15 +171,17 @@ impl Party {
         match self {
             Self::Number(_) => PartyFormat::Msisdn,
             Self::Anonymous => PartyFormat::Anonymous,
+            Self::Masked(_) => PartyFormat::Masked,
+            Self::Token(_) => PartyFormat::Token,
         }
     }
 
-    /// The number, when there is one.
+    /// The number, when there is one in full.
     #[must_use]
     pub fn number(&self) -> Option<&Msisdn> {
         match self {
             Self::Number(number) => Some(number),
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Masked(_) | Self::Token(_) => None,
         }
     }
 }
@@ -169,10 +198,32 @@ impl<'de> Deserialize<'de> for Party {
         if text == "anonymous" {
             return Ok(Self::Anonymous);
         }
+        if is_token(&text) {
+            return Ok(Self::Token(text.into()));
+        }
+        if is_masked(&text) {
+            return Ok(Self::Masked(text.into()));
+        }
         Msisdn::parse(&text)
             .map(Self::Number)
             .map_err(serde::de::Error::custom)
     }
+}
+
+fn is_token(text: &str) -> bool {
+    let is_base64url = |it: u8| it.is_ascii_alphanumeric() || it == b'-' || it == b'_';
+    text.strip_prefix(TOKEN_PREFIX)
+        .is_some_and(|it| it.len() == TOKEN_CHARACTERS && it.bytes().all(is_base64url))
+}
+
+/// As a number's `Display` writes it, or nothing but the dots.
+fn is_masked(text: &str) -> bool {
+    let shown = text.strip_prefix('+').unwrap_or(text);
+    let parts = shown.split_once("••••");
+    parts.is_some_and(|(head, tail)| {
+        let digits = |it: &str| it.bytes().all(|it| it.is_ascii_digit());
+        head.len() <= 2 && tail.len() <= 4 && digits(head) && digits(tail)
+    })
 }
 
 #[cfg(test)]
@@ -186,6 +237,32 @@ mod tests {
         assert_eq!(format!("{number} {number:?}"), "+65••••0330 +65••••0330");
         assert_eq!(format!("{}", Msisdn::parse("+12345").unwrap()), "+••••");
         assert_eq!(number.as_str(), "+6568330330");
+    }
+
+    #[test]
+    fn what_an_endpoint_is_shown_of_a_number_reads_back_and_nothing_like_it() {
+        let read = |text: &str| serde_json::from_value::<Party>(text.into()).ok();
+        for (text, format) in [
+            ("+6591234567", PartyFormat::Msisdn),
+            ("anonymous", PartyFormat::Anonymous),
+            ("+65••••4567", PartyFormat::Masked),
+            ("+••••", PartyFormat::Masked),
+            ("••••", PartyFormat::Masked),
+            ("tok_CYAWvmEPolEztjWbLj9_cn", PartyFormat::Token),
+        ] {
+            let party = read(text).unwrap();
+            assert_eq!((party.as_str(), party.format()), (text, format));
+            let shown = serde_json::to_value(party.format()).unwrap();
+            assert_eq!(shown, format.as_str());
+        }
+        for text in [
+            "tok_",
+            "tok_CYAWvmEPolEztjWbLj9.cn",
+            "+6591••••4567",
+            "+65•••4567",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]

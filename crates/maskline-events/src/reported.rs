@@ -159,7 +159,11 @@ impl ReportedEvent {
     /// The first field that is wrong.
     pub fn check(&self) -> Result<(), ReportFault> {
         let fault = |field, reason| Err(ReportFault { field, reason });
-        if self.destination == Party::Anonymous {
+        // What an endpoint is shown of a number is none.
+        if matches!(self.source, Party::Masked(_) | Party::Token(_)) {
+            return fault("source", "is neither an MSISDN nor `anonymous`");
+        }
+        if self.destination.number().is_none() {
             return fault("destination", "is no MSISDN");
         }
         if self

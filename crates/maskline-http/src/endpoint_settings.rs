@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{EndpointConfig, EndpointSettings, SettingsFault, ShownSettings};
+use maskline_events::{Redaction, Timestamp, WebhookType};
+use maskline_store::{EndpointConfig, EndpointSettings, SettingsFault, ShownSettings, Signatures};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -61,6 +61,22 @@ pub(crate) struct SettingsBody {
     /// Not for VCA.
     #[schema(minimum = 0, maximum = 2_592_000, example = 86_400)]
     disable_after_seconds: Option<u32>,
+    /// Versions of the signatures: `v1` by the signing secret, `v1a` by the private key of `publicKey`.
+    /// One or both; null: `v1`.
+    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 2, example = json!(["v1", "v1a"]))]
+    signatures: Option<Vec<Version>>,
+    /// What bodies show of phone numbers: `full` (null means the same), `masked` (`+65••••4567`) or
+    /// `token` (`tok_…`, equal for equal numbers of the sub-account). Not for VCA.
+    #[schema(value_type = Option<String>, pattern = "^(full|masked|token)$", example = "masked")]
+    redaction: Option<Redaction>,
+}
+
+/// A version of signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Version {
+    V1,
+    V1a,
 }
 
 /// A webhook's settings.
@@ -80,6 +96,10 @@ pub(crate) struct ShownBody {
     /// Since when it has had nothing but failures.
     #[schema(value_type = Option<String>, format = DateTime)]
     failing_since: Option<Timestamp>,
+    /// What `v1a` signatures are checked with: `whpk_` and base64 of an Ed25519 key. A rotation of the
+    /// secret makes another one; the old one signs too for 24 h.
+    #[schema(example = "whpk_…")]
+    public_key: String,
     /// The settings, null where nothing is set. Put back as they are, they change nothing.
     settings: SettingsBody,
     /// 0.
@@ -147,6 +167,7 @@ fn answer(sub_account_id: String, r#type: WebhookType, shown: ShownSettings) -> 
         enabled: shown.enabled,
         disabled_reason: shown.disabled_reason,
         failing_since: shown.failing_since,
+        public_key: shown.public_key.to_string(),
         settings: SettingsBody::from(shown.config),
         status_code: 0,
         status_message: "ok",
@@ -165,6 +186,12 @@ impl From<EndpointConfig> for SettingsBody {
             order_deadline_seconds: settings.order_deadline_seconds,
             attempt_timeout_ms: settings.attempt_timeout_ms,
             disable_after_seconds: settings.disable_after_seconds,
+            signatures: settings.signatures.map(|them| match them {
+                Signatures::V1 => vec![Version::V1],
+                Signatures::V1a => vec![Version::V1a],
+                Signatures::Both => vec![Version::V1, Version::V1a],
+            }),
+            redaction: settings.redaction,
         }
     }
 }
@@ -193,6 +220,8 @@ fn changed(
             body.disable_after_seconds,
             &DISABLE_AFTER_SECONDS,
         )?,
+        signatures: signatures(body.signatures.as_deref())?,
+        redaction: body.redaction,
     };
     Ok(EndpointConfig {
         settings,
@@ -212,6 +241,7 @@ fn only_of_the_request(body: &SettingsBody) -> Result<(), SettingsFault> {
         ),
         ("attemptTimeoutMs", body.attempt_timeout_ms.is_some()),
         ("disableAfterSeconds", body.disable_after_seconds.is_some()),
+        ("redaction", body.redaction.is_some()),
     ];
     match refused.into_iter().find(|(_, is_set)| *is_set) {
         Some((field, _)) => Err(SettingsFault::new(
@@ -219,6 +249,21 @@ fn only_of_the_request(body: &SettingsBody) -> Result<(), SettingsFault> {
             "is for webhooks that are delivered; a VCA webhook is asked: leave it out",
         )),
         None => Ok(()),
+    }
+}
+
+fn signatures(versions: Option<&[Version]>) -> Result<Option<Signatures>, SettingsFault> {
+    match versions {
+        None => Ok(None),
+        Some([Version::V1]) => Ok(Some(Signatures::V1)),
+        Some([Version::V1a]) => Ok(Some(Signatures::V1a)),
+        Some([Version::V1, Version::V1a] | [Version::V1a, Version::V1]) => {
+            Ok(Some(Signatures::Both))
+        }
+        Some(_) => Err(SettingsFault::new(
+            "signatures",
+            "has to be `v1`, `v1a` or both, each once: no request goes unsigned",
+        )),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A sub-account's events, looked back at: what came (for receivers that were away), the log of one
 //! event's attempts, and sending events once more. An addition to the contract.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use maskline_events::{Timestamp, WebhookType};
+use maskline_events::{Hiding, Timestamp, WebhookType};
 use maskline_store::{
     DeliveryState, EventHistory, LoggedAttempt, Replay, ReplayOf, ReplayStep, StoreError,
     StoredEvent,
@@ -112,7 +113,8 @@ pub(crate) struct EventEntry {
     state: Standing,
     /// Attempts since it happened or was last replayed.
     attempts: u32,
-    /// The text of the request's body, as it is sent: the envelope with its payload.
+    /// The text of the request's body, as it would be sent now: the envelope with its payload, numbers
+    /// hidden as the webhook's settings say.
     body: String,
 }
 
@@ -343,11 +345,12 @@ async fn list(
         .history()
         .page(&owner, after, webhook_type, limit)
         .await?;
+    let hidings = state.settings().hidings(&owner).await?;
     let found = page.events.len();
     let events: Vec<EventEntry> = page
         .events
         .into_iter()
-        .filter_map(|(position, stored)| entry(position, stored))
+        .filter_map(|(position, stored)| entry(position, stored, &hidings))
         .collect();
     Ok(Json(EventList {
         sub_account_id: owner,
@@ -362,7 +365,12 @@ async fn list(
     }))
 }
 
-fn entry(position: u64, stored: StoredEvent) -> Option<EventEntry> {
+/// An event as its webhook would be sent it now.
+fn entry(
+    position: u64,
+    stored: StoredEvent,
+    hidings: &BTreeMap<WebhookType, Hiding>,
+) -> Option<EventEntry> {
     match stored {
         StoredEvent::Whole(event, outcome) => Some(EventEntry {
             cursor: cursor(position),
@@ -372,7 +380,16 @@ fn entry(position: u64, stored: StoredEvent) -> Option<EventEntry> {
             timestamp: event.at,
             state: outcome.state.into(),
             attempts: outcome.attempts,
-            body: event.body,
+            body: match hidings.get(&event.webhook_type) {
+                None => event.body,
+                Some(hiding) => match hiding.body(&event.body) {
+                    Ok(hidden) => hidden,
+                    Err(reason) => {
+                        tracing::warn!(position, %reason, "an event can't be shown");
+                        return None;
+                    }
+                },
+            },
         }),
         StoredEvent::Broken {
             session_id, reason, ..

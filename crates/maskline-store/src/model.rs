@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use maskline_events::{EarlyMedia, Msisdn, Timestamp, WebhookType};
+use maskline_events::signing::SigningKey;
+use maskline_events::{EarlyMedia, Hiding, Msisdn, Timestamp, WebhookType};
 use uuid::Uuid;
 
 use crate::settings::EndpointConfig;
@@ -226,14 +227,18 @@ pub struct Webhook {
 }
 
 /// A webhook as the sender needs it: with secrets, so no `Debug`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Endpoint {
     /// Where to.
     pub url: String,
     /// The `Authorization` header's value.
     pub http_auth_header: Option<String>,
-    /// Secrets to sign with, newest first (two while a rotation overlaps).
+    /// Secrets to sign with, newest first (two while a rotation overlaps); none if it wants no `v1`.
     pub signing_secrets: Vec<Vec<u8>>,
+    /// The same for `v1a`.
+    pub signing_keys: Vec<SigningKey>,
+    /// How numbers are hidden from it, if they are.
+    pub hiding: Option<Hiding>,
     /// How it is sent to.
     pub config: EndpointConfig,
 }

@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
@@ -225,9 +226,11 @@ pub(crate) fn random_uuid() -> Result<uuid::Uuid, StoreError> {
     Ok(uuid::Builder::from_random_bytes(*random_bytes()?).into_uuid())
 }
 
-/// Seals and opens the store's secret values.
+/// Seals and opens the store's secret values, and derives keys that are kept nowhere.
 pub(crate) struct Vault {
     cipher: XChaCha20Poly1305,
+    /// What keys are derived from: itself derived from the master key.
+    root: Zeroizing<[u8; KEY_BYTES]>,
     key_id: [u8; KEY_ID_BYTES],
 }
 
@@ -245,8 +248,15 @@ impl Vault {
         hash.as_mut_slice().zeroize();
         Self {
             cipher: XChaCha20Poly1305::new((&*key.0).into()),
+            root: Zeroizing::new(mac(&key.0, &[b"maskline derived keys"])),
             key_id,
         }
+    }
+
+    /// The key for a purpose, always the same under this master key; `purpose` is what [`place`] made.
+    /// Where there is a secret, another one gives another key.
+    pub(crate) fn derive(&self, purpose: &[u8], secret: &[u8]) -> [u8; KEY_BYTES] {
+        mac(&self.root, &[purpose, secret])
     }
 
     /// Seals a value for its place; `place` is what [`place`] made.
@@ -288,6 +298,20 @@ impl Vault {
             .decrypt(&XNonce::from(*nonce), payload)
             .map_err(|_| StoreError::Secret)
     }
+}
+
+/// HMAC-SHA256 of the parts in a row.
+fn mac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; KEY_BYTES] {
+    // RFC 2104 §2: a key shorter than a block is padded with zeros.
+    let mut block = Zeroizing::new([0_u8; 64]);
+    for (to, from) in block.iter_mut().zip(key) {
+        *to = *from;
+    }
+    let mut mac = Hmac::<Sha256>::new((&*block).into());
+    for part in parts {
+        Mac::update(&mut mac, part);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 /// The associated data of a sealed value: table, row key and column, each with its length before

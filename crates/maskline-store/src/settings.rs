@@ -3,11 +3,13 @@
 //! What lives elsewhere: checking what a caller of the API sent (`maskline-http`), what it means when
 //! something is sent (`maskline-webhook`), the SQL (`sqlite::settings`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maskline_events::{Timestamp, WebhookType};
+use maskline_events::signing::PublicKey;
+use maskline_events::{Hiding, Redaction, Timestamp, WebhookType};
 use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
@@ -39,6 +41,45 @@ pub struct EndpointSettings {
     /// After how long with nothing but failures the webhook is disabled; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after_seconds: Option<u32>,
+    /// How it is signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signatures: Option<Signatures>,
+    /// What it shows of phone numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redaction: Option<Redaction>,
+}
+
+/// The versions of signatures that an endpoint gets. [`Default`]: `v1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Signatures {
+    /// By the signing secret.
+    #[default]
+    V1,
+    /// By the private key.
+    V1a,
+    /// By both.
+    Both,
+}
+
+impl Signatures {
+    /// Whether there are `v1` signatures.
+    #[must_use]
+    pub const fn has_v1(self) -> bool {
+        match self {
+            Self::V1 | Self::Both => true,
+            Self::V1a => false,
+        }
+    }
+
+    /// Whether there are `v1a` signatures.
+    #[must_use]
+    pub const fn has_v1a(self) -> bool {
+        match self {
+            Self::V1a | Self::Both => true,
+            Self::V1 => false,
+        }
+    }
 }
 
 impl EndpointSettings {
@@ -83,6 +124,8 @@ pub struct ShownSettings {
     pub failing_since: Option<Timestamp>,
     /// The settings.
     pub config: EndpointConfig,
+    /// What its `v1a` signatures are checked with, whether it gets any or not.
+    pub public_key: PublicKey,
 }
 
 /// Why settings can't be what is asked for.
@@ -121,6 +164,15 @@ pub trait WebhookSettings: Send + Sync + 'static {
         sub_account_id: &str,
         webhook_type: WebhookType,
     ) -> Result<ShownSettings, StoreError>;
+
+    /// How numbers are hidden from a sub-account's webhooks, of those from which they are.
+    ///
+    /// # Errors
+    /// [`StoreError::BrokenRow`] if that can't be read of one of them.
+    async fn hidings(
+        &self,
+        sub_account_id: &str,
+    ) -> Result<BTreeMap<WebhookType, Hiding>, StoreError>;
 
     /// Makes settings of those that are there, with nothing in between; gives the new ones.
     ///

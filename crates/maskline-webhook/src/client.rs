@@ -21,7 +21,9 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use maskline_events::signing;
+use maskline_events::redaction::Unreadable;
+use maskline_events::signing::SigningKey;
+use maskline_events::{Hiding, signing};
 use maskline_store::{Endpoint, EndpointSettings};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -55,6 +57,9 @@ pub enum SendError {
     /// The stored URL is none that may be asked.
     #[error("{0}")]
     Url(#[from] UrlFault),
+    /// The stored body can't be read, and numbers in it are to be hidden.
+    #[error("{0}")]
+    Body(#[from] Unreadable),
     /// The stored `Authorization` value can't be sent.
     #[error("httpAuthHeader holds characters that a header can't")]
     AuthHeader,
@@ -89,6 +94,7 @@ impl SendError {
         match self {
             Self::Connect(_) | Self::Closed => true,
             Self::Url(_)
+            | Self::Body(_)
             | Self::AuthHeader
             | Self::Refused(_)
             | Self::Tls(_)
@@ -104,6 +110,8 @@ pub struct Target {
     uri: Uri,
     authorization: Option<HeaderValue>,
     secrets: Vec<Vec<u8>>,
+    keys: Vec<SigningKey>,
+    hiding: Option<Hiding>,
     settings: EndpointSettings,
 }
 
@@ -126,8 +134,15 @@ impl Target {
             uri,
             authorization,
             secrets: endpoint.signing_secrets,
+            keys: endpoint.signing_keys,
+            hiding: endpoint.hiding,
             settings: endpoint.config.settings,
         })
+    }
+
+    /// How numbers are hidden from it, if they are.
+    pub(crate) const fn hiding(&self) -> Option<&Hiding> {
+        self.hiding.as_ref()
     }
 
     /// How it is sent to.
@@ -277,10 +292,13 @@ impl fmt::Debug for EgressClient {
 
 fn request(target: &Target, post: Post) -> Request<Full<Bytes>> {
     let id = post.event_id.hyphenated().to_string();
+    let by_secret = |secret: &Vec<u8>| signing::sign(secret, &id, post.unix_seconds, &post.body);
+    let by_key = |key: &SigningKey| key.sign(&id, post.unix_seconds, &post.body);
     let signatures: Vec<String> = target
         .secrets
         .iter()
-        .map(|secret| signing::sign(secret, &id, post.unix_seconds, &post.body))
+        .map(by_secret)
+        .chain(target.keys.iter().map(by_key))
         .collect();
     let mut request = Request::new(Full::new(post.body));
     *request.method_mut() = Method::POST;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use maskline_store::{Endpoint, EndpointConfig};
+use maskline_store::Endpoint;
 use maskline_webhook::client::{Answer, EgressClient, Post, Target};
 use maskline_webhook::{EgressPolicy, Refused, SendError, UrlFault};
 use support::{Receiver, Reply, open_client};
@@ -26,7 +26,7 @@ fn endpoint(url: &str) -> Endpoint {
         url: url.to_owned(),
         http_auth_header: Some("Bearer opensesame".to_owned()),
         signing_secrets: vec![vec![1; 32], vec![2; 32]],
-        config: EndpointConfig::default(),
+        ..Endpoint::default()
     }
 }
 

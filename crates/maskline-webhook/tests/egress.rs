@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use maskline_store::{Endpoint, EndpointConfig};
+use maskline_store::Endpoint;
 use maskline_webhook::client::{Answer, EgressClient, Post, Target};
 use maskline_webhook::network::{Later, Network};
 use maskline_webhook::{EgressPolicy, Refused, SendError, UrlFault};
@@ -80,9 +80,8 @@ impl Network for World {
 async fn send(client: &EgressClient, url: &str) -> Result<Answer, SendError> {
     let endpoint = Endpoint {
         url: url.to_owned(),
-        http_auth_header: None,
         signing_secrets: vec![vec![1; 32]],
-        config: EndpointConfig::default(),
+        ..Endpoint::default()
     };
     let post = Post {
         event_id: Uuid::from_u128(7),

@@ -85,6 +85,15 @@ fn every_field_of_a_payload_is_refused_as_a_name_however_it_is_capitalised() {
 }
 
 #[test]
+fn a_name_whose_values_are_shown_although_numbers_are_hidden_is_refused() {
+    for field in KEPT {
+        let fault = read(json!([{"name": field, "value": 1}])).unwrap_err();
+        let reason = format!("must not be that of the field `{field}`");
+        assert_eq!(fault.reason, reason);
+    }
+}
+
+#[test]
 fn what_can_t_be_used_is_refused_by_its_place_and_field() {
     let long = "x".repeat(65);
     for (entries, fault) in [

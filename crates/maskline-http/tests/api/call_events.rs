@@ -136,6 +136,14 @@ async fn a_wrong_field_is_named_with_its_path_and_nothing_is_taken() {
             "destination: is no MSISDN",
         ),
         (
+            with("destination", json!("+65••••4567")),
+            "destination: is no MSISDN",
+        ),
+        (
+            with("source", json!("tok_CYAWvmEPolEztjWbLj9_cn")),
+            "source: is neither an MSISDN nor `anonymous`",
+        ),
+        (
             with("source", json!("sip:alice")),
             "source: an MSISDN is digits with an optional leading +; offset 0 holds something else",
         ),

@@ -1,7 +1,12 @@
 //! A webhook's settings.
 
+use std::sync::Arc;
+
+use maskline_events::signing::PublicKey;
 use maskline_events::{Timestamp, WebhookType};
+use maskline_store::{EventRow, JournalBatch, JournalEntry};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::{ADMIN_KEY, Api, START_MS, start};
 
@@ -22,20 +27,26 @@ async fn with_webhooks() -> (Api, String) {
 
 fn unset() -> Value {
     json!({"maxInFlight": null, "ratePerSecond": null, "retryDelaysSeconds": null,
-        "orderDeadlineSeconds": null, "attemptTimeoutMs": null, "disableAfterSeconds": null})
+        "orderDeadlineSeconds": null, "attemptTimeoutMs": null, "disableAfterSeconds": null,
+        "signatures": null, "redaction": null})
 }
 
 fn all_set() -> Value {
     json!({"maxInFlight": 8, "ratePerSecond": 0.5, "retryDelaysSeconds": [1, 60, 86_400],
-        "orderDeadlineSeconds": 5, "attemptTimeoutMs": 2_500, "disableAfterSeconds": 0})
+        "orderDeadlineSeconds": 5, "attemptTimeoutMs": 2_500, "disableAfterSeconds": 0,
+        "signatures": ["v1", "v1a"], "redaction": "token"})
 }
 
 #[tokio::test]
 async fn what_is_put_is_what_is_shown_and_what_is_left_out_is_unset() {
     let (api, key) = with_webhooks().await;
-    let begin = api.get(PATH, &key).await.expect(200);
+    let mut begin = api.get(PATH, &key).await.expect(200).json;
+    let public_key = begin["publicKey"].take();
+    let public_key = public_key.as_str().unwrap().to_owned();
+    assert!(public_key.parse::<PublicKey>().is_ok(), "{public_key}");
+    begin.as_object_mut().unwrap().remove("publicKey");
     assert_eq!(
-        begin.json,
+        begin,
         json!({"subAccountId": "market", "type": "VCS", "enabled": true, "disabledReason": null,
             "failingSince": null, "settings": unset(), "statusCode": 0, "statusMessage": "ok"})
     );
@@ -55,8 +66,85 @@ async fn what_is_put_is_what_is_shown_and_what_is_left_out_is_unset() {
     let mut expected = unset();
     expected["attemptTimeoutMs"] = json!(100);
     assert_eq!(put.json["settings"], expected);
+    for signatures in [json!(["v1"]), json!(["v1a"])] {
+        let one = json!({"signatures": signatures});
+        let put = api.put(PATH, &key, one).await.expect(200);
+        assert_eq!(put.json["settings"]["signatures"], signatures);
+        assert_eq!(put.json["publicKey"], public_key);
+    }
     let put = api.put(PATH, &key, json!({})).await.expect(200);
     assert_eq!(put.json["settings"], unset());
+    // Of a VCA webhook the signatures can be set.
+    let both = json!({"signatures": ["v1a", "v1"]});
+    let put = api.put(OF_VCA, &key, both).await.expect(200);
+    assert_eq!(put.json["settings"]["signatures"], json!(["v1", "v1a"]));
+    assert_ne!(put.json["publicKey"], public_key);
+}
+
+#[tokio::test]
+async fn a_new_secret_has_another_public_key() {
+    let (api, key) = with_webhooks().await;
+    let before = api.get(PATH, &key).await.expect(200).json;
+    let rotate = format!("{WEBHOOKS}/VCS/rotate-secret");
+    api.post(&rotate, &key, json!({})).await.expect(200);
+    let after = api.get(PATH, &key).await.expect(200).json;
+    assert_ne!(after["publicKey"], before["publicKey"]);
+}
+
+#[tokio::test]
+async fn events_are_shown_as_they_would_be_sent() {
+    let (api, key) = with_webhooks().await;
+    let body = "{\"payload\":{\"source\":\"+6591234567\",\"sequence\":1}}";
+    let id = Uuid::from_u128(1);
+    let event = EventRow {
+        event_id: id,
+        session_id: id,
+        sub_account_id: "market".to_owned(),
+        ordinal: 1,
+        webhook_type: WebhookType::Vcs,
+        at: Timestamp::from_unix_ms(START_MS),
+        body: body.to_owned(),
+    };
+    let broken = EventRow {
+        event_id: Uuid::from_u128(2),
+        ordinal: 2,
+        body: "{\"source\":\"+6591234567\"".to_owned(),
+        ..event.clone()
+    };
+    let summary = EventRow {
+        event_id: Uuid::from_u128(3),
+        ordinal: 3,
+        webhook_type: WebhookType::Vss,
+        ..event.clone()
+    };
+    let entry = JournalEntry {
+        session_id: id,
+        sub_account_id: "market".to_owned(),
+        snapshot: None,
+        events: vec![event, broken, summary],
+    };
+    let entries = vec![Arc::new(entry)];
+    let store = api.store.shared();
+    let commit = store.commit(JournalBatch { entries });
+    commit.await.unwrap();
+    let list = "/api/v1/subaccounts/market/events";
+    for (redaction, shown) in [
+        ("full", body.to_owned()),
+        ("masked", body.replace("+6591234567", "+65••••4567")),
+    ] {
+        let settings = json!({ "redaction": redaction });
+        api.put(PATH, &key, settings).await.expect(200);
+        let page = api.get(list, &key).await.expect(200).json;
+        assert_eq!(page["events"][0]["body"], shown, "{redaction}");
+        // Nothing is known to be hidden from the webhook of summaries, which there is none of.
+        let last = page["events"].as_array().unwrap().last().unwrap();
+        assert_eq!(
+            (&last["type"], &last["body"]),
+            (&json!("VSS"), &json!(body))
+        );
+        let unreadable = page["unreadable"].as_u64().unwrap_or(0);
+        assert_eq!(unreadable, u64::from(redaction == "masked"));
+    }
 }
 
 #[tokio::test]
@@ -177,6 +265,36 @@ async fn a_setting_that_can_not_be_is_named_and_nothing_is_changed() {
             "maxInFlights: unknown field",
         ),
         (PATH, json!({"enabled": true}), "enabled: unknown field"),
+        (
+            PATH,
+            json!({"signatures": []}),
+            "signatures: has to be `v1`",
+        ),
+        (
+            PATH,
+            json!({"signatures": ["v1", "v1"]}),
+            "signatures: has to be `v1`",
+        ),
+        (
+            PATH,
+            json!({"signatures": ["v2"]}),
+            "signatures[0]: unknown variant `v2`",
+        ),
+        (
+            PATH,
+            json!({"redaction": "some"}),
+            "redaction: unknown variant `some`",
+        ),
+        (
+            PATH,
+            json!({"publicKey": "whpk_AAAA"}),
+            "publicKey: unknown field",
+        ),
+        (
+            OF_VCA,
+            json!({"redaction": "masked"}),
+            "redaction: is for webhooks",
+        ),
         (PATH, json!([]), "Invalid JSON request body"),
         (
             OF_VCA,

@@ -3,16 +3,20 @@
 //! What lives elsewhere: setting a webhook itself (`sqlite::config`), what it is that is set
 //! (`settings`).
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
-use maskline_events::{Timestamp, WebhookType};
+use maskline_events::signing::SigningKey;
+use maskline_events::{Hiding, Timestamp, WebhookType};
 use rusqlite::{Connection, OptionalExtension, params};
+use zeroize::Zeroizing;
 
 use super::SqliteStore;
 use super::config::{WEBHOOK, secret_place, webhook_place};
 use super::events::webhook_type as read_webhook_type;
 use super::fault::{Fault, broken};
 use crate::model::Endpoint;
-use crate::secrets::Vault;
+use crate::secrets::{Vault, place};
 use crate::settings::{
     EndpointConfig, EndpointSecrets, EndpointSettings, SettingsChange, SettingsFault,
     ShownSettings, WebhookSettings,
@@ -31,6 +35,16 @@ impl WebhookSettings for SqliteStore {
             .run(move |connection| {
                 shown(connection, &vault, &id, webhook_type).map(|found| found.shown)
             })
+            .await
+    }
+
+    async fn hidings(
+        &self,
+        sub_account_id: &str,
+    ) -> Result<BTreeMap<WebhookType, Hiding>, StoreError> {
+        let (vault, id) = (self.vault.clone(), sub_account_id.to_owned());
+        self.readers
+            .run(move |connection| hidings(connection, &vault, &id))
             .await
     }
 
@@ -62,8 +76,8 @@ fn shown(
     kind: WebhookType,
 ) -> Result<Found, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT url, enabled, disabled_reason, failing_since, settings, settings_sealed \
-         FROM webhooks WHERE sub_account_id = ?1 AND webhook_type = ?2",
+        "SELECT url, enabled, disabled_reason, failing_since, settings, settings_sealed, \
+         secret_sealed FROM webhooks WHERE sub_account_id = ?1 AND webhook_type = ?2",
     )?;
     let mut rows = statement.query([owner, kind.as_str()])?;
     let Some(row) = rows.next()? else {
@@ -71,6 +85,8 @@ fn shown(
     };
     let (settings, sealed): (String, Option<Vec<u8>>) = (row.get(4)?, row.get(5)?);
     let failing_since: Option<i64> = row.get(3)?;
+    let secret: Vec<u8> = row.get(6)?;
+    let secret = vault.open(&secret_place(owner, kind), &secret)?;
     Ok(Found {
         url: row.get(0)?,
         shown: ShownSettings {
@@ -78,6 +94,7 @@ fn shown(
             disabled_reason: row.get(2)?,
             failing_since: failing_since.map(Timestamp::from_unix_ms),
             config: read(vault, owner, kind, &settings, sealed.as_deref())?,
+            public_key: signing_key(vault, owner, kind, &secret).public_key(),
         },
     })
 }
@@ -102,6 +119,46 @@ fn change_settings(
         params![owner, kind.as_str(), settings, sealed, now.unix_ms()],
     )?;
     Ok(Ok(ShownSettings { config, ..shown }))
+}
+
+/// The private key of a webhook. It is kept nowhere: whoever has the signing secret, as its owner does,
+/// can't make it without the master key; and as it depends on the secret, both are rotated at once.
+fn signing_key(vault: &Vault, owner: &str, kind: WebhookType, secret: &[u8]) -> SigningKey {
+    let purpose = webhook_place(owner, kind, "ed25519");
+    let seed = Zeroizing::new(vault.derive(&purpose, secret));
+    SigningKey::from_seed(&seed)
+}
+
+/// How these settings hide numbers, if they do. All of a sub-account's webhooks have the same tokens.
+fn hiding(vault: &Vault, owner: &str, settings: &EndpointSettings) -> Option<Hiding> {
+    let purpose = || place(&["sub_accounts", owner, "tokens"]);
+    Hiding::new(settings.redaction.unwrap_or_default(), || {
+        vault.derive(&purpose(), &[])
+    })
+}
+
+fn hidings(
+    connection: &Connection,
+    vault: &Vault,
+    owner: &str,
+) -> Result<BTreeMap<WebhookType, Hiding>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT webhook_type, settings FROM webhooks \
+         WHERE sub_account_id = ?1 AND settings <> '{}'",
+    )?;
+    let mut rows = statement.query([owner])?;
+    let mut found = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (kind, settings): (String, String) = (row.get(0)?, row.get(1)?);
+        let kind = read_webhook_type(&kind, "webhooks")?;
+        // What can't be read may want numbers hidden: then nothing is shown.
+        let settings: EndpointSettings = serde_json::from_str(&settings)
+            .map_err(|_| broken("webhooks", "the settings can't be read"))?;
+        if let Some(hiding) = hiding(vault, owner, &settings) {
+            found.insert(kind, hiding);
+        }
+    }
+    Ok(found)
 }
 
 /// Settings that can't be read stop nobody else's.
@@ -216,16 +273,30 @@ pub(crate) fn endpoint(
     {
         signing_secrets.push(vault.open(&here, previous)?);
     }
+    let config = read(
+        vault,
+        sub_account_id,
+        webhook_type,
+        &sealed.settings,
+        sealed.settings_sealed.as_deref(),
+    )?;
+    let signatures = config.settings.signatures.unwrap_or_default();
+    let mut signing_keys = Vec::new();
+    if signatures.has_v1a() {
+        let keys = signing_secrets
+            .iter()
+            .map(|secret| signing_key(vault, sub_account_id, webhook_type, secret));
+        signing_keys.extend(keys);
+    }
+    if !signatures.has_v1() {
+        signing_secrets.clear();
+    }
     Ok(Some(Endpoint {
         url: sealed.url,
         http_auth_header,
         signing_secrets,
-        config: read(
-            vault,
-            sub_account_id,
-            webhook_type,
-            &sealed.settings,
-            sealed.settings_sealed.as_deref(),
-        )?,
+        signing_keys,
+        hiding: hiding(vault, sub_account_id, &config.settings),
+        config,
     }))
 }

@@ -12,6 +12,7 @@ mod configuration;
 mod crash;
 mod deliveries;
 mod full;
+mod hiding;
 mod history;
 mod intake;
 mod journal;

@@ -83,9 +83,14 @@ impl Sender {
         let settings = target.settings();
         let deadline = settings.attempt_timeout().unwrap_or(self.deadline);
         *disable_after = settings.disable_after().unwrap_or(*disable_after);
+        let body = match target.hiding().map(|hiding| hiding.body(&event.body)) {
+            None => Bytes::from_owner(Body(Arc::clone(&event))),
+            Some(Ok(hidden)) => Bytes::from(hidden),
+            Some(Err(error)) => return (unanswered(&error.into()), None),
+        };
         let post = Post {
             event_id: event.event_id,
-            body: Bytes::from_owner(Body(Arc::clone(&event))),
+            body,
             gap,
             unix_seconds: clock::wall().unix_ms().div_euclid(1_000),
         };

@@ -8,7 +8,8 @@
 //! [`early_media`] comes before the answer; [`bad_input`] sends what no phone should;
 //! [`hold`] is what a party on hold hears;
 //! [`injection`] has a third address send too; [`impaired`] loses packets on the way, in a network namespace;
-//! [`reports`] is another switch that reports its calls; [`settings`] is how webhooks are sent to, [`parameters`] are fields that events get in addition;
+//! [`reports`] is another switch that reports its calls; [`settings`] is how webhooks are sent to, [`parameters`] are fields that events get in addition,
+//! [`hiding`] is what they show of numbers and how they are signed;
 //! [`identity`] is how carriers write numbers; [`scanners`] lets SIPVicious at it;
 //! [`reliable`] is what comes before an answer and between them, [`timers`] what keeps a session;
 //! [`auth`] asks for credentials and is asked; [`registration`] registers with SIPp and with Kamailio;
@@ -37,6 +38,7 @@ mod commands;
 mod crash;
 mod early_media;
 mod families;
+mod hiding;
 mod hold;
 mod identity;
 mod impaired;
