@@ -26,7 +26,7 @@ use std::time::Duration;
 use maskline_store::{EventRow, Outcome};
 
 pub use breaker::BreakerConfig;
-pub use counters::DeliveryCounters;
+pub use counters::{DeliveryCounters, LAG_BOUNDS_MS, TypeCounters};
 pub use dispatcher::{Dispatcher, Drained};
 pub use policy::{EndpointPolicy, Rate};
 pub use schedule::Schedule;

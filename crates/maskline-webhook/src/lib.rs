@@ -23,7 +23,7 @@ pub use address::Refused;
 pub use client::{EgressClient, SendError};
 pub use delivery::{
     AttemptReport, BreakerConfig, DeliveryConfig, DeliveryCounters, DeliveryObserver, Dispatcher,
-    Drained, EndpointPolicy, Rate, Schedule,
+    Drained, EndpointPolicy, LAG_BOUNDS_MS, Rate, Schedule, TypeCounters,
 };
 pub use egress::{EgressPolicy, UrlFault, check_url};
 pub use endpoints::Endpoints;

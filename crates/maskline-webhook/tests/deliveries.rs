@@ -131,7 +131,9 @@ async fn a_session_is_delivered_in_order_signed_recorded_and_observed() {
     let told: Vec<u64> = seen.iter().map(|(event, _)| event.ordinal).collect();
     assert_eq!(told, (1..=8).collect::<Vec<_>>());
     let counters = dispatcher.counters();
-    assert_eq!(counters.delivered.load(Ordering::Relaxed), 8);
+    let delivered = |kind| counters.of(kind).delivered.load(Ordering::Relaxed);
+    assert_eq!(delivered(WebhookType::Vcs), 7);
+    assert_eq!(delivered(WebhookType::Vss), 1);
     assert_eq!(receiver.connections.load(Ordering::SeqCst), 1);
 }
 

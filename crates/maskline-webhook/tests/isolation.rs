@@ -77,7 +77,11 @@ async fn the_healthy_one_goes_on(store: &SqliteStore, dispatcher: &Dispatcher, w
         assert_eq!(request.header("webhook-gap"), "");
         *expected += 1;
     }
-    let unanswered = dispatcher.counters().unanswered.load(Ordering::Relaxed);
+    let unanswered = dispatcher
+        .counters()
+        .of(WebhookType::Vcs)
+        .unanswered
+        .load(Ordering::Relaxed);
     assert_eq!(unanswered, 0, "the others hang on meanwhile");
 }
 

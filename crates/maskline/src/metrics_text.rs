@@ -1,5 +1,7 @@
 //! What `/metrics` answers: the recorder's counters, and the levels that crates keep themselves.
 
+mod delivery;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use maskline_media::Engine;
 use maskline_net::SipNode;
 use maskline_rtpengine::{InstanceStatus, Rtpengine};
-use maskline_store::Journal;
+use maskline_store::{Journal, SqliteStore};
 use maskline_webhook::DeliveryCounters;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -20,6 +22,7 @@ pub(crate) struct Sources {
     /// The daemons, if they carry the audio.
     pub(crate) rtpengine: Option<Arc<Rtpengine>>,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) store: Arc<SqliteStore>,
     pub(crate) delivery: Arc<DeliveryCounters>,
     pub(crate) reports: Arc<ReportCounters>,
     /// Events that were deleted for their age; `None`: they are kept for ever.
@@ -214,75 +217,24 @@ impl Sources {
         ] {
             line(text, kind, name, read(value));
         }
-    }
-
-    fn delivery(&self, text: &mut String) {
-        if let Some(forgotten) = &self.forgotten {
-            let name = "maskline_delivery_events_deleted_total";
-            line(text, "counter", name, read(forgotten));
-        }
-        let counters = &self.delivery;
-        for (kind, name, value) in [
-            (
-                "counter",
-                "maskline_delivery_delivered_total",
-                &counters.delivered,
-            ),
-            (
-                "counter",
-                "maskline_delivery_refused_total",
-                &counters.refused,
-            ),
-            (
-                "counter",
-                "maskline_delivery_unanswered_total",
-                &counters.unanswered,
-            ),
-            (
-                "counter",
-                "maskline_delivery_retries_total",
-                &counters.retries,
-            ),
-            (
-                "counter",
-                "maskline_delivery_no_endpoint_total",
-                &counters.no_endpoint,
-            ),
-            (
-                "counter",
-                "maskline_delivery_parked_total",
-                &counters.parked,
-            ),
-            ("counter", "maskline_delivery_dead_total", &counters.dead),
-            (
-                "counter",
-                "maskline_delivery_disabled_total",
-                &counters.disabled,
-            ),
-            (
-                "counter",
-                "maskline_delivery_broken_rows_total",
-                &counters.broken_rows,
-            ),
-            ("gauge", "maskline_delivery_events", &counters.events),
-            ("gauge", "maskline_delivery_lanes", &counters.lanes),
-            ("gauge", "maskline_delivery_in_flight", &counters.in_flight),
-            ("gauge", "maskline_delivery_slow", &counters.slow),
-            (
-                "gauge",
-                "maskline_delivery_oldest_pending_milliseconds",
-                &counters.oldest_pending_ms,
-            ),
+        let bounds = (0..counters.group_sizes.len() - 1).map(|place| 1_u64 << place);
+        let name = "maskline_journal_group_entries";
+        let sum = read(&counters.entries).to_string();
+        histogram(
+            text,
+            name,
+            "",
+            bounds.map(|it| it.to_string()),
+            &counters.group_sizes,
+            &sum,
+        );
+        let writer = self.store.counters();
+        for (name, value) in [
+            ("maskline_store_transactions_total", &writer.transactions),
+            ("maskline_store_writes_total", &writer.writes),
+            ("maskline_store_failures_total", &writer.failures),
         ] {
-            line(text, kind, name, read(value));
-        }
-        let name = "maskline_delivery_breakers";
-        let _ = writeln!(text, "# TYPE {name} gauge");
-        for (state, level) in [
-            ("open", &counters.breakers_open),
-            ("half_open", &counters.breakers_half_open),
-        ] {
-            let _ = writeln!(text, "{name}{{state=\"{state}\"}} {}", read(level));
+            line(text, "counter", name, read(value));
         }
     }
 }
@@ -329,4 +281,29 @@ fn line(text: &mut String, kind: &str, name: &str, value: u64) {
 
 fn head(text: &mut String, kind: &str, name: &str) {
     let _ = writeln!(text, "# TYPE {name} {kind}");
+}
+
+/// A histogram's samples under one set of labels, each `name="value"` with a comma at its end. The
+/// last of `counts` is above all bounds.
+fn histogram(
+    text: &mut String,
+    name: &str,
+    labels: &str,
+    bounds: impl Iterator<Item = String>,
+    counts: &[AtomicU64],
+    sum: &str,
+) {
+    if labels.is_empty() {
+        head(text, "histogram", name);
+    }
+    let mut all = 0;
+    for (bound, count) in bounds.chain(std::iter::once("+Inf".to_owned())).zip(counts) {
+        all += read(count);
+        let _ = writeln!(text, "{name}_bucket{{{labels}le=\"{bound}\"}} {all}");
+    }
+    let labels = match labels.trim_end_matches(',') {
+        "" => String::new(),
+        labels => format!("{{{labels}}}"),
+    };
+    let _ = writeln!(text, "{name}_sum{labels} {sum}\n{name}_count{labels} {all}");
 }

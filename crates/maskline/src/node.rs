@@ -231,6 +231,7 @@ impl Node {
             media,
             rtpengine,
             journal: Arc::clone(&journal),
+            store: Arc::clone(&store),
             delivery: Arc::clone(delivery.counters()),
             reports: reports.counters(),
             forgotten: retention.as_ref().map(Retention::forgotten),

@@ -2,14 +2,20 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use maskline_events::Timestamp;
-use maskline_store::{DeliveryState, Outcome};
+use maskline_events::{Timestamp, WebhookType};
+use maskline_store::{DeliveryState, EventRow, Outcome};
 
 use super::lanes::Levels;
 
-/// Counts since the start, and levels as they are now.
+/// Upper bounds of the lags that are told apart, in milliseconds; what is above the last has a
+/// place of its own.
+pub const LAG_BOUNDS_MS: [u32; 14] = [
+    2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 30_000, 300_000, 3_600_000, 86_400_000,
+];
+
+/// Of one type of webhook: counts since the start, and a level.
 #[derive(Debug, Default)]
-pub struct DeliveryCounters {
+pub struct TypeCounters {
     /// Attempts that ended in a 2xx.
     pub delivered: AtomicU64,
     /// Attempts that were answered with another status.
@@ -20,10 +26,34 @@ pub struct DeliveryCounters {
     pub retries: AtomicU64,
     /// Events that found no enabled webhook.
     pub no_endpoint: AtomicU64,
-    /// Events that were parked.
-    pub parked: AtomicU64,
     /// Events that are dead: retries used up, or 410.
     pub dead: AtomicU64,
+    /// Events that were delivered, by how long after they happened: at most the bound of the same
+    /// place in [`LAG_BOUNDS_MS`] and more than the one before; the last are above all of them.
+    pub lags: [AtomicU64; LAG_BOUNDS_MS.len() + 1],
+    /// The sum of these lags, in milliseconds.
+    pub lag_ms: AtomicU64,
+    /// Level: milliseconds since the oldest unsettled event in memory happened.
+    pub oldest_pending_ms: AtomicU64,
+}
+
+impl TypeCounters {
+    fn delivered_after(&self, lag_ms: i64) {
+        let lag_ms = u64::try_from(lag_ms).unwrap_or(0);
+        let place = LAG_BOUNDS_MS.partition_point(|bound| u64::from(*bound) < lag_ms);
+        if let Some(count) = self.lags.get(place) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.lag_ms.fetch_add(lag_ms, Ordering::Relaxed);
+    }
+}
+
+/// Counts since the start, and levels as they are now.
+#[derive(Debug, Default)]
+pub struct DeliveryCounters {
+    by_type: [TypeCounters; WebhookType::ALL.len()],
+    /// Events that were parked.
+    pub parked: AtomicU64,
     /// Webhooks that were disabled after nothing but failures.
     pub disabled: AtomicU64,
     /// Rows of undelivered events that can't be read. Behind each its session stands still.
@@ -48,30 +78,45 @@ pub struct DeliveryCounters {
     pub unrecorded: AtomicU64,
     /// Level: 1 while the store holds events that are not in memory.
     pub behind: AtomicU64,
-    /// Level: milliseconds since the oldest unsettled event in memory happened.
-    pub oldest_pending_ms: AtomicU64,
 }
 
 impl DeliveryCounters {
-    pub(super) fn attempted(&self, outcome: &Outcome) {
+    /// Those of one type.
+    #[must_use]
+    pub fn of(&self, webhook_type: WebhookType) -> &TypeCounters {
+        let [vca, vcs, vss, vru, vnu] = &self.by_type;
+        match webhook_type {
+            WebhookType::Vca => vca,
+            WebhookType::Vcs => vcs,
+            WebhookType::Vss => vss,
+            WebhookType::Vru => vru,
+            WebhookType::Vnu => vnu,
+        }
+    }
+
+    pub(super) fn attempted(&self, event: &EventRow, outcome: &Outcome) {
         let count = |counter: &AtomicU64| {
             counter.fetch_add(1, Ordering::Relaxed);
         };
+        let of_type = self.of(event.webhook_type);
         match (outcome.state, outcome.status) {
-            (DeliveryState::NoEndpoint, _) => return count(&self.no_endpoint),
-            (DeliveryState::Delivered, _) => count(&self.delivered),
+            (DeliveryState::NoEndpoint, _) => return count(&of_type.no_endpoint),
+            (DeliveryState::Delivered, _) => {
+                count(&of_type.delivered);
+                of_type.delivered_after(outcome.at.unix_ms() - event.at.unix_ms());
+            }
             (DeliveryState::Pending | DeliveryState::Parked | DeliveryState::Dead, Some(_)) => {
-                count(&self.refused);
+                count(&of_type.refused);
             }
             (DeliveryState::Pending | DeliveryState::Parked | DeliveryState::Dead, None) => {
-                count(&self.unanswered);
+                count(&of_type.unanswered);
             }
         }
         if outcome.attempts > 1 {
-            count(&self.retries);
+            count(&of_type.retries);
         }
         if outcome.state == DeliveryState::Dead {
-            count(&self.dead);
+            count(&of_type.dead);
         }
     }
 
@@ -88,11 +133,69 @@ impl DeliveryCounters {
         set(&self.breakers_half_open, levels.places.half_open);
         set(&self.unrecorded, levels.unrecorded);
         set(&self.behind, usize::from(levels.behind));
-        let age = levels
-            .oldest
-            .map_or(0, |oldest| now.unix_ms() - oldest.unix_ms());
-        self.oldest_pending_ms
-            .store(u64::try_from(age).unwrap_or(0), Ordering::Relaxed);
+        for (webhook_type, oldest) in WebhookType::ALL.into_iter().zip(levels.oldest) {
+            let age = oldest.map_or(0, |oldest| now.unix_ms() - oldest.unix_ms());
+            self.of(webhook_type)
+                .oldest_pending_ms
+                .store(u64::try_from(age).unwrap_or(0), Ordering::Relaxed);
+        }
         self.parked.store(levels.parked_ever, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_lag_counts_for_its_type_in_the_first_place_that_has_room_for_it() {
+        let counters = DeliveryCounters::default();
+        let at = Timestamp::from_unix_ms(1_767_694_639_375);
+        let event = |webhook_type| EventRow {
+            event_id: Uuid::from_u128(1),
+            session_id: Uuid::from_u128(2),
+            sub_account_id: "shop".to_owned(),
+            ordinal: 1,
+            webhook_type,
+            at,
+            body: String::new(),
+        };
+        let delivered = |lag_ms| Outcome {
+            event_id: Uuid::from_u128(1),
+            state: DeliveryState::Delivered,
+            attempts: 1,
+            next_attempt_at: None,
+            status: Some(200),
+            error: None,
+            at: at.plus_ms(lag_ms),
+        };
+        for (kind, lag_ms) in [
+            (WebhookType::Vcs, 2),
+            (WebhookType::Vcs, 3),
+            (WebhookType::Vss, 90_000_000),
+            // The clock was set back meanwhile.
+            (WebhookType::Vss, -5),
+        ] {
+            counters.attempted(&event(kind), &delivered(lag_ms));
+        }
+        let lags = |kind| {
+            let lags = counters.of(kind).lags.iter();
+            lags.map(|it| it.load(Ordering::Relaxed))
+                .collect::<Vec<_>>()
+        };
+        let placed = |places: &[usize]| {
+            let all = 0..=LAG_BOUNDS_MS.len();
+            all.map(|it| u64::from(places.contains(&it)))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lags(WebhookType::Vcs), placed(&[0, 1]));
+        assert_eq!(lags(WebhookType::Vss), placed(&[0, LAG_BOUNDS_MS.len()]));
+        assert_eq!(
+            counters.of(WebhookType::Vcs).lag_ms.load(Ordering::Relaxed),
+            5
+        );
     }
 }

@@ -389,7 +389,7 @@ impl Shell {
         let mut attempt = None;
         if let Some(gap) = attempt_gap {
             attempt = self.records.remove(&key);
-            self.counters.attempted(&outcome);
+            self.counters.attempted(event, &outcome);
             if let Some(observer) = &self.observer {
                 let outcome = outcome.clone();
                 observer.attempted(event, &AttemptReport { outcome, gap });

@@ -165,7 +165,8 @@ pub(crate) struct Levels {
     pub(crate) places: Places,
     pub(crate) unrecorded: usize,
     pub(crate) behind: bool,
-    pub(crate) oldest: Option<Timestamp>,
+    /// When the oldest event happened, by type in the contract's order.
+    pub(crate) oldest: [Option<Timestamp>; WebhookType::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -179,7 +180,7 @@ pub(crate) struct Lanes {
     turns: Turns,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
     orders: VecDeque<Action>,
-    oldest: BTreeSet<(Timestamp, EventKey)>,
+    oldest: BTreeMap<WebhookType, BTreeSet<(Timestamp, EventKey)>>,
     lanes: usize,
     parked: usize,
     parked_ever: u64,
@@ -199,7 +200,7 @@ impl Lanes {
             turns: Turns::new(config.policy(), config.in_all, config.breaker),
             timers: BTreeSet::new(),
             orders: VecDeque::new(),
-            oldest: BTreeSet::new(),
+            oldest: BTreeMap::new(),
             lanes: 0,
             parked: 0,
             parked_ever: 0,
@@ -289,7 +290,7 @@ impl Lanes {
             places: self.turns.places(),
             unrecorded: self.unrecorded,
             behind: self.intake.room.is_behind(),
-            oldest: self.oldest.first().map(|(at, _)| *at),
+            oldest: WebhookType::ALL.map(|kind| Some(self.oldest.get(&kind)?.first()?.0)),
         }
     }
 
@@ -357,7 +358,7 @@ impl Lanes {
             order.insert(key.ordinal);
             self.lanes += usize::from(began);
         }
-        self.oldest.insert((at, key));
+        self.oldest.entry(kind).or_default().insert((at, key));
         if parked {
             self.wait_until(now, key, due);
         } else {
@@ -558,7 +559,9 @@ impl Lanes {
             return;
         };
         self.intake.room.leave(&session.owner, 1);
-        self.oldest.remove(&(item.event.at, key));
+        if let Some(oldest) = self.oldest.get_mut(&item.event.webhook_type) {
+            oldest.remove(&(item.event.at, key));
+        }
         self.timers.remove(&(item.parks, Timer::Park(key)));
         if session.parked.remove(&key.ordinal) {
             self.parked -= 1;

@@ -155,6 +155,10 @@ async fn a_reported_call_is_told_in_order_signed_and_summed_up() {
         "maskline_reports_accepted_total 7\n",
         "maskline_reports_waiting 0\n",
         "maskline_reports_refused_total{reason=\"begun_twice\"} 1\n",
+        "maskline_delivery_attempts_total{type=\"VCS\",result=\"delivered\"} 7\n",
+        "maskline_delivery_attempts_total{type=\"VSS\",result=\"delivered\"} 1\n",
+        "maskline_delivery_lag_seconds_count{type=\"VCS\"} 7\n",
+        "maskline_delivery_oldest_pending_milliseconds{type=\"VCS\"} 0\n",
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
