@@ -107,6 +107,8 @@ pub struct AttemptReport {
     pub outcome: Outcome,
     /// Whether the request said `webhook-gap: true`.
     pub gap: bool,
+    /// From connecting to the answer's last byte; zero if no request was made.
+    pub took: Duration,
 }
 
 /// What one attempt came to.

@@ -17,6 +17,7 @@ mod metrics_text;
 mod music;
 mod node;
 mod open_files;
+mod otlp;
 mod provisioning;
 mod reports;
 mod sample_site;

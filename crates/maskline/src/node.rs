@@ -37,6 +37,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::left_open::{self, left_open};
 use crate::metrics_text::Sources;
+use crate::otlp::{Observers, Otlp};
 use crate::provisioning::{self, Changes, Reloads};
 use crate::reports::Reports;
 use crate::traces::Traces;
@@ -92,6 +93,7 @@ pub(crate) struct Node {
     directory: JoinHandle<()>,
     reports: JoinHandle<()>,
     traces: Option<Arc<Traces>>,
+    otlp: Option<Arc<Otlp>>,
     new_admin_key: Option<String>,
     /// Stops when the node does.
     _beating: Option<Beating>,
@@ -148,6 +150,11 @@ impl Node {
         let policy = EgressPolicy {
             allow_private_targets: config.allow_private_targets,
         };
+        let otlp = match config.otlp.clone() {
+            Some(collector) => Some(Arc::new(Otlp::start(collector)?)),
+            None => None,
+        };
+        let observer = observers(observer, otlp.as_ref());
         let to_endpoints = EgressClient::new(policy, &[])?;
         let delivery = {
             let _on_web = web.enter();
@@ -178,7 +185,7 @@ impl Node {
         // Before any call is taken over, so that a call which ends the process is not for ever.
         let (beating, absence) = left_open::heartbeat(&config);
         let away = found.away(absence, config.adopt_within);
-        let traces = start_traces(&config, epoch.boot_epoch).await;
+        let traces = start_traces(&config, epoch.boot_epoch, otlp.clone()).await;
         let sink = traces.clone().map(|it| it as Arc<dyn TraceSink>);
         let journal_down = Arc::new(AtomicBool::new(false));
         let directory = provisioning::directory(&store).await?;
@@ -299,6 +306,7 @@ impl Node {
             directory,
             reports: reporting,
             traces,
+            otlp,
             new_admin_key,
             _beating: beating,
         })
@@ -381,6 +389,9 @@ impl Node {
         if let Some(traces) = self.traces {
             // What was told last is written. Only a panic of the writer fails this.
             let _ = tokio::task::spawn_blocking(move || traces.stop()).await;
+        }
+        if let Some(otlp) = self.otlp {
+            let _ = tokio::task::spawn_blocking(move || otlp.stop()).await;
         }
         // The receiver is gone only if the server ended by itself.
         let _ = self.stop_http.send(());
@@ -526,14 +537,27 @@ async fn open_store(config: &Config, master_key: Option<&str>) -> anyhow::Result
     ))
 }
 
+/// Whom the delivery tells of attempts.
+fn observers(
+    given: Option<Arc<dyn DeliveryObserver>>,
+    otlp: Option<&Arc<Otlp>>,
+) -> Option<Arc<dyn DeliveryObserver>> {
+    let otlp = otlp.map(|it| Arc::clone(it) as Arc<dyn DeliveryObserver>);
+    match (given, otlp) {
+        (Some(given), Some(otlp)) => Some(Arc::new(Observers(vec![given, otlp]))),
+        (given, otlp) => given.or(otlp),
+    }
+}
+
 /// What keeps how calls go. That it can't be had is logged, and keeps no call from being made.
-async fn start_traces(config: &Config, run: u64) -> Option<Arc<Traces>> {
+async fn start_traces(config: &Config, run: u64, otlp: Option<Arc<Otlp>>) -> Option<Arc<Traces>> {
     let location = SqliteLocation::parse(&config.store_url).ok()?;
     let keep = config.trace;
     if !keep.enabled {
         return None;
     }
-    let started = tokio::task::spawn_blocking(move || Traces::start(&location, run, keep)).await;
+    let started =
+        tokio::task::spawn_blocking(move || Traces::start(&location, run, keep, otlp)).await;
     started.ok().flatten().map(Arc::new)
 }
 

@@ -1,7 +1,7 @@
 //! What the shards tell of their calls, written down beside the calls' way: a bounded queue and one
 //! thread with a file of its own. Nothing waits for it; what does not fit is counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,10 +14,12 @@ use maskline_store::{
 };
 use maskline_switch::TraceEntry;
 use maskline_switch::trace::{Step, TraceEvent, TracedSide};
+use maskline_trace::Shown;
 use uuid::Uuid;
 
 use crate::config::TraceConfig;
 use crate::node::wall;
+use crate::otlp::Otlp;
 
 /// Most entries that wait to be written.
 const QUEUE: usize = 8_192;
@@ -25,6 +27,10 @@ const QUEUE: usize = 8_192;
 const GATHER: Duration = Duration::from_millis(500);
 /// With so many waiting the thread is woken.
 const MANY: usize = 2_048;
+/// How long after its end a call is exported: its last messages are told then.
+const EXPORT_AFTER: Duration = Duration::from_secs(1);
+/// Most calls that wait for that.
+const EXPORTS: usize = 10_000;
 /// Between two looks at what is too old or too much.
 const CLEAN: Duration = Duration::from_secs(5);
 
@@ -84,7 +90,12 @@ pub(crate) struct Traces {
 impl Traces {
     /// Opens the file and starts the thread. `None`: it can't be used, which is logged; calls go on
     /// without.
-    pub(crate) fn start(location: &SqliteLocation, run: u64, keep: TraceConfig) -> Option<Self> {
+    pub(crate) fn start(
+        location: &SqliteLocation,
+        run: u64,
+        keep: TraceConfig,
+        otlp: Option<Arc<Otlp>>,
+    ) -> Option<Self> {
         let started = TraceFile::open(location, run)
             .map_err(|error| error.to_string())
             .and_then(|file| {
@@ -95,6 +106,7 @@ impl Traces {
                     file: Arc::clone(&file),
                     keep,
                     failing: AtomicBool::new(false),
+                    otlp,
                 };
                 let thread = std::thread::Builder::new()
                     .name("traces".to_owned())
@@ -152,19 +164,28 @@ struct Writer {
     file: Arc<TraceFile>,
     keep: TraceConfig,
     failing: AtomicBool,
+    /// Takes calls that have ended.
+    otlp: Option<Arc<Otlp>>,
 }
 
 impl Writer {
     fn run(&self, queue: &Queue) {
         let mut cleaned = Instant::now();
+        let mut ended = VecDeque::new();
         loop {
             let (entries, stop) = queue.gather();
             if !entries.is_empty() {
                 let written = u64::try_from(entries.len()).unwrap_or(0);
-                if self.tried(self.file.append(&batches(entries))).is_some() {
+                let batches = batches(entries);
+                if self.tried(self.file.append(&batches)).is_some() {
                     metrics::counter!("maskline_trace_entries_total").increment(written);
                 }
+                if self.otlp.is_some() {
+                    let over = batches.iter().filter(|it| it.known.ended.is_some());
+                    ended.extend(over.map(|it| (Instant::now(), it.session_id)));
+                }
             }
+            self.export(&mut ended, stop);
             if stop {
                 return;
             }
@@ -178,6 +199,28 @@ impl Writer {
                 if !more {
                     cleaned = Instant::now();
                 }
+            }
+        }
+    }
+
+    /// Exports calls whose last entries are written by now, or all of them.
+    fn export(&self, ended: &mut VecDeque<(Instant, Uuid)>, all: bool) {
+        let Some(otlp) = &self.otlp else {
+            return;
+        };
+        while let Some((at, session)) = ended.front().copied()
+            && (all || ended.len() > EXPORTS || at.elapsed() >= EXPORT_AFTER)
+        {
+            ended.pop_front();
+            let Some(parts) = self.tried(self.file.entries(session)) else {
+                continue;
+            };
+            let parts = parts.iter();
+            let entries: Vec<_> = parts
+                .flat_map(|(run, blob)| maskline_trace::decode(*run, blob))
+                .collect();
+            if let Some(story) = maskline_trace::tell(session, &entries, Shown::Redacted) {
+                otlp.call(&story);
             }
         }
     }

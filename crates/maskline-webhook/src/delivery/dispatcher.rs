@@ -392,7 +392,8 @@ impl Shell {
             self.counters.attempted(event, &outcome);
             if let Some(observer) = &self.observer {
                 let outcome = outcome.clone();
-                observer.attempted(event, &AttemptReport { outcome, gap });
+                let took = attempt.as_ref().map_or(Duration::ZERO, |it| it.duration);
+                observer.attempted(event, &AttemptReport { outcome, gap, took });
             }
         }
         self.recording.push(Settlement {

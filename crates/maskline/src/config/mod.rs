@@ -8,6 +8,7 @@ mod hold;
 mod identity;
 mod keepalive;
 mod media;
+mod otlp;
 mod registration;
 mod reports;
 mod routing;
@@ -37,14 +38,15 @@ use maskline_switch::{Route, Trunk};
 use media::Media;
 use serde::Deserialize;
 
+pub(crate) use otlp::OtlpConfig;
 pub(crate) use trace::TraceConfig;
 
 /// The reference file: every key, its default, what it means.
 pub(crate) const REFERENCE: &str = include_str!("../reference.toml");
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "http", "sip", "media", "call", "vca", "store", "egress", "delivery", "reports", "trace",
-    "drain", "log", "dns",
+    "otlp", "drain", "log", "dns",
 ];
 
 /// What is wrong with the configuration.
@@ -84,6 +86,7 @@ struct File {
     delivery: delivery::Section,
     reports: reports::Section,
     trace: trace::Section,
+    otlp: otlp::Section,
     drain: Drain,
     log: Log,
     dns: routing::Dns,
@@ -203,6 +206,8 @@ pub(crate) struct Config {
     pub(crate) delivery: Delivery,
     pub(crate) reports_idle: Duration,
     pub(crate) trace: TraceConfig,
+    /// Where traces are exported to.
+    pub(crate) otlp: Option<OtlpConfig>,
     pub(crate) drain_deadline: Duration,
     pub(crate) log_filter: String,
     pub(crate) dns_servers: Vec<SocketAddr>,
@@ -424,6 +429,7 @@ impl Resolver {
             delivery: self.delivery(&file.delivery)?,
             reports_idle: self.reports(&file.reports)?,
             trace: self.trace(&file.trace)?,
+            otlp: self.otlp(file.otlp)?,
             drain_deadline: Duration::from_secs(u64::from(file.drain.deadline_seconds)),
             log_filter: file.log.filter,
             tls: self.tls(server, of_trunks, &trunks)?,
@@ -661,6 +667,16 @@ mod tests {
             ),
             ("[trace]\nkeep_hours = 0", "[trace] keep_hours", "above 0"),
             ("[trace]\nmax_mib = 0", "[trace] max_mib", "above 0"),
+            (
+                "[otlp]\nendpoint = \"https://c:1\"",
+                "[otlp] endpoint",
+                "http://",
+            ),
+            (
+                "[otlp]\nendpoint = \"http://c\"",
+                "[otlp] endpoint",
+                "HOST:PORT",
+            ),
             ("[http\n", "", "expected"),
         ] {
             let error = load(text).unwrap_err();

@@ -46,6 +46,7 @@ mod in_dialog;
 mod injection;
 mod masking;
 mod neighbour;
+mod otlp;
 mod parameters;
 mod presses;
 mod receiver;

@@ -75,6 +75,11 @@ impl Ports {
         self.first + 18
     }
 
+    /// The port of a collector of traces.
+    pub const fn collector(&self) -> u16 {
+        self.first + 19
+    }
+
     /// The name server's port.
     pub const fn dns(&self) -> u16 {
         self.first + 10
