@@ -1,14 +1,21 @@
 //! What a sub-account sets about how a webhook of its own is sent to. An addition to the contract.
 //!
-//! What lives elsewhere: keeping settings (`maskline-store`), what they do (`maskline-webhook`).
+//! What of it is not shown is in `secret`, TLS in `tls`. What lives elsewhere: keeping settings (`maskline-store`), what they do (`maskline-webhook`).
 
+mod secret;
+mod tls;
+
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use maskline_events::{Redaction, Timestamp, WebhookType};
-use maskline_store::{EndpointConfig, EndpointSettings, SettingsFault, ShownSettings, Signatures};
+use maskline_store::{
+    EndpointConfig, EndpointSecrets, EndpointSettings, SettingsFault, ShownSettings, Signatures,
+    TlsSettings,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,8 +26,14 @@ use crate::error::ApiError;
 use crate::extract::JsonBody;
 use crate::state::ApiState;
 use crate::webhooks::TypeInPath;
+use secret::{Headers, Text};
+use tls::TlsBody;
 
-/// Requests at once. More than 32 kept connections to a host are not.
+/// Whether these TLS settings, with this client key, can be used; the fault repeats nothing of them.
+pub type TlsCheck =
+    Arc<dyn Fn(&TlsSettings, Option<&str>) -> Result<(), SettingsFault> + Send + Sync>;
+
+/// Requests at once.
 const IN_FLIGHT: RangeInclusive<u32> = 1..=256;
 /// Requests per second.
 const RATE: RangeInclusive<f64> = 0.1..=10_000.0;
@@ -69,6 +82,14 @@ pub(crate) struct SettingsBody {
     /// `token` (`tok_…`, equal for equal numbers of the sub-account). Not for VCA.
     #[schema(value_type = Option<String>, pattern = "^(full|masked|token)$", example = "masked")]
     redaction: Option<Redaction>,
+    /// Headers to be sent along, at most 16 and 4,096 bytes: names, and values of visible ASCII. A
+    /// value is never shown again but as null, and null keeps it. Not `authorization`, `host`,
+    /// `user-agent`, `traceparent`, `tracestate`, `content-…`, `webhook-…`, nor what is for a connection
+    /// or a proxy.
+    #[schema(value_type = Option<std::collections::BTreeMap<String, Option<String>>>, example = json!({"x-tenant": "blue"}))]
+    headers: Option<Headers>,
+    /// TLS, if it is not as for every other endpoint.
+    tls: Option<TlsBody>,
 }
 
 /// A version of signatures.
@@ -141,7 +162,9 @@ async fn set(
     State(state): State<ApiState>,
     JsonBody(body): JsonBody<SettingsBody>,
 ) -> Result<Json<ShownBody>, ApiError> {
-    let change = move |_url: &str, was: &EndpointConfig| changed(&body, webhook_type, was);
+    let check = Arc::clone(&state.config.check_webhook_tls);
+    let change =
+        move |url: &str, was: &EndpointConfig| changed(&body, webhook_type, url, was, &check);
     let shown = state
         .settings()
         .change_settings(
@@ -192,19 +215,34 @@ impl From<EndpointConfig> for SettingsBody {
                 Signatures::Both => vec![Version::V1, Version::V1a],
             }),
             redaction: settings.redaction,
+            headers: names(config.secrets.headers),
+            tls: settings.tls.map(TlsBody::from),
         }
     }
+}
+
+fn names(headers: BTreeMap<String, String>) -> Option<Headers> {
+    let names = headers.into_keys().map(|name| (name, Text(None)));
+    Some(Headers(names.collect())).filter(|Headers(names)| !names.is_empty())
 }
 
 /// What the settings become, if the body is one that may be.
 fn changed(
     body: &SettingsBody,
     kind: WebhookType,
+    url: &str,
     was: &EndpointConfig,
+    check: &TlsCheck,
 ) -> Result<EndpointConfig, SettingsFault> {
     if kind == WebhookType::Vca {
         only_of_the_request(body)?;
     }
+    let (tls, client_key) = tls::tls(
+        body.tls.as_ref(),
+        url,
+        was.secrets.client_key.as_ref(),
+        check,
+    )?;
     let settings = EndpointSettings {
         max_in_flight: within("maxInFlight", body.max_in_flight, &IN_FLIGHT)?,
         rate_per_1000_seconds: rate(body.rate_per_second)?,
@@ -222,11 +260,13 @@ fn changed(
         )?,
         signatures: signatures(body.signatures.as_deref())?,
         redaction: body.redaction,
+        tls,
     };
-    Ok(EndpointConfig {
-        settings,
-        secrets: was.secrets.clone(),
-    })
+    let secrets = EndpointSecrets {
+        headers: secret::headers(body.headers.as_ref(), &was.secrets.headers)?,
+        client_key,
+    };
+    Ok(EndpointConfig { settings, secrets })
 }
 
 /// A VCA webhook is asked while a call waits for the answer: nothing of it is delivered later.

@@ -30,6 +30,7 @@ mod trunks;
 mod webhooks;
 
 pub use call_events::{CallEventSink, NotReported};
+pub use endpoint_settings::TlsCheck;
 pub use events::ReplayedEvents;
 pub use openapi::openapi_json;
 pub use serve::{ServeLimits, serve, serve_with};

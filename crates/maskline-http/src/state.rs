@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::auth::{KeyHash, KnownKeys, Throttles};
 use crate::call_events::CallEventSink;
+use crate::endpoint_settings::TlsCheck;
 use crate::events::ReplayedEvents;
 use crate::traces::Traces;
 use crate::trunks::TrunkStatus;
@@ -86,6 +87,8 @@ pub struct ApiConfig {
     pub egress_addresses: Vec<String>,
     /// The egress guard's opinion of a webhook URL.
     pub check_webhook_url: UrlCheck,
+    /// Whether TLS settings of a webhook can be used.
+    pub check_webhook_tls: TlsCheck,
     /// Told of changes.
     pub on_change: Arc<dyn ProvisioningChanged>,
     /// The country of a number.

@@ -39,7 +39,7 @@ pub use parameters::{KnownParameters, ParameterStore};
 pub use secrets::{ApiKeyHash, KeyError, MasterKey};
 pub use settings::{
     EndpointConfig, EndpointSecrets, EndpointSettings, SettingsChange, SettingsFault,
-    ShownSettings, Signatures, WebhookSettings,
+    ShownSettings, Signatures, TlsSettings, WebhookSettings,
 };
 pub use sqlite::{
     SqliteLocation, SqliteOptions, SqliteStore, TraceBatch, TraceFile, TraceFilter, TraceHead,

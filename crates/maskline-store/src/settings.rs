@@ -47,6 +47,9 @@ pub struct EndpointSettings {
     /// What it shows of phone numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redaction: Option<Redaction>,
+    /// TLS, if it is not as for every other endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
 }
 
 /// The versions of signatures that an endpoint gets. [`Default`]: `v1`.
@@ -82,6 +85,18 @@ impl Signatures {
     }
 }
 
+/// Whom an endpoint's TLS trusts, and who it says that we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TlsSettings {
+    /// Certificates in PEM: these authorities and no others. `None`: those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Certificates in PEM, ours first; its key is among the secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<String>,
+}
+
 impl EndpointSettings {
     /// One attempt's deadline, if it is set.
     #[must_use]
@@ -102,7 +117,14 @@ impl EndpointSettings {
 /// What is secret of a webhook's settings. Kept sealed; no `Debug`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EndpointSecrets {}
+pub struct EndpointSecrets {
+    /// Headers that are sent along: lower-case names and values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The key of the client certificate, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<String>,
+}
 
 /// Settings as a change of them begins and ends.
 #[derive(Clone, Default, PartialEq, Eq)]

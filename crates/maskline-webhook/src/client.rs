@@ -4,6 +4,7 @@
 //! What lives elsewhere: which addresses may be asked (`egress`, `connector`), what an answer
 //! means (`action`, `delivery`).
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
@@ -17,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::header::{
     AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
+use hyper::http::uri::Scheme;
 use hyper::{Method, Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, Client};
@@ -24,15 +26,17 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use maskline_events::redaction::Unreadable;
 use maskline_events::signing::SigningKey;
 use maskline_events::{Hiding, signing};
-use maskline_store::{Endpoint, EndpointSettings};
-use rustls::RootCertStore;
+use maskline_store::{Endpoint, EndpointConfig, EndpointSettings};
 use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::connector::{ConnectFault, Deadlined, GuardedConnector};
 use crate::egress::{EgressPolicy, UrlFault, check_url};
 use crate::network::{Network, SystemNetwork};
+use crate::profiles::Profiles;
+use crate::tls::{self, TlsProfile};
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
@@ -63,6 +67,12 @@ pub enum SendError {
     /// The stored `Authorization` value can't be sent.
     #[error("httpAuthHeader holds characters that a header can't")]
     AuthHeader,
+    /// A stored header of the endpoint's own can't be sent.
+    #[error("a header of the settings can't be sent")]
+    Header,
+    /// TLS is set for an endpoint that has none.
+    #[error("the settings ask for TLS, but the URL is not https")]
+    NotTls,
     /// The name has only addresses that the policy refuses.
     #[error("target refused: {0}")]
     Refused(String),
@@ -96,6 +106,8 @@ impl SendError {
             Self::Url(_)
             | Self::Body(_)
             | Self::AuthHeader
+            | Self::Header
+            | Self::NotTls
             | Self::Refused(_)
             | Self::Tls(_)
             | Self::Timeout(_)
@@ -112,6 +124,8 @@ pub struct Target {
     secrets: Vec<Vec<u8>>,
     keys: Vec<SigningKey>,
     hiding: Option<Hiding>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    tls: Option<Arc<TlsProfile>>,
     settings: EndpointSettings,
 }
 
@@ -119,7 +133,7 @@ impl Target {
     /// Checks an endpoint as it is stored.
     ///
     /// # Errors
-    /// [`SendError::Url`] and [`SendError::AuthHeader`].
+    /// [`SendError::Url`], [`SendError::AuthHeader`], [`SendError::Header`], [`SendError::NotTls`].
     pub fn new(endpoint: Endpoint, policy: &EgressPolicy) -> Result<Self, SendError> {
         let uri = check_url(&endpoint.url, policy)?;
         let authorization = endpoint
@@ -130,13 +144,24 @@ impl Target {
                 Ok::<_, SendError>(value)
             })
             .transpose()?;
+        let EndpointConfig {
+            mut settings,
+            secrets,
+        } = endpoint.config;
+        if settings.tls.is_some() && uri.scheme() != Some(&Scheme::HTTPS) {
+            return Err(SendError::NotTls);
+        }
+        // Once in memory is enough.
+        let tls = settings.tls.take();
         Ok(Self {
             uri,
             authorization,
             secrets: endpoint.signing_secrets,
             keys: endpoint.signing_keys,
             hiding: endpoint.hiding,
-            settings: endpoint.config.settings,
+            headers: headers(secrets.headers)?,
+            tls: tls.map(|tls| Arc::new(TlsProfile::new(tls, secrets.client_key))),
+            settings,
         })
     }
 
@@ -145,7 +170,7 @@ impl Target {
         self.hiding.as_ref()
     }
 
-    /// How it is sent to.
+    /// How it is sent to; of TLS nothing.
     pub(crate) const fn settings(&self) -> &EndpointSettings {
         &self.settings
     }
@@ -182,11 +207,45 @@ pub struct Answer {
     pub truncated: bool,
 }
 
+/// The endpoint's own headers as they are sent.
+fn headers(own: BTreeMap<String, String>) -> Result<Vec<(HeaderName, HeaderValue)>, SendError> {
+    let own = own.into_iter().map(|(name, value)| {
+        let name = HeaderName::try_from(name).map_err(|_| SendError::Header)?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| SendError::Header)?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    });
+    own.collect()
+}
+
+/// Connections to many hosts, and what is sent over them.
+pub(crate) type Http = Client<Deadlined<HttpsConnector<GuardedConnector>>, Full<Bytes>>;
+
+/// A client that speaks TLS as it is told.
+pub(crate) fn http_client(tls: ClientConfig, connector: GuardedConnector) -> Http {
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .pool_timer(TokioTimer::new())
+        .http1_max_buf_size(READ_BUFFER_BYTES)
+        .build(Deadlined {
+            inner: connector,
+            deadline: IDLE,
+        })
+}
+
 /// The HTTP client of everything that goes to a customer's server. Cheap to clone; clones share
 /// connections.
 #[derive(Clone)]
 pub struct EgressClient {
-    http: Client<Deadlined<HttpsConnector<GuardedConnector>>, Full<Bytes>>,
+    http: Http,
+    /// Of endpoints that have set TLS for themselves.
+    profiles: Arc<Profiles>,
     policy: EgressPolicy,
 }
 
@@ -225,28 +284,16 @@ impl EgressClient {
                  ca-certificates or set SSL_CERT_FILE"
             );
         }
-        let tls = rustls::ClientConfig::builder_with_provider(
-            rustls::crypto::ring::default_provider().into(),
-        )
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SendError::Tls(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(GuardedConnector::new(policy, network));
-        let http = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(READ_BUFFER_BYTES)
-            .build(Deadlined {
-                inner: connector,
-                deadline: IDLE,
-            });
-        Ok(Self { http, policy })
+        let roots = Arc::new(roots);
+        let tls = tls::builder()?
+            .with_root_certificates(Arc::clone(&roots))
+            .with_no_client_auth();
+        let connector = GuardedConnector::new(policy, network);
+        Ok(Self {
+            http: http_client(tls, connector.clone()),
+            profiles: Arc::new(Profiles::new(connector, roots)),
+            policy,
+        })
     }
 
     /// What this client may connect to.
@@ -269,8 +316,12 @@ impl EgressClient {
         deadline: Duration,
     ) -> impl Future<Output = Result<Answer, SendError>> + Send + use<> {
         let request = request(target, post);
-        let http = self.http.clone();
+        let http = match &target.tls {
+            None => Ok(self.http.clone()),
+            Some(profile) => self.profiles.client(profile),
+        };
         async move {
+            let http = http?;
             let exchange = async {
                 let response = http.request(request).await.map_err(fault)?;
                 read(response, limit_bytes).await
@@ -304,6 +355,9 @@ fn request(target: &Target, post: Post) -> Request<Full<Bytes>> {
     *request.method_mut() = Method::POST;
     *request.uri_mut() = target.uri.clone();
     let headers = request.headers_mut();
+    for (name, value) in &target.headers {
+        headers.insert(name.clone(), value.clone());
+    }
     headers.insert(CONTENT_TYPE, JSON.clone());
     headers.insert(USER_AGENT, AGENT.clone());
     if let Some(authorization) = &target.authorization {

@@ -16,7 +16,9 @@ pub mod delivery;
 pub mod egress;
 pub mod endpoints;
 pub mod network;
+mod profiles;
 pub mod retention;
+mod tls;
 
 pub use action::{ActionAnswer, ActionFault, ActionRequest, CallActionClient};
 pub use address::Refused;
@@ -28,3 +30,4 @@ pub use delivery::{
 pub use egress::{EgressPolicy, UrlFault, check_url};
 pub use endpoints::Endpoints;
 pub use retention::Retention;
+pub use tls::{MAX_PEM_BYTES, check_tls};

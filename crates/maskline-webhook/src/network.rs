@@ -6,11 +6,11 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 
 /// Most names that are resolved at once: each takes a thread while the resolver waits.
@@ -28,16 +28,56 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
     fn connect(&self, to: SocketAddr) -> Later<TcpStream>;
 }
 
+/// The addresses of this machine from which connections are made. [`Default`]: the system chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceAddresses {
+    /// To IPv4 addresses.
+    pub v4: Option<Ipv4Addr>,
+    /// To IPv6 addresses.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl SourceAddresses {
+    /// A socket that is bound as it is to be for a connection to this address; `None`: any will do.
+    fn socket(self, to: IpAddr) -> io::Result<Option<TcpSocket>> {
+        let (socket, from) = match (to, self.v4, self.v6) {
+            (_, None, None) => return Ok(None),
+            (IpAddr::V4(_), Some(from), _) => (TcpSocket::new_v4()?, IpAddr::V4(from)),
+            (IpAddr::V6(_), _, Some(from)) => (TcpSocket::new_v6()?, IpAddr::V6(from)),
+            // From any other address receivers would not know that it is us.
+            (IpAddr::V4(_), None, Some(_)) | (IpAddr::V6(_), Some(_), None) => {
+                return Err(io::ErrorKind::AddrNotAvailable.into());
+            }
+        };
+        socket.bind(SocketAddr::new(from, 0))?;
+        Ok(Some(socket))
+    }
+}
+
 /// The operating system's resolver and sockets.
 #[derive(Clone, Debug)]
 pub struct SystemNetwork {
     lookups: Arc<Semaphore>,
+    sources: SourceAddresses,
+}
+
+impl SystemNetwork {
+    /// Makes connections from these addresses only; to a family of which there is none, not at all
+    /// if there is one of the other.
+    #[must_use]
+    pub fn from_sources(sources: SourceAddresses) -> Self {
+        Self {
+            sources,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for SystemNetwork {
     fn default() -> Self {
         Self {
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            sources: SourceAddresses::default(),
         }
     }
 }
@@ -59,6 +99,46 @@ impl Network for SystemNetwork {
     }
 
     fn connect(&self, to: SocketAddr) -> Later<TcpStream> {
-        Box::pin(TcpStream::connect(to))
+        let sources = self.sources;
+        Box::pin(async move {
+            // An IPv4 address within IPv6 is connected to by IPv4.
+            let mapped = SocketAddr::new(to.ip().to_canonical(), to.port());
+            match sources.socket(mapped.ip())? {
+                Some(socket) => socket.connect(mapped).await,
+                None => TcpStream::connect(to).await,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_come_from_the_source_of_their_family_and_from_no_other_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let from = Ipv4Addr::new(127, 0, 0, 2);
+        let network = SystemNetwork::from_sources(SourceAddresses {
+            v4: Some(from),
+            v6: None,
+        });
+        let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+        for to in [to, SocketAddr::new(mapped, to.port())] {
+            let stream = network.connect(to).await.unwrap();
+            let (_, seen) = listener.accept().await.unwrap();
+            assert_eq!(seen.ip(), IpAddr::V4(from));
+            assert_eq!(stream.local_addr().unwrap(), seen);
+        }
+        let other = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), to.port());
+        let refused = network.connect(other).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrNotAvailable);
+        // Without any the system chooses.
+        let chosen = SystemNetwork::default().connect(to).await.unwrap();
+        assert_eq!(chosen.local_addr().unwrap().ip(), to.ip());
     }
 }

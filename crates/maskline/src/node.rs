@@ -23,9 +23,10 @@ use maskline_store::{
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::{CallflowAnswer, Listener, SwitchConfig};
+use maskline_webhook::network::SystemNetwork;
 use maskline_webhook::{
     ActionAnswer, ActionRequest, CallActionClient, DeliveryConfig, DeliveryObserver, Dispatcher,
-    EgressClient, EgressPolicy, Retention, Schedule, check_url,
+    EgressClient, EgressPolicy, Retention, Schedule, check_tls, check_url,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -34,7 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::config::Config;
+use crate::config::{Config, check_local};
 use crate::left_open::{self, left_open};
 use crate::metrics_text::Sources;
 use crate::otlp::{Observers, Otlp};
@@ -112,6 +113,7 @@ impl Node {
         web: Handle,
     ) -> anyhow::Result<Self> {
         let start = Instant::now();
+        check_local(&config)?;
         let recorder = recorder()?;
         let http_listener = TcpListener::bind(config.http_listen)
             .await
@@ -155,7 +157,11 @@ impl Node {
             None => None,
         };
         let observer = observers(observer, otlp.as_ref());
-        let to_endpoints = EgressClient::new(policy, &[])?;
+        let egress = || {
+            let network = SystemNetwork::from_sources(config.egress_sources);
+            EgressClient::over(Arc::new(network), policy, &[])
+        };
+        let to_endpoints = egress()?;
         let delivery = {
             let _on_web = web.enter();
             Arc::new(Dispatcher::start(
@@ -170,11 +176,7 @@ impl Node {
             let _on_web = web.enter();
             Retention::start(Arc::clone(&store) as Arc<dyn EventHistory>, keep)
         });
-        let action = CallActionClient::new(
-            EgressClient::new(policy, &[])?,
-            delivery.endpoints(),
-            config.vca_timeout,
-        );
+        let action = CallActionClient::new(egress()?, delivery.endpoints(), config.vca_timeout);
         let journal = Arc::new(Journal::start(
             Arc::clone(&as_store),
             report_senders,
@@ -266,6 +268,7 @@ impl Node {
                     .map(drop)
                     .map_err(|fault| fault.to_string())
             }),
+            check_webhook_tls: Arc::new(check_tls),
             on_change: Arc::new(Changes {
                 reloads: Arc::clone(&reloads),
                 delivery: Arc::clone(&delivery),

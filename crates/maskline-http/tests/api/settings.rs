@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use maskline_events::signing::PublicKey;
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{EventRow, JournalBatch, JournalEntry};
+use maskline_store::{EndpointConfig, EventRow, JournalBatch, JournalEntry, NewWebhook};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -13,6 +13,20 @@ use crate::support::{ADMIN_KEY, Api, START_MS, start};
 const WEBHOOKS: &str = "/api/v1/subaccounts/market/webhooks";
 const PATH: &str = "/api/v1/subaccounts/market/webhooks/VCS/settings";
 const OF_VCA: &str = "/api/v1/subaccounts/market/webhooks/VCA/settings";
+
+/// As [`all_set`] shows it.
+fn all() -> Value {
+    let mut all = all_set();
+    all["headers"]["x-tenant"] = json!("blue");
+    all
+}
+
+/// What the sender would use.
+async fn used(api: &Api, kind: WebhookType) -> EndpointConfig {
+    let now = Timestamp::from_unix_ms(START_MS);
+    let endpoint = api.store.shared().endpoint("market", kind, now).await;
+    endpoint.unwrap().unwrap().config
+}
 
 async fn with_webhooks() -> (Api, String) {
     let api = start().await;
@@ -28,13 +42,13 @@ async fn with_webhooks() -> (Api, String) {
 fn unset() -> Value {
     json!({"maxInFlight": null, "ratePerSecond": null, "retryDelaysSeconds": null,
         "orderDeadlineSeconds": null, "attemptTimeoutMs": null, "disableAfterSeconds": null,
-        "signatures": null, "redaction": null})
+        "signatures": null, "redaction": null, "headers": null, "tls": null})
 }
 
 fn all_set() -> Value {
     json!({"maxInFlight": 8, "ratePerSecond": 0.5, "retryDelaysSeconds": [1, 60, 86_400],
         "orderDeadlineSeconds": 5, "attemptTimeoutMs": 2_500, "disableAfterSeconds": 0,
-        "signatures": ["v1", "v1a"], "redaction": "token"})
+        "signatures": ["v1", "v1a"], "redaction": "token", "headers": {"x-tenant": null}, "tls": null})
 }
 
 #[tokio::test]
@@ -50,7 +64,7 @@ async fn what_is_put_is_what_is_shown_and_what_is_left_out_is_unset() {
         json!({"subAccountId": "market", "type": "VCS", "enabled": true, "disabledReason": null,
             "failingSince": null, "settings": unset(), "statusCode": 0, "statusMessage": "ok"})
     );
-    let put = api.put(PATH, &key, all_set()).await.expect(200);
+    let put = api.put(PATH, &key, all()).await.expect(200);
     assert_eq!(put.json["settings"], all_set());
     let told = api.changes.take();
     assert!(
@@ -150,7 +164,7 @@ async fn events_are_shown_as_they_would_be_sent() {
 #[tokio::test]
 async fn setting_a_webhook_anew_keeps_its_settings_and_deleting_it_forgets_them() {
     let (api, key) = with_webhooks().await;
-    api.put(PATH, &key, all_set()).await.expect(200);
+    api.put(PATH, &key, all()).await.expect(200);
     let body = json!({"type": "VCS", "url": "https://other.example", "enabled": false});
     api.post(WEBHOOKS, &key, body.clone()).await.expect(200);
     let kept = api.get(PATH, &key).await.expect(200);
@@ -185,7 +199,7 @@ async fn why_a_webhook_was_switched_off_is_shown_until_it_is_set_again() {
     assert_eq!(shown["disabledReason"], "the receiver answered 410");
     assert_eq!(shown["failingSince"], Value::Null);
     // Settings can be changed meanwhile, and enable nothing.
-    let put = api.put(PATH, &key, all_set()).await.expect(200).json;
+    let put = api.put(PATH, &key, all()).await.expect(200).json;
     assert_eq!(
         (&put["enabled"], &put["settings"]),
         (&json!(false), &all_set())
@@ -200,7 +214,7 @@ async fn why_a_webhook_was_switched_off_is_shown_until_it_is_set_again() {
 #[tokio::test]
 async fn a_setting_that_can_not_be_is_named_and_nothing_is_changed() {
     let (api, key) = with_webhooks().await;
-    api.put(PATH, &key, all_set()).await.expect(200);
+    api.put(PATH, &key, all()).await.expect(200);
     api.changes.take();
     let many: Vec<u32> = vec![1; 21];
     for (path, body, message) in [
@@ -355,4 +369,214 @@ async fn only_the_sub_account_and_the_admin_see_and_change_settings() {
             .await
             .expect(404);
     }
+}
+
+#[tokio::test]
+async fn headers_are_shown_by_name_and_keep_a_value_that_is_put_back_as_null() {
+    let (api, key) = with_webhooks().await;
+    for (path, kind) in [(PATH, WebhookType::Vcs), (OF_VCA, WebhookType::Vca)] {
+        let body = json!({"headers": {"X-Tenant": "blue", "x-pass": "open sesame"}});
+        let put = api.put(path, &key, body).await.expect(200);
+        let names = json!({"x-tenant": null, "x-pass": null});
+        assert_eq!(put.json["settings"]["headers"], names);
+        let shown = api.get(path, &key).await.expect(200);
+        assert_eq!(shown.json["settings"]["headers"], names);
+        for text in [&put.text, &shown.text] {
+            assert!(!text.contains("blue") && !text.contains("sesame"), "{text}");
+        }
+        let mut back = shown.json["settings"].clone();
+        back["headers"]["x-more"] = json!("3");
+        api.put(path, &key, back).await.expect(200);
+        let headers = used(&api, kind).await.secrets.headers;
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        let all = [
+            ("x-more", "3"),
+            ("x-pass", "open sesame"),
+            ("x-tenant", "blue"),
+        ];
+        assert_eq!(headers, all);
+        // What is left out is forgotten, for good.
+        let body = json!({"headers": {"x-more": null}});
+        api.put(path, &key, body).await.expect(200);
+        assert_eq!(used(&api, kind).await.secrets.headers.len(), 1);
+        let body = json!({"headers": {"x-pass": null}});
+        let refused = api.put(path, &key, body).await.expect(422);
+        let said = refused.json["statusMessage"].as_str().unwrap();
+        assert_eq!(
+            said,
+            "headers.x-pass: has no value that could be kept: give one"
+        );
+    }
+    assert!(api.changes.take().iter().all(|told| !told.contains("blue")));
+    api.put(PATH, &key, json!({})).await.expect(200);
+    assert!(used(&api, WebhookType::Vcs).await == EndpointConfig::default());
+}
+
+#[tokio::test]
+async fn headers_that_are_not_the_sub_account_s_to_set_are_refused() {
+    let (api, key) = with_webhooks().await;
+    let fault = async |headers: Value| {
+        let body = json!({"headers": headers});
+        let reply = api.put(PATH, &key, body).await.expect(422);
+        reply.json["statusMessage"].as_str().unwrap().to_owned()
+    };
+    for name in [
+        "Connection",
+        "keep-alive",
+        "Proxy-Authorization",
+        "proxy-connection",
+        "TE",
+        "Trailer",
+        "transfer-encoding",
+        "upgrade",
+        "Host",
+        "Content-Length",
+        "content-type",
+        "content-encoding",
+        "Authorization",
+        "webhook-id",
+        "Webhook-Anything",
+        "user-agent",
+        "traceparent",
+        "tracestate",
+        "expect",
+    ] {
+        let said = fault(json!({name: "x"})).await;
+        let begins = format!("headers.{name}: can't be set");
+        assert!(said.starts_with(&begins), "{said}");
+    }
+    for (headers, said) in [
+        (json!({"a b": "x"}), "headers.a b: is no header name"),
+        (json!({"": "x"}), "headers.: is no header name"),
+        (
+            json!({"x-a": "1", "X-A": "2"}),
+            "headers.x-a: is there twice",
+        ),
+        (
+            json!({"x-a": ""}),
+            "headers.x-a: is empty, or begins or ends with a space",
+        ),
+        (
+            json!({"x-a": " secret"}),
+            "headers.x-a: is empty, or begins or ends with a space",
+        ),
+        (
+            json!({"x-a": "sec\nret"}),
+            "headers.x-a: is no header value: visible ASCII, space and tab only",
+        ),
+        (
+            json!({"x-a": "sécret"}),
+            "headers.x-a: is no header value: visible ASCII, space and tab only",
+        ),
+        (
+            json!({"x-a": 4711}),
+            "headers.x-a: has to be a string or null",
+        ),
+        (
+            json!({"x-a": ["secret"]}),
+            "headers.x-a: has to be a string or null",
+        ),
+        (
+            json!("secret"),
+            "headers: has to be an object of header names and values",
+        ),
+        (
+            json!(["secret"]),
+            "headers: has to be an object of header names and values",
+        ),
+        (
+            json!({"x-a": "y".repeat(4_094)}),
+            "headers: holds more than 4096 bytes of names and values",
+        ),
+    ] {
+        assert_eq!(fault(headers).await, said);
+    }
+    let many: serde_json::Map<_, _> = (0..17).map(|it| (format!("x-{it}"), json!("y"))).collect();
+    assert_eq!(
+        fault(json!(many)).await,
+        "headers: has to hold 16 headers at most"
+    );
+    // As much as there may be.
+    let most = json!({"headers": {"x-a": "y".repeat(4_093)}});
+    api.put(PATH, &key, most).await.expect(200);
+}
+
+#[tokio::test]
+async fn tls_shows_certificates_and_no_key_and_keeps_a_key_that_is_put_back_as_null() {
+    let (api, key) = with_webhooks().await;
+    for (path, kind) in [(PATH, WebhookType::Vcs), (OF_VCA, WebhookType::Vca)] {
+        let body = json!({"tls": {"ca": "CA", "clientCertificate": "CERT", "clientKey": "KEY"}});
+        let put = api.put(path, &key, body).await.expect(200);
+        let shown = json!({"ca": "CA", "clientCertificate": "CERT", "clientKey": null});
+        assert_eq!(put.json["settings"]["tls"], shown);
+        assert!(!put.text.contains("KEY"), "{}", put.text);
+        let back = put.json["settings"].clone();
+        api.put(path, &key, back).await.expect(200);
+        let kept = used(&api, kind).await;
+        assert_eq!(kept.secrets.client_key.as_deref(), Some("KEY"));
+        assert_eq!(
+            kept.settings.tls.unwrap().client_certificate.as_deref(),
+            Some("CERT")
+        );
+        // Without its certificate a key is not kept.
+        let body = json!({"tls": {"ca": "CA"}});
+        api.put(path, &key, body).await.expect(200);
+        assert_eq!(used(&api, kind).await.secrets.client_key, None);
+        let body = json!({"tls": {"clientCertificate": "CERT"}});
+        let refused = api.put(path, &key, body).await.expect(422);
+        let said = refused.json["statusMessage"].as_str().unwrap();
+        assert_eq!(said, "tls.clientKey: does not fit here");
+        // Nothing in it is as good as none.
+        let put = api.put(path, &key, json!({"tls": {}})).await.expect(200);
+        assert_eq!(put.json["settings"]["tls"], Value::Null);
+    }
+    for (tls, fault) in [
+        (
+            json!("-----BEGIN"),
+            "tls: has to be an object of ca, clientCertificate and clientKey",
+        ),
+        (
+            json!(["-----BEGIN"]),
+            "tls: has to be an object of ca, clientCertificate and clientKey",
+        ),
+        (
+            json!({"key": "-----BEGIN"}),
+            "tls: has to be an object of ca, clientCertificate and clientKey",
+        ),
+        (
+            json!({"ca": ["-----BEGIN"]}),
+            "tls.ca: has to be a string or null",
+        ),
+        (
+            json!({"clientKey": "-----BEGIN"}),
+            "tls.clientKey: does not fit here",
+        ),
+    ] {
+        let reply = api.put(PATH, &key, json!({ "tls": tls })).await.expect(422);
+        assert_eq!(reply.json["statusMessage"], fault);
+    }
+}
+
+#[tokio::test]
+async fn tls_is_for_a_webhook_whose_url_is_https() {
+    let (api, key) = with_webhooks().await;
+    let plain = NewWebhook {
+        sub_account_id: "market".to_owned(),
+        webhook_type: WebhookType::Vcs,
+        url: "http://example.com".to_owned(),
+        http_auth_header: None,
+        enabled: true,
+    };
+    let now = Timestamp::from_unix_ms(START_MS);
+    api.store.shared().set_webhook(plain, now).await.unwrap();
+    let body = json!({"tls": {"ca": "CA"}});
+    let reply = api.put(PATH, &key, body).await.expect(422);
+    let said = reply.json["statusMessage"].as_str().unwrap();
+    assert!(
+        said.starts_with("tls: is for a webhook whose url is https"),
+        "{said}"
+    );
 }

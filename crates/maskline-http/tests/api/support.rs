@@ -16,7 +16,7 @@ use maskline_http::{
     ApiConfig, CallEventSink, NotReported, ProvisioningChanged, ReplayedEvents, ServeLimits,
     TrunkRegistrationStatus, TrunkStatus, TrunkTarget,
 };
-use maskline_store::{EndpointSettings, TakenReport};
+use maskline_store::{EndpointSettings, SettingsFault, TakenReport};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -180,6 +180,11 @@ pub async fn start_with(setup: Setup) -> Api {
             } else {
                 Err("must be https here".to_owned())
             }
+        }),
+        check_webhook_tls: Arc::new(|tls, key| {
+            let key_fits = tls.client_certificate.is_none() == key.is_none();
+            let fault = || SettingsFault::new("tls.clientKey", "does not fit here");
+            key_fits.then_some(()).ok_or_else(fault)
         }),
         on_change: changes.clone(),
         country_of: Arc::new(|number: &Msisdn| {

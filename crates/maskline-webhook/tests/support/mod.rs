@@ -1,6 +1,14 @@
 //! A webhook receiver that misbehaves on request, over raw TCP, and a real store.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
+
+pub mod certificates;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,13 +1,14 @@
 //! `[delivery]` and `[egress]`: how webhooks are sent, and from and to where.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use maskline_webhook::Rate;
+use maskline_webhook::network::SourceAddresses;
 use serde::Deserialize;
 
-use super::{ConfigError, Resolver};
+use super::{Config, ConfigError, Resolver};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +27,7 @@ pub(super) struct Section {
 pub(super) struct Egress {
     allow_private_targets: bool,
     addresses: Vec<String>,
+    source_addresses: Vec<String>,
 }
 
 /// How webhooks are sent.
@@ -70,16 +72,67 @@ impl Resolver {
         })
     }
 
-    /// Whether private targets are allowed, and the addresses that are told to receivers.
-    pub(super) fn egress(&self, section: Egress) -> Result<(bool, Vec<String>), ConfigError> {
+    /// Whether private targets are allowed, the addresses that are told to receivers, and those that
+    /// connections are made from.
+    pub(super) fn egress(
+        &self,
+        section: Egress,
+    ) -> Result<(bool, Vec<String>, SourceAddresses), ConfigError> {
+        let mut told = Vec::new();
         for address in &section.addresses {
-            if address.parse::<IpAddr>().is_err() && address.parse::<IpNet>().is_err() {
-                return Err(self.bad(
+            let network = address
+                .parse::<IpNet>()
+                .or_else(|_| address.parse::<IpAddr>().map(IpNet::from));
+            told.push(network.map_err(|_| {
+                self.bad(
                     "[egress] addresses",
                     format!("{address:?} is neither an IP address nor a network"),
+                )
+            })?);
+        }
+        let sources = self.source_addresses(&section.source_addresses, &told)?;
+        Ok((section.allow_private_targets, section.addresses, sources))
+    }
+
+    fn source_addresses(
+        &self,
+        written: &[String],
+        told: &[IpNet],
+    ) -> Result<SourceAddresses, ConfigError> {
+        const KEY: &str = "[egress] source_addresses";
+        let mut sources = SourceAddresses::default();
+        for text in written {
+            let address: IpAddr = self.parse(KEY, text, "an IP address")?;
+            if !told.iter().any(|network| network.contains(&address)) {
+                let reason = format!(
+                    "{address} is not among [egress] addresses, which receivers are told: add it there"
+                );
+                return Err(self.bad(KEY, reason));
+            }
+            let again = match address {
+                IpAddr::V4(address) => sources.v4.replace(address).is_some(),
+                IpAddr::V6(address) => sources.v6.replace(address).is_some(),
+            };
+            if again {
+                return Err(self.bad(
+                    KEY,
+                    "names two addresses of one family: one of each at most",
                 ));
             }
         }
-        Ok((section.allow_private_targets, section.addresses))
+        Ok(sources)
     }
+}
+
+/// Whether connections can be made from these addresses, which only the machine itself knows.
+pub(crate) fn check_local(config: &Config) -> Result<(), ConfigError> {
+    let SourceAddresses { v4, v6 } = config.egress_sources;
+    let all = v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6));
+    for address in all {
+        UdpSocket::bind((address, 0)).map_err(|error| {
+            let reason = format!("{address} is no address of this machine: {error}");
+            config.fault("[egress] source_addresses", reason)
+        })?;
+    }
+    Ok(())
 }

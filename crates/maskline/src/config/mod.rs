@@ -35,9 +35,11 @@ use maskline_switch::config::Failover;
 use maskline_switch::sdp::Transcoding;
 use maskline_switch::sip::Transport;
 use maskline_switch::{Route, Trunk};
+use maskline_webhook::network::SourceAddresses;
 use media::Media;
 use serde::Deserialize;
 
+pub(crate) use delivery::check_local;
 pub(crate) use otlp::OtlpConfig;
 pub(crate) use trace::TraceConfig;
 
@@ -203,6 +205,7 @@ pub(crate) struct Config {
     pub(crate) store_reserve_bytes: u64,
     pub(crate) allow_private_targets: bool,
     pub(crate) egress_addresses: Vec<String>,
+    pub(crate) egress_sources: SourceAddresses,
     pub(crate) delivery: Delivery,
     pub(crate) reports_idle: Duration,
     pub(crate) trace: TraceConfig,
@@ -395,7 +398,7 @@ impl Resolver {
                 ),
             ));
         }
-        let (allow_private_targets, egress_addresses) = self.egress(file.egress)?;
+        let (allow_private_targets, egress_addresses, egress_sources) = self.egress(file.egress)?;
         Ok(Config {
             http_listen: self.parse("[http] listen", &file.http.listen, "ADDRESS:PORT")?,
             sip_listen,
@@ -426,6 +429,7 @@ impl Resolver {
             store_reserve_bytes: u64::from(file.store.reserve_mib) << 20,
             allow_private_targets,
             egress_addresses,
+            egress_sources,
             delivery: self.delivery(&file.delivery)?,
             reports_idle: self.reports(&file.reports)?,
             trace: self.trace(&file.trace)?,

@@ -66,6 +66,40 @@ fn a_fault_names_file_key_and_reason() {
 }
 
 #[test]
+fn a_source_address_is_one_that_receivers_are_told_and_that_this_machine_has() {
+    let quiet = "[http]\nlisten = \"127.0.0.1:0\"\n[sip]\nlisten = [\"udp:127.0.0.1:0\"]\n";
+    for (folder, egress, says) in [
+        (
+            "source-not-told",
+            "addresses = [\"203.0.113.0/28\"]\nsource_addresses = [\"203.0.113.77\"]",
+            "203.0.113.77 is not among [egress] addresses",
+        ),
+        (
+            "source-not-here",
+            "addresses = [\"203.0.113.0/28\"]\nsource_addresses = [\"203.0.113.7\"]",
+            "203.0.113.7 is no address of this machine",
+        ),
+        (
+            "source-twice",
+            "addresses = [\"127.0.0.0/8\"]\nsource_addresses = [\"127.0.0.1\", \"127.0.0.2\"]",
+            "names two addresses of one family",
+        ),
+        (
+            "source-no-address",
+            "addresses = [\"127.0.0.0/8\"]\nsource_addresses = [\"127.0.0.0/8\"]",
+            "is not an IP address",
+        ),
+    ] {
+        let configuration = format!("{quiet}[egress]\n{egress}\n");
+        assert_refused(
+            folder,
+            &configuration,
+            &["maskline.toml", "[egress] source_addresses", says],
+        );
+    }
+}
+
+#[test]
 fn a_port_in_use_is_named_with_its_key() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -2,13 +2,13 @@
 //! webhook in the order of arrival.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
@@ -43,6 +43,8 @@ pub enum Vca {
 pub struct Received {
     /// The endpoint that it came to.
     pub webhook: WebhookType,
+    /// Where it came from.
+    pub from: IpAddr,
     /// Its headers.
     pub headers: HeaderMap,
     /// The body, byte for byte.
@@ -99,7 +101,14 @@ impl Receiver {
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let server = tokio::spawn(async move {
+            axum::serve(
+                listener,
+                app.into_make_service_with_connect_info::<SocketAddr>(),
+            )
+            .await
+            .unwrap();
+        });
         let (vca_port, odd_vca) = match vca {
             Vca::Down => (nobody, None),
             Vca::Trickles | Vca::Endless => {
@@ -167,6 +176,7 @@ impl Receiver {
 
 async fn receive(
     State(shared): State<Arc<Shared>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
     Path(webhook): Path<String>,
     headers: HeaderMap,
     raw: Bytes,
@@ -175,6 +185,7 @@ async fn receive(
     let body = serde_json::from_slice(&raw).unwrap();
     shared.received.lock().unwrap().push(Received {
         webhook,
+        from: from.ip(),
         headers,
         raw,
         body,
