@@ -1,9 +1,7 @@
 //! `maskline trace`: shows how a call went, from a running node's API or from the trace file.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -12,10 +10,7 @@ use maskline_trace::{Entry, Shown, ladder, story};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// How long the API may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// The largest answer that is read: 200 messages of 8 kB, as JSON.
-const MOST_BYTES: u64 = 64 << 20;
+use crate::node_api::NodeApi;
 
 /// What is asked for.
 #[derive(Debug, Args)]
@@ -172,44 +167,8 @@ fn list_text(question: &Question, list: &Value) -> String {
     out
 }
 
-/// One GET by plain HTTP: this is for the node's own machine. Whoever is elsewhere has an HTTP client.
+/// One GET; what to do without the node is said.
 fn get(question: &Question, path: &str, accept: &str) -> anyhow::Result<Vec<u8>> {
-    let key = std::env::var("MASKLINE_ADMIN_KEY")
-        .ok()
-        .filter(|key| !key.is_empty())
-        .context("environment MASKLINE_ADMIN_KEY: set the admin key, or use --store")?;
-    let Some(authority) = question.url.strip_prefix("http://") else {
-        bail!("--url: only http:// to the node itself; elsewhere, use an HTTPS client on the API");
-    };
-    let authority = authority.trim_end_matches('/');
-    let address = authority
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut all| all.next())
-        .with_context(|| format!("--url: {authority:?} is not HOST:PORT"))?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| {
-        format!("{authority}: is the node up? --store reads the file without it")
-    })?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    // HTTP/1.0: the answer comes in one piece and ends with the connection.
-    let request = format!(
-        "GET {path} HTTP/1.0\r\nHost: {authority}\r\nAccept: {accept}\r\nAuthorization: Bearer {key}\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(MOST_BYTES).read_to_end(&mut answer)?;
-    let end = answer
-        .windows(4)
-        .position(|it| it == b"\r\n\r\n")
-        .context("the answer is no HTTP")?;
-    let body = answer.split_off(end + 4);
-    let head = String::from_utf8_lossy(&answer).into_owned();
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status != "200" {
-        let fault: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let message = fault.get("statusMessage").and_then(Value::as_str);
-        let message = message.unwrap_or("no reason given");
-        bail!("{authority} answered {status}: {message}");
-    }
-    Ok(body)
+    let node = NodeApi::new(&question.url).context("--store reads the file without a node")?;
+    node.get(path, accept)
 }

@@ -1,5 +1,5 @@
 //! The command line: `maskline serve`, `maskline demo`, `maskline trace`,
-//! `maskline check-config`.
+//! `maskline replay`, `maskline check-config`.
 //!
 //! Configuration is read in [`config`], everything is wired together in [`node`].
 #![allow(
@@ -16,9 +16,11 @@ mod left_open;
 mod metrics_text;
 mod music;
 mod node;
+mod node_api;
 mod open_files;
 mod otlp;
 mod provisioning;
+mod replay;
 mod reports;
 mod sample_site;
 mod serve;
@@ -61,6 +63,8 @@ enum Command {
     },
     /// Show how a call went: its messages, what each stage took, who ended it and why.
     Trace(explain::Question),
+    /// Have events that were delivered, given up or had no endpoint sent once more, in order.
+    Replay(replay::Order),
     /// Measure what calls cost on this machine: a switch of its own, load and receiver included.
     Bench {
         #[command(subcommand)]
@@ -100,6 +104,7 @@ fn main() -> ExitCode {
             .and_then(serve::run),
         Command::Demo { json } => demo::run(json),
         Command::Trace(question) => explain::run(&question),
+        Command::Replay(order) => replay::run(&order),
         Command::Bench {
             what: Bench::Call(options),
         } => bench::run(&options),

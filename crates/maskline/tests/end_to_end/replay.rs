@@ -1,5 +1,6 @@
 //! A receiver that was away looks back, and has events sent once more.
 
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use maskline_events::WebhookType;
@@ -10,6 +11,19 @@ use crate::support::receiver::Received;
 use crate::support::sipp::Transport;
 use crate::support::site::{FROM, Options, SUB_ACCOUNT, Site};
 use crate::support::switch::ADMIN_KEY;
+
+/// `maskline replay` of this site's sub-account.
+async fn order(site: &Site, key: &'static str, which: &[&str]) -> Output {
+    let url = format!("http://127.0.0.1:{}", site.ports.http());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maskline"));
+    command
+        .args(["replay", SUB_ACCOUNT, "--url", &url])
+        .args(which);
+    command.env("MASKLINE_ADMIN_KEY", key).stdin(Stdio::null());
+    // The receiver goes on meanwhile.
+    let output = tokio::task::spawn_blocking(move || command.output());
+    output.await.unwrap().unwrap()
+}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -69,10 +83,20 @@ async fn a_call_s_events_are_read_later_and_come_once_more_as_they_were_and_in_o
     // Once more: by the running process, and by one that was killed after its answer.
     for round in 2..=3 {
         settled(&site).await;
-        let which = json!({ "sessionId": session });
-        let answer = api(&site, "POST", "replays", Some(&which)).await;
-        assert_eq!(answer["events"], first.len(), "{answer}");
-        if round == 3 {
+        if round == 2 {
+            let id = session.as_str().unwrap();
+            let said = order(&site, ADMIN_KEY, &["--session", id]).await;
+            let text = String::from_utf8_lossy(&said.stdout);
+            let count = first.len();
+            assert_eq!(
+                text,
+                format!("{count} events are on their way once more\n"),
+                "{said:?}"
+            );
+        } else {
+            let which = json!({ "sessionId": session });
+            let answer = api(&site, "POST", "replays", Some(&which)).await;
+            assert_eq!(answer["events"], first.len(), "{answer}");
             site.switch.take().unwrap().kill();
             site.restart().await;
         }
@@ -97,6 +121,34 @@ async fn a_call_s_events_are_read_later_and_come_once_more_as_they_were_and_in_o
         assert!(
             all.iter()
                 .all(|it| sent.contains(&str::from_utf8(&it.raw).unwrap()))
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_command_says_what_keeps_a_replay_from_being_ordered() {
+    let site = Site::open("replay-refused", Options::new(Transport::Udp)).await;
+    let span = [
+        "--type",
+        "VCS",
+        "--from",
+        "yesterday",
+        "--to",
+        "2026-01-06T12:00:00Z",
+    ];
+    let event = ["--event", "0196a1c5-7f00-7000-8000-000000000001"];
+    for (key, which, reason) in [
+        ("some-other-key", &event[..], "401"),
+        (ADMIN_KEY, &event, "The event does not exist"),
+        (ADMIN_KEY, &span, "422"),
+        (ADMIN_KEY, &[], "--event"),
+        (ADMIN_KEY, &span[..2], "--from"),
+    ] {
+        let said = order(&site, key, which).await;
+        let text = String::from_utf8_lossy(&said.stderr);
+        assert!(
+            !said.status.success() && text.contains(reason),
+            "{reason}: {text}"
         );
     }
 }
