@@ -31,9 +31,9 @@ pub use journal::{
     Submission,
 };
 pub use model::{
-    ApiKeyScope, DeliveryState, Endpoint, EventPlace, EventRow, JournalBatch, JournalEntry,
-    NewNumber, NewSubAccount, NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome,
-    SubAccount, VirtualNumber, Webhook,
+    ApiKeyScope, DeliveryState, Endpoint, EventRow, JournalBatch, JournalEntry, NewNumber,
+    NewSubAccount, NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount,
+    VirtualNumber, Webhook,
 };
 pub use parameters::{KnownParameters, ParameterStore};
 pub use secrets::{ApiKeyHash, KeyError, MasterKey};

@@ -48,29 +48,6 @@ pub struct EventRow {
     pub body: String,
 }
 
-impl EventRow {
-    /// Where it stands among unsettled events.
-    #[must_use]
-    pub fn place(&self) -> EventPlace {
-        EventPlace {
-            sub_account_id: self.sub_account_id.clone(),
-            session_id: self.session_id,
-            ordinal: self.ordinal,
-        }
-    }
-}
-
-/// Where an event stands among unsettled ones: by sub-account, session and ordinal.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EventPlace {
-    /// Its sub-account.
-    pub sub_account_id: String,
-    /// Its session.
-    pub session_id: Uuid,
-    /// Its order within the session.
-    pub ordinal: u64,
-}
-
 /// A session that a node left open, to be adopted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenSession {

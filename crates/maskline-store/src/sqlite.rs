@@ -35,8 +35,8 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use uuid::Uuid;
 
 use crate::model::{
-    ApiKeyScope, Endpoint, EventPlace, EventRow, JournalBatch, NewNumber, NewSubAccount,
-    NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    ApiKeyScope, Endpoint, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
+    NumberChange, OpenSession, SubAccount, VirtualNumber, Webhook,
 };
 use crate::secrets::{self, ApiKeyHash, KeyError, MasterKey, Vault};
 use crate::store::{Store, StoreError};
@@ -242,31 +242,6 @@ impl Store for SqliteStore {
     ) -> Result<Vec<OpenSession>, StoreError> {
         self.readers
             .run(move |connection| events::open_sessions(connection, after, limit))
-            .await
-    }
-
-    async fn unsettled(
-        &self,
-        after: Option<EventPlace>,
-        limit: u32,
-    ) -> Result<Vec<(EventRow, Outcome)>, StoreError> {
-        self.readers
-            .run(move |connection| events::unsettled(connection, after.as_ref(), limit))
-            .await
-    }
-
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
-        self.writer
-            .run(move |connection| events::record(connection, &outcomes))
-            .await
-    }
-
-    async fn session_events(
-        &self,
-        session_id: Uuid,
-    ) -> Result<Vec<(EventRow, Outcome)>, StoreError> {
-        self.readers
-            .run(move |connection| events::session_events(connection, session_id))
             .await
     }
 

@@ -5,8 +5,8 @@ use maskline_events::{Msisdn, Timestamp, WebhookType};
 use uuid::Uuid;
 
 use crate::model::{
-    ApiKeyScope, Endpoint, EventPlace, EventRow, JournalBatch, NewNumber, NewSubAccount,
-    NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    ApiKeyScope, Endpoint, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
+    NumberChange, OpenSession, SubAccount, VirtualNumber, Webhook,
 };
 
 /// Why the store did not do what was asked.
@@ -105,23 +105,6 @@ pub trait Store: Send + Sync + 'static {
         after: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<OpenSession>, StoreError>;
-
-    /// Events whose delivery is not final, with where it stands, in the order of their places; at
-    /// most `limit`, after that one.
-    async fn unsettled(
-        &self,
-        after: Option<EventPlace>,
-        limit: u32,
-    ) -> Result<Vec<(EventRow, Outcome)>, StoreError>;
-
-    /// Writes the results of attempts.
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StoreError>;
-
-    /// Every event of a session with where its delivery stands, in order.
-    async fn session_events(
-        &self,
-        session_id: Uuid,
-    ) -> Result<Vec<(EventRow, Outcome)>, StoreError>;
 
     /// The enabled webhook of this type, with its secrets; `now` decides which of two secrets are valid.
     async fn endpoint(

@@ -19,8 +19,8 @@ use maskline_webhook::{
     Schedule,
 };
 use support::{
-    Database, OWNER, Received, Receiver, Reply, call, commit, hook, now, open_client, own,
-    store_for, until, until_async,
+    Database, OWNER, Received, Receiver, Reply, call, commit, events_of, hook, now, open_client,
+    own, pending_events, store_for, until, until_async,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -57,17 +57,14 @@ async fn happen(store: &SqliteStore, dispatcher: &Dispatcher, events: Vec<EventR
 }
 
 async fn outcome(store: &SqliteStore, session: u128, ordinal: u64) -> Outcome {
-    let events = store
-        .session_events(Uuid::from_u128(session))
-        .await
-        .unwrap();
+    let events = events_of(store, Uuid::from_u128(session)).await;
     let found = events.into_iter().find(|(row, _)| row.ordinal == ordinal);
     found.unwrap().1
 }
 
 async fn settled(store: &SqliteStore) {
     until_async("every delivery is final", || async {
-        store.unsettled(None, 1).await.unwrap().is_empty()
+        pending_events(store).await.is_empty()
     })
     .await;
 }
@@ -123,7 +120,7 @@ async fn a_session_is_delivered_in_order_signed_recorded_and_observed() {
         let seconds = now().unix_ms() / 1_000;
         signing::verify(&secret, headers, &request.body, seconds, 60).unwrap();
     }
-    for (_, outcome) in store.session_events(Uuid::from_u128(1)).await.unwrap() {
+    for (_, outcome) in events_of(&store, Uuid::from_u128(1)).await {
         assert_eq!(outcome.state, DeliveryState::Delivered);
         assert_eq!((outcome.attempts, outcome.status), (1, Some(200)));
     }
@@ -235,11 +232,7 @@ async fn no_event_overtakes_another_of_its_session_whatever_the_receiver_does() 
     assert_eq!(highest.len(), SESSIONS as usize);
     assert!(highest.values().all(|last| *last == 7));
     for session in 1..=SESSIONS {
-        for (_, outcome) in store
-            .session_events(Uuid::from_u128(session))
-            .await
-            .unwrap()
-        {
+        for (_, outcome) in events_of(&store, Uuid::from_u128(session)).await {
             assert_eq!(outcome.state, DeliveryState::Delivered);
         }
     }
@@ -321,10 +314,8 @@ async fn a_410_disables_the_webhook_and_keeps_the_events() {
     happen(&store, &dispatcher, call(OWNER, 1, 3, false)).await;
     settled(&store).await;
     assert_eq!(receiver.requests().len(), 1);
-    let states: Vec<_> = store
-        .session_events(Uuid::from_u128(1))
+    let states: Vec<_> = events_of(&store, Uuid::from_u128(1))
         .await
-        .unwrap()
         .into_iter()
         .map(|(_, outcome)| outcome.state)
         .collect();
@@ -481,7 +472,7 @@ async fn a_drain_delivers_what_it_can_and_leaves_the_rest_in_the_store() {
     let drained = dispatcher.drain(Duration::from_secs(30)).await;
     assert!(started.elapsed() < Duration::from_secs(20), "it ends early");
     assert_eq!((drained.unsettled, drained.unrecorded), (5, 0));
-    let left = store.unsettled(None, 100).await.unwrap();
+    let left = pending_events(&store).await;
     let sessions: BTreeSet<_> = left.iter().map(|(row, _)| row.session_id).collect();
     assert_eq!(sessions, BTreeSet::from([Uuid::from_u128(1)]));
 }
@@ -502,7 +493,7 @@ async fn a_drain_ends_at_its_deadline_although_a_receiver_stalls() {
     let drained = dispatcher.drain(ms(100)).await;
     assert!(started.elapsed() < Duration::from_secs(10));
     assert_eq!(drained.unsettled, 2);
-    assert_eq!(store.unsettled(None, 10).await.unwrap().len(), 2);
+    assert_eq!(pending_events(&store).await.len(), 2);
 }
 
 #[tokio::test]
@@ -525,7 +516,7 @@ async fn a_webhook_with_nothing_but_failures_is_disabled_and_works_again_when_it
     };
     let dispatcher = start(&store, config);
     settled(&store).await;
-    for (row, outcome) in store.session_events(Uuid::from_u128(1)).await.unwrap() {
+    for (row, outcome) in events_of(&store, Uuid::from_u128(1)).await {
         assert_eq!(outcome.state, DeliveryState::NoEndpoint, "{}", row.ordinal);
     }
     for webhook in store.webhooks(OWNER).await.unwrap() {

@@ -12,7 +12,8 @@ use maskline_events::WebhookType;
 use maskline_store::{CommittedEvents, Deliveries, DeliveryState, SqliteStore, Store};
 use maskline_webhook::{DeliveryConfig, Dispatcher, Schedule};
 use support::{
-    Database, OWNER, Receiver, Reply, call, commit, open_client, set, store_for, until, until_async,
+    Database, OWNER, Receiver, Reply, call, commit, events_of, open_client, set, store_for, until,
+    until_async,
 };
 use uuid::Uuid;
 
@@ -39,10 +40,10 @@ async fn backlog(store: &SqliteStore, sessions: u128) {
 async fn outcome(store: &SqliteStore) -> maskline_store::Outcome {
     let id = Uuid::from_u128(1);
     until_async("an attempt is recorded", || async {
-        store.session_events(id).await.unwrap()[0].1.attempts > 0
+        events_of(store, id).await[0].1.attempts > 0
     })
     .await;
-    store.session_events(id).await.unwrap().remove(0).1
+    events_of(store, id).await.remove(0).1
 }
 
 #[tokio::test]
@@ -109,11 +110,11 @@ async fn settings_that_another_process_changed_take_effect_once_the_store_is_ask
         dispatcher.committed(next);
         let id = Uuid::from_u128(session);
         until_async("its attempt is recorded", || async {
-            store.session_events(id).await.unwrap()[0].1.attempts > 0
+            events_of(&store, id).await[0].1.attempts > 0
         })
         .await;
     }
-    let last = store.session_events(Uuid::from_u128(3)).await.unwrap();
+    let last = events_of(&store, Uuid::from_u128(3)).await;
     assert_eq!(last[0].1.state, DeliveryState::Dead);
 }
 

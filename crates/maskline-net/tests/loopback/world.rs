@@ -10,8 +10,8 @@ use maskline_events::{Callflow, EarlyMedia, Msisdn};
 use maskline_media::{EngineConfig, MediaEngine};
 use maskline_net::{CallflowSource, ListenSpec, NetLimits, NodeConfig, SipNode, TlsConfig};
 use maskline_store::{
-    CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions, SqliteStore,
-    Store,
+    CommittedEvents, Deliveries as _, EventRow, Journal, JournalOptions, SqliteLocation,
+    SqliteOptions, SqliteStore, Store, StoredEvent,
 };
 use maskline_switch::sip::Transport;
 use maskline_switch::sip::compose::SentBy;
@@ -254,9 +254,12 @@ impl World {
         .await;
         let told = self.written.0.lock().unwrap().clone();
         let session = told.last().unwrap().session_id;
-        let kept = self.store.session_events(session).await.unwrap();
+        let kept = self.store.session(session).await.unwrap();
         let mut story = Vec::new();
-        for (at, (event, _)) in kept.into_iter().enumerate() {
+        for (at, stored) in kept.into_iter().enumerate() {
+            let StoredEvent::Whole(event, _) = stored else {
+                panic!("{stored:?}");
+            };
             assert_eq!(event.ordinal, at as u64 + 1, "without a gap");
             let body: serde_json::Value = serde_json::from_str(&event.body).unwrap();
             let status = &body["payload"]["callStatus"];

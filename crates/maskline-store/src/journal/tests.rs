@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::*;
+use crate::deliveries::Deliveries as _;
 use crate::journal::tail::size;
 use faulty::FaultyStore;
 
@@ -183,7 +184,7 @@ async fn a_commit_whose_outcome_is_unknown_is_repeated_and_is_there_once() {
     let (committed, _) = finished(&mut bench.told[0], 1).await;
     assert_eq!(committed, [1]);
     let session_id = Uuid::from_u64_pair(0, 1);
-    let events = bench.store.inner.session_events(session_id).await.unwrap();
+    let events = bench.store.inner.session(session_id).await.unwrap();
     assert_eq!(events.len(), 1);
     assert_eq!(bench.sink.0.lock().unwrap().len(), 1);
 }

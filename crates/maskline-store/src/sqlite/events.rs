@@ -10,8 +10,7 @@ use uuid::Uuid;
 
 use super::fault::{Fault, broken, named};
 use crate::model::{
-    DeliveryState, EventPlace, EventRow, JournalBatch, JournalEntry, NodeEpoch, OpenSession,
-    Outcome,
+    DeliveryState, EventRow, JournalBatch, JournalEntry, NodeEpoch, OpenSession, Outcome,
 };
 use crate::secrets::random_uuid;
 
@@ -181,38 +180,6 @@ pub(crate) fn open_sessions(
     Ok(sessions)
 }
 
-pub(crate) fn unsettled(
-    connection: &Connection,
-    after: Option<&EventPlace>,
-    limit: u32,
-) -> Result<Vec<(EventRow, Outcome)>, Fault> {
-    // The empty text comes before every id.
-    let (owner, session, ordinal) = match after {
-        Some(place) => (
-            place.sub_account_id.as_str(),
-            place.session_id.to_string(),
-            i64::try_from(place.ordinal).unwrap_or(i64::MAX),
-        ),
-        None => ("", String::new(), 0),
-    };
-    let mut statement = connection.prepare_cached(&unsettled_page())?;
-    let mut rows = statement.query(params![owner, session, ordinal, limit])?;
-    let mut events = Vec::new();
-    while let Some(row) = rows.next()? {
-        events.push(event(row)?);
-    }
-    Ok(events)
-}
-
-pub(super) fn unsettled_page() -> String {
-    format!(
-        "SELECT {EVENT} FROM pending JOIN events ON events.position = pending.position \
-         {LAST_ATTEMPT} \
-         WHERE (pending.sub_account_id, pending.session_id, pending.ordinal) > (?1, ?2, ?3) \
-         ORDER BY pending.sub_account_id, pending.session_id, pending.ordinal LIMIT ?4"
-    )
-}
-
 pub(super) fn whole_session() -> String {
     format!(
         "SELECT {EVENT} FROM events LEFT JOIN pending \
@@ -220,81 +187,6 @@ pub(super) fn whole_session() -> String {
          AND pending.session_id = events.session_id AND pending.ordinal = events.ordinal \
          {LAST_ATTEMPT} WHERE events.session_id = ?1 ORDER BY events.ordinal"
     )
-}
-
-pub(crate) fn session_events(
-    connection: &Connection,
-    session_id: Uuid,
-) -> Result<Vec<(EventRow, Outcome)>, Fault> {
-    let mut statement = connection.prepare_cached(&whole_session())?;
-    let mut rows = statement.query([session_id.to_string()])?;
-    let mut events = Vec::new();
-    while let Some(row) = rows.next()? {
-        events.push(event(row)?);
-    }
-    Ok(events)
-}
-
-/// Writes outcomes; one of an event that is not there (any more) changes nothing.
-pub(crate) fn record(connection: &Connection, outcomes: &[Outcome]) -> Result<(), Fault> {
-    let mut event = connection.prepare_cached(
-        "SELECT position, sub_account_id, session_id, ordinal FROM events WHERE event_id = ?1",
-    )?;
-    let mut settle = connection.prepare_cached(
-        "DELETE FROM pending \
-         WHERE sub_account_id = ?1 AND session_id = ?2 AND ordinal = ?3",
-    )?;
-    let mut keep = connection.prepare_cached(
-        "INSERT INTO pending (sub_account_id, session_id, ordinal, position, state, attempts, \
-         next_attempt_at, outcome_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-         ON CONFLICT (sub_account_id, session_id, ordinal) DO UPDATE \
-         SET state = excluded.state, attempts = excluded.attempts, \
-         next_attempt_at = excluded.next_attempt_at, outcome_at = excluded.outcome_at",
-    )?;
-    let mut log = connection.prepare_cached(
-        "INSERT INTO attempts (position, number, at, state, attempts, status, error) \
-         SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3, ?4, ?5, ?6 \
-         FROM attempts WHERE position = ?1",
-    )?;
-    for outcome in outcomes {
-        let found = event
-            .query_row([outcome.event_id.to_string()], |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    row.get::<_, String>(1)?,
-                    row.get::<_, String>(2)?,
-                    row.get::<_, i64>(3)?,
-                ))
-            })
-            .optional()?;
-        let Some((position, owner, session, ordinal)) = found else {
-            continue;
-        };
-        let (at, state) = (outcome.at.unix_ms(), state_code(outcome.state));
-        if outcome.state.is_final() {
-            settle.execute(params![owner, session, ordinal])?;
-        } else {
-            keep.execute(params![
-                owner,
-                session,
-                ordinal,
-                position,
-                state,
-                outcome.attempts,
-                outcome.next_attempt_at.map(Timestamp::unix_ms),
-                at,
-            ])?;
-        }
-        log.execute(params![
-            position,
-            at,
-            state,
-            outcome.attempts,
-            outcome.status,
-            outcome.error
-        ])?;
-    }
-    Ok(())
 }
 
 pub(super) fn event(row: &Row<'_>) -> Result<(EventRow, Outcome), Fault> {

@@ -30,7 +30,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{SqliteLocation, SqliteOptions, SqliteStore};
-use crate::model::{EventRow, JournalBatch, JournalEntry};
+use crate::deliveries::{Deliveries, StoredEvent};
+use crate::model::{EventRow, JournalBatch, JournalEntry, Outcome};
 use crate::secrets::MasterKey;
 use crate::store::StoreError;
 
@@ -96,6 +97,28 @@ pub(super) fn batch(entries: Vec<JournalEntry>) -> JournalBatch {
     JournalBatch {
         entries: entries.into_iter().map(Arc::new).collect(),
     }
+}
+
+/// Every event of a session, each of which can be read.
+pub(super) async fn events_of(store: &SqliteStore, session: Uuid) -> Vec<(EventRow, Outcome)> {
+    whole(store.session(session).await.unwrap())
+}
+
+/// Everything that is pending, by sub-account, session and ordinal.
+pub(super) async fn pending_events(store: &SqliteStore) -> Vec<(EventRow, Outcome)> {
+    let mut events = Vec::new();
+    for owner in store.pending_owners().await.unwrap() {
+        events.extend(whole(store.pending(&owner, None, 10_000).await.unwrap()));
+    }
+    events
+}
+
+fn whole(events: Vec<StoredEvent>) -> Vec<(EventRow, Outcome)> {
+    let whole = |event| match event {
+        StoredEvent::Whole(event, outcome) => (event, outcome),
+        StoredEvent::Broken { reason, .. } => panic!("{reason}"),
+    };
+    events.into_iter().map(whole).collect()
 }
 
 /// Waits for a condition, and fails with its name when it does not come true.

@@ -18,14 +18,37 @@ use std::time::Duration;
 
 use maskline_events::{Timestamp, WebhookType};
 use maskline_store::{
-    EndpointConfig, EndpointSettings, EventRow, JournalBatch, JournalEntry, MasterKey,
-    NewSubAccount, NewWebhook, SqliteLocation, SqliteOptions, SqliteStore, Store, WebhookSettings,
+    Deliveries, EndpointConfig, EndpointSettings, EventRow, JournalBatch, JournalEntry, MasterKey,
+    NewSubAccount, NewWebhook, Outcome, SqliteLocation, SqliteOptions, SqliteStore, Store,
+    StoredEvent, WebhookSettings,
 };
 use maskline_webhook::{EgressClient, EgressPolicy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
+
+/// Every event of a session, each of which can be read.
+pub async fn events_of(store: &SqliteStore, session: Uuid) -> Vec<(EventRow, Outcome)> {
+    whole(store.session(session).await.unwrap())
+}
+
+/// Everything that is pending, by sub-account, session and ordinal.
+pub async fn pending_events(store: &SqliteStore) -> Vec<(EventRow, Outcome)> {
+    let mut events = Vec::new();
+    for owner in store.pending_owners().await.unwrap() {
+        events.extend(whole(store.pending(&owner, None, 10_000).await.unwrap()));
+    }
+    events
+}
+
+fn whole(events: Vec<StoredEvent>) -> Vec<(EventRow, Outcome)> {
+    let whole = |event| match event {
+        StoredEvent::Whole(event, outcome) => (event, outcome),
+        StoredEvent::Broken { reason, .. } => panic!("{reason}"),
+    };
+    events.into_iter().map(whole).collect()
+}
 
 /// How the receiver answers.
 #[derive(Clone, Debug)]

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use maskline_events::{CallDirection, CallType, Happening, Msisdn, Party};
 use maskline_store::{
-    ClosedSessions, MasterKey, SqliteLocation, SqliteOptions, SqliteStore, Store,
+    ClosedSessions, Deliveries as _, MasterKey, SqliteLocation, SqliteOptions, SqliteStore,
+    StoredEvent,
 };
 
 use super::*;
@@ -221,11 +222,14 @@ async fn a_session_of_which_nothing_is_heard_is_ended_and_summed_up() {
         .unwrap();
     let closed = || world.reports.counters.closed.load(Ordering::Relaxed) == 1;
     until("the session is closed", closed).await;
-    let events = world.store.store.session_events(Uuid::from_u128(1)).await;
+    let events = world.store.store.session(Uuid::from_u128(1)).await;
     let bodies: Vec<_> = events
         .unwrap()
         .into_iter()
-        .map(|(event, _)| event.body)
+        .map(|stored| match stored {
+            StoredEvent::Whole(event, _) => event.body,
+            StoredEvent::Broken { reason, .. } => panic!("{reason}"),
+        })
         .collect();
     assert_eq!(bodies.len(), 4);
     assert!(bodies[2].contains("CALL_DISCONNECTED") && bodies[2].contains("-2001"));

@@ -8,8 +8,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::model::{
-    ApiKeyScope, Endpoint, EventPlace, EventRow, JournalBatch, NewNumber, NewSubAccount,
-    NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount, VirtualNumber, Webhook,
+    ApiKeyScope, Endpoint, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
+    NumberChange, OpenSession, SubAccount, VirtualNumber, Webhook,
 };
 use crate::secrets::MasterKey;
 use crate::sqlite::{SqliteLocation, SqliteOptions, SqliteStore};
@@ -95,25 +95,6 @@ impl Store for FaultyStore {
         limit: u32,
     ) -> Result<Vec<OpenSession>, StoreError> {
         self.inner.open_sessions(after, limit).await
-    }
-
-    async fn unsettled(
-        &self,
-        after: Option<EventPlace>,
-        limit: u32,
-    ) -> Result<Vec<(EventRow, Outcome)>, StoreError> {
-        self.inner.unsettled(after, limit).await
-    }
-
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
-        self.inner.record(outcomes).await
-    }
-
-    async fn session_events(
-        &self,
-        session_id: Uuid,
-    ) -> Result<Vec<(EventRow, Outcome)>, StoreError> {
-        self.inner.session_events(session_id).await
     }
 
     async fn endpoint(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{directory, entry, id, open, try_open};
+use super::{directory, entry, events_of, id, open, try_open};
 use crate::journal::{CommittedEvents, Journal, JournalOptions, JournalReport, Submission};
 use crate::model::EventRow;
 use crate::store::Store;
@@ -100,7 +100,7 @@ async fn what_was_reported_committed_survives_a_kill_and_nothing_is_there_twice(
         let store = open(&path);
         let mut found = 0;
         for session in 1..=SESSIONS {
-            let events = store.session_events(id(0, session)).await.unwrap();
+            let events = events_of(&store, id(0, session)).await;
             let ordinals: Vec<_> = events.iter().map(|(event, _)| event.ordinal).collect();
             let expected: Vec<_> = (1..=ordinals.len() as u64).collect();
             assert_eq!(ordinals, expected, "session {session}");
@@ -108,7 +108,7 @@ async fn what_was_reported_committed_survives_a_kill_and_nothing_is_there_twice(
         }
         for commit_id in &reported {
             let (session, ordinal) = (commit_id % SESSIONS + 1, commit_id / SESSIONS + 1);
-            let events = store.session_events(id(0, session)).await.unwrap();
+            let events = events_of(&store, id(0, session)).await;
             let there = events
                 .iter()
                 .any(|(event, _)| event.event_id == id(session, ordinal));
@@ -120,7 +120,7 @@ async fn what_was_reported_committed_survives_a_kill_and_nothing_is_there_twice(
         assert!(found >= reported.len());
         // Each snapshot is the one of the last event that is there.
         for open in store.open_sessions(None, 100).await.unwrap() {
-            let events = store.session_events(open.session_id).await.unwrap();
+            let events = events_of(&store, open.session_id).await;
             let last = events.last().unwrap().0.ordinal;
             assert_eq!(open.snapshot, format!("after {last}").into_bytes());
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{batch, directory, entry, id, open, until};
+use super::{batch, directory, entry, events_of, id, open, until};
 use crate::journal::{CommittedEvents, Journal, JournalOptions, JournalReport, Submission};
 use crate::model::EventRow;
 use crate::secrets::MasterKey;
@@ -47,11 +47,11 @@ async fn a_full_database_says_so_keeps_what_it_has_and_goes_on_when_there_is_spa
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     assert!(error.is_passing());
     assert!(error.to_string().contains("maskline.db"));
-    assert!(store.session_events(id(0, 2)).await.unwrap().is_empty());
-    assert_eq!(store.session_events(id(0, 1)).await.unwrap().len(), 1);
+    assert!(events_of(&store, id(0, 2)).await.is_empty());
+    assert_eq!(events_of(&store, id(0, 1)).await.len(), 1);
     allow_pages(&store, 10_000).await;
     store.commit(batch(vec![large(2, 1)])).await.unwrap();
-    assert_eq!(store.session_events(id(0, 2)).await.unwrap().len(), 1);
+    assert_eq!(events_of(&store, id(0, 2)).await.len(), 1);
 }
 
 struct Collected(Mutex<Vec<EventRow>>);
@@ -98,7 +98,7 @@ async fn a_full_disk_brings_the_journal_down_and_space_brings_it_up_with_nothing
         }
     }
     // What was acknowledged before is there, the rest is neither there nor let out.
-    let there = store.session_events(id(0, 1)).await.unwrap().len();
+    let there = events_of(&store, id(0, 1)).await.len();
     assert!(there < 40 && committed.len() <= there);
     assert_eq!(journal.flush(Duration::from_millis(50)).await, 40 - there);
 
@@ -117,7 +117,7 @@ async fn a_full_disk_brings_the_journal_down_and_space_brings_it_up_with_nothing
     assert_eq!(ordinals, (1..=40).collect::<Vec<_>>());
     assert_eq!(journal.flush(Duration::ZERO).await, 0);
     assert_eq!(journal.counters().down.load(Ordering::Relaxed), 0);
-    assert_eq!(store.session_events(id(0, 1)).await.unwrap().len(), 40);
+    assert_eq!(events_of(&store, id(0, 1)).await.len(), 40);
 }
 
 #[tokio::test]

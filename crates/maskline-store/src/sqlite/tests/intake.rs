@@ -8,7 +8,7 @@ use maskline_events::{
 };
 use uuid::Uuid;
 
-use super::{at, batch, directory, entry, ephemeral, id, open};
+use super::{at, batch, directory, entry, ephemeral, events_of, id, open, pending_events};
 use crate::intake::{CallEvents, ReportRequest, Reported, ReportedRules, TakenReport};
 use crate::model::EventRow;
 use crate::sqlite::SqliteStore;
@@ -169,7 +169,7 @@ async fn report(store: &SqliteStore, rules: &Arc<Toy>, group: Vec<ReportRequest>
 }
 
 async fn ordinals(store: &SqliteStore, session: u64) -> Vec<u64> {
-    let events = store.session_events(id(0, session)).await.unwrap();
+    let events = events_of(store, id(0, session)).await;
     events.iter().map(|(event, _)| event.ordinal).collect()
 }
 
@@ -187,15 +187,15 @@ async fn a_request_is_taken_whole_or_leaves_no_trace_and_the_others_go_on() {
         .await
         .unwrap();
     assert_eq!(told(&group.answers), ["1 1 2", "!2 Pressed", "3 2 1"]);
-    let written: Vec<_> = group.events.iter().map(EventRow::place).collect();
-    let places = written.iter().map(|it| (it.session_id, it.ordinal));
+    let places = group.events.iter();
+    let places = places.map(|it| (it.session_id, it.ordinal));
     let expected = [(1, 1), (2, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 1)];
     assert!(places.eq(expected.map(|(session, ordinal)| (id(0, session), ordinal))));
     assert_eq!(group.idle_at, Some(at(1_000)));
     assert_eq!(ordinals(&store, 1).await, [1, 2, 3]);
     assert_eq!(ordinals(&store, 2).await, [1, 2, 3]);
     assert_eq!(ordinals(&store, 3).await, [1]);
-    assert_eq!(store.unsettled(None, 100).await.unwrap().len(), 7);
+    assert_eq!(pending_events(&store).await.len(), 7);
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use maskline_events::WebhookType;
 
-use super::super::{deliveries, events, history};
-use super::{at, batch, directory, entry, ephemeral, event, id, open};
+use super::super::{SqliteStore, deliveries, events, history};
+use super::{at, batch, directory, entry, ephemeral, event, events_of, id, open, pending_events};
+use crate::deliveries::{Deliveries as _, Settlement};
 use crate::model::{DeliveryState, JournalEntry, Outcome};
 use crate::store::{Store, StoreError};
 
@@ -22,10 +23,20 @@ fn outcome(session: u64, ordinal: u64, state: DeliveryState) -> Outcome {
     }
 }
 
-fn keys(rows: &[(crate::model::EventRow, Outcome)]) -> Vec<(uuid::Uuid, u64)> {
-    rows.iter()
-        .map(|(event, _)| (event.session_id, event.ordinal))
-        .collect()
+/// Settles events of which the id says which they are, as [`event`] makes them.
+async fn settle(store: &SqliteStore, outcomes: impl IntoIterator<Item = Outcome>) {
+    let settlement = |outcome: Outcome| {
+        let (session, ordinal) = outcome.event_id.as_u64_pair();
+        Settlement {
+            sub_account_id: event(session, ordinal).sub_account_id,
+            session_id: id(0, session),
+            ordinal,
+            outcome,
+            attempt: None,
+        }
+    };
+    let results = outcomes.into_iter().map(settlement).collect();
+    store.settle(results).await.unwrap();
 }
 
 #[tokio::test]
@@ -39,7 +50,7 @@ async fn what_was_committed_is_read_back_after_a_restart() {
     store.commit(batch(vec![last])).await.unwrap();
     drop(store);
 
-    let events = open(&path).session_events(id(0, 1)).await.unwrap();
+    let events = events_of(&open(&path), id(0, 1)).await;
     let rows: Vec<_> = events.iter().map(|(event, _)| event.clone()).collect();
     assert_eq!(rows, [event(1, 1), event(1, 2), summary]);
     assert_eq!(
@@ -62,9 +73,9 @@ async fn a_batch_that_is_committed_again_changes_nothing() {
     let twice = batch(vec![entry(1, 1..=2)]);
     store.commit(twice.clone()).await.unwrap();
     let delivered = outcome(1, 1, DeliveryState::Delivered);
-    store.record(vec![delivered.clone()]).await.unwrap();
+    settle(&store, [delivered.clone()]).await;
     store.commit(twice).await.unwrap();
-    let events = store.session_events(id(0, 1)).await.unwrap();
+    let events = events_of(&store, id(0, 1)).await;
     assert_eq!(events.len(), 2);
     assert_eq!(events[0].1, delivered);
 }
@@ -81,7 +92,7 @@ async fn another_event_with_a_taken_ordinal_is_an_error_and_nothing_of_its_batch
         .unwrap_err();
     assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
     assert!(!error.is_passing());
-    assert!(store.session_events(id(0, 2)).await.unwrap().is_empty());
+    assert!(events_of(&store, id(0, 2)).await.is_empty());
     assert_eq!(store.open_sessions(None, 10).await.unwrap().len(), 1);
 }
 
@@ -115,62 +126,12 @@ async fn a_snapshot_is_replaced_and_then_deleted_with_its_session() {
 }
 
 #[tokio::test]
-async fn what_is_unsettled_comes_in_pages_by_sub_account_session_and_ordinal() {
-    let store = ephemeral();
-    store
-        .commit(batch(vec![entry(2, 9..=11), entry(1, 1..=3)]))
-        .await
-        .unwrap();
-    store
-        .record(vec![
-            outcome(1, 1, DeliveryState::Delivered),
-            outcome(1, 2, DeliveryState::Parked),
-            outcome(1, 3, DeliveryState::Pending),
-            outcome(2, 9, DeliveryState::Dead),
-            outcome(2, 10, DeliveryState::NoEndpoint),
-        ])
-        .await
-        .unwrap();
-    let first = store.unsettled(None, 2).await.unwrap();
-    assert_eq!(keys(&first), [(id(0, 1), 2), (id(0, 1), 3)]);
-    assert_eq!(first[0].1, outcome(1, 2, DeliveryState::Parked));
-    let rest = store.unsettled(Some(event(1, 3).place()), 2).await.unwrap();
-    assert_eq!(keys(&rest), [(id(0, 2), 11)]);
-    let none = store
-        .unsettled(Some(event(2, 11).place()), 2)
-        .await
-        .unwrap();
-    assert!(none.is_empty());
-}
-
-#[tokio::test]
-async fn a_dead_event_that_is_replayed_is_unsettled_again() {
-    let store = ephemeral();
-    store.commit(batch(vec![entry(1, 1..=1)])).await.unwrap();
-    store
-        .record(vec![outcome(1, 1, DeliveryState::Dead)])
-        .await
-        .unwrap();
-    assert!(store.unsettled(None, 9).await.unwrap().is_empty());
-    store
-        .record(vec![outcome(1, 1, DeliveryState::Pending)])
-        .await
-        .unwrap();
-    assert_eq!(store.unsettled(None, 9).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
 async fn the_outcome_of_an_unknown_event_changes_nothing_and_does_not_stop_the_others() {
     let store = ephemeral();
     store.commit(batch(vec![entry(1, 1..=1)])).await.unwrap();
-    store
-        .record(vec![
-            outcome(7, 7, DeliveryState::Delivered),
-            outcome(1, 1, DeliveryState::Delivered),
-        ])
-        .await
-        .unwrap();
-    assert!(store.unsettled(None, 9).await.unwrap().is_empty());
+    let known = outcome(1, 1, DeliveryState::Delivered);
+    settle(&store, [outcome(7, 7, DeliveryState::Delivered), known]).await;
+    assert!(pending_events(&store).await.is_empty());
 }
 
 #[tokio::test]
@@ -180,7 +141,6 @@ async fn nothing_that_is_read_is_sorted_or_searched_through() {
     store.commit(batch(vec![entry(1, 1..=1)])).await.unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
     for query in [
-        events::unsettled_page(),
         events::whole_session(),
         deliveries::pending_page(),
         deliveries::NEXT_OWNER.to_owned(),
@@ -232,7 +192,7 @@ async fn many_committers_share_transactions_and_a_bad_one_fails_alone() {
         failed += committer.await.unwrap();
     }
     assert_eq!(failed, 16);
-    let all = store.unsettled(None, 10_000).await.unwrap();
+    let all = pending_events(&store).await;
     assert_eq!(all.len(), 256 * 4 - 16);
     let counters = store.counters();
     let transactions = counters.transactions.load(Ordering::Relaxed);

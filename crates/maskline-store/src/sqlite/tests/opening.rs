@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::{batch, directory, entry, ephemeral, id, open, options, try_open};
+use super::{batch, directory, entry, ephemeral, events_of, id, open, options, try_open};
 use crate::secrets::MasterKey;
 use crate::sqlite::{NotSqliteUrl, SqliteLocation, SqliteStore};
 use crate::store::{Store, StoreError};
@@ -119,7 +119,7 @@ async fn an_ephemeral_store_works_and_leaves_no_file() {
     let store = ephemeral();
     store.ping().await.unwrap();
     store.commit(batch(vec![entry(1, 1..=2)])).await.unwrap();
-    assert_eq!(store.session_events(id(0, 1)).await.unwrap().len(), 2);
+    assert_eq!(events_of(&store, id(0, 1)).await.len(), 2);
     let directory = store._ephemeral.as_ref().unwrap().path().to_owned();
     assert!(directory.exists());
     drop(store);

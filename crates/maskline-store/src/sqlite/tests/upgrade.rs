@@ -6,7 +6,7 @@ use maskline_events::{EarlyMedia, Msisdn, Timestamp, WebhookType};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{directory, options};
+use super::{directory, events_of, options, pending_events};
 use crate::model::{ApiKeyScope, DeliveryState, NewNumber, Outcome};
 use crate::sqlite::schema::known;
 use crate::sqlite::{SqliteLocation, SqliteStore};
@@ -128,7 +128,7 @@ async fn check_webhooks(store: &SqliteStore, made: Timestamp) {
 async fn check_journal(store: &SqliteStore) {
     let open = store.open_sessions(None, 10).await.unwrap();
     assert_eq!(open.len(), 1);
-    let unsettled = store.unsettled(None, 10).await.unwrap();
+    let unsettled = pending_events(store).await;
     assert_eq!(unsettled.len(), 1);
     let (event, outcome) = &unsettled[0];
     assert_eq!((event.session_id, event.ordinal), (open[0].session_id, 1));
@@ -179,7 +179,7 @@ async fn each_delivery_stands_after_the_migration_as_it_stood_before() {
         }
         drop(old);
         let store = open(&path);
-        let found = store.session_events(session).await.unwrap();
+        let found = events_of(&store, session).await;
         assert_eq!(found.len(), stood.len());
         for ((event, outcome), (state, _, attempts, next, status, error)) in found.iter().zip(stood)
         {
@@ -195,7 +195,7 @@ async fn each_delivery_stands_after_the_migration_as_it_stood_before() {
             };
             assert_eq!(*outcome, expected);
         }
-        let unsettled = store.unsettled(None, 10).await.unwrap();
+        let unsettled = pending_events(&store).await;
         let ordinals = unsettled.iter().filter(|(it, _)| it.session_id == session);
         let ordinals: Vec<_> = ordinals.map(|(it, _)| it.ordinal).collect();
         assert_eq!(ordinals, [1, 2, 3]);
