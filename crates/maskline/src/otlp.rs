@@ -3,10 +3,10 @@
 
 mod spans;
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ const QUEUE: usize = 8_192;
 const EXPORT: usize = 1_000;
 /// How long spans are gathered.
 const GATHER: Duration = Duration::from_secs(1);
-/// How long the collector may take for each step of an exchange.
+/// How long the collector may take for an exchange, and for all that waits at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Before a second and a third try.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
@@ -35,6 +35,32 @@ const ANSWER_BYTES: u64 = 16 << 10;
 pub(crate) struct Otlp {
     queue: Mutex<Option<SyncSender<Vec<Span>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    end: Arc<End>,
+}
+
+/// Until when the thread may go on.
+#[derive(Debug, Default)]
+struct End {
+    at: Mutex<Option<Instant>>,
+    said: Condvar,
+}
+
+impl End {
+    fn say(&self, at: Instant) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        self.said.notify_all();
+    }
+
+    fn get(&self) -> Option<Instant> {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits so long, or until an end is said.
+    fn pause(&self, time: Duration) {
+        let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.said.wait_timeout_while(at, time, |at| at.is_none());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 impl Otlp {
@@ -42,11 +68,13 @@ impl Otlp {
     ///
     /// # Errors
     /// There is none to be had.
-    pub(crate) fn start(config: OtlpConfig) -> std::io::Result<Self> {
+    pub(crate) fn start(config: OtlpConfig) -> io::Result<Self> {
         let (queue, spans) = sync_channel(QUEUE);
+        let end = Arc::new(End::default());
         let exporter = Exporter {
             config,
             failing: false,
+            end: Arc::clone(&end),
         };
         let thread = std::thread::Builder::new()
             .name("otlp".to_owned())
@@ -54,6 +82,7 @@ impl Otlp {
         Ok(Self {
             queue: Mutex::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
+            end,
         })
     }
 
@@ -75,8 +104,9 @@ impl Otlp {
         }
     }
 
-    /// Exports what waits, and ends. Blocks, at most for one export's tries.
+    /// Exports what waits, and ends. Blocks for [`PATIENCE`] at most, and counts what is left then.
     pub(crate) fn stop(&self) {
+        self.end.say(Instant::now() + PATIENCE);
         drop(
             self.queue
                 .lock()
@@ -120,34 +150,31 @@ fn dropped(spans: usize) {
 struct Exporter {
     config: OtlpConfig,
     failing: bool,
+    end: Arc<End>,
 }
 
 impl Exporter {
     fn run(mut self, queue: &Receiver<Vec<Span>>) {
-        let mut open = true;
-        while open {
-            let Ok(mut spans) = queue.recv() else {
-                return;
-            };
+        while let Ok(mut spans) = queue.recv() {
             let until = Instant::now() + GATHER;
             while spans.len() < EXPORT {
                 let left = until.saturating_duration_since(Instant::now());
                 match queue.recv_timeout(left) {
                     Ok(more) => spans.extend(more),
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => {
-                        open = false;
-                        break;
-                    }
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
                 }
             }
-            self.export(&spans, open);
+            if self.end.get().is_some_and(|at| at <= Instant::now()) {
+                dropped(spans.len());
+            } else {
+                self.export(&spans);
+            }
         }
     }
 
-    fn export(&mut self, spans: &[Span], patient: bool) {
+    fn export(&mut self, spans: &[Span]) {
         let body = spans::export(&self.config.service_name, spans).to_string();
-        let mut pauses = PAUSES.iter().filter(|_| patient);
+        let mut pauses = PAUSES.iter();
         loop {
             match self.post(&body) {
                 Ok(()) => {
@@ -163,8 +190,9 @@ impl Exporter {
                         let place = &self.config.authority;
                         tracing::warn!(%place, reason, "the collector of traces does not take them");
                     }
-                    match pauses.next().filter(|_| passing) {
-                        Some(pause) => std::thread::sleep(*pause),
+                    let ends = self.end.get().is_some();
+                    match pauses.next().filter(|_| passing && !ends) {
+                        Some(pause) => self.end.pause(*pause),
                         None => return dropped(spans.len()),
                     }
                 }
@@ -177,21 +205,13 @@ impl Exporter {
         let OtlpConfig {
             authority, path, ..
         } = &self.config;
-        let passing = |error: std::io::Error| Fault {
+        let passing = |error: io::Error| Fault {
             reason: error.kind().to_string(),
             passing: true,
         };
-        let address = authority
-            .to_socket_addrs()
-            .map_err(passing)?
-            .next()
-            .ok_or_else(|| Fault {
-                reason: "the name has no address".to_owned(),
-                passing: true,
-            })?;
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(passing)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(passing)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(passing)?;
+        let until = Instant::now() + PATIENCE;
+        let until = self.end.get().map_or(until, |end| end.min(until));
+        let mut stream = Deadlined::connect(authority, until).map_err(passing)?;
         let request = format!(
             "POST {path} HTTP/1.0\r\nHost: {authority}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -223,7 +243,98 @@ impl Exporter {
     }
 }
 
+/// A connection with one deadline for all that is done over it.
+struct Deadlined {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Deadlined {
+    /// To the first address of the name that answers.
+    fn connect(authority: &str, until: Instant) -> io::Result<Self> {
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in authority.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, left(until)?) {
+                Ok(stream) => return Ok(Self { stream, until }),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The time to a deadline, or that it has passed.
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    Ok(left)
+}
+
+impl Read for Deadlined {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.until)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Deadlined {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.until)?))?;
+        self.stream.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 struct Fault {
     reason: String,
     passing: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_collector_that_trickles_costs_an_exchange_its_deadline_and_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let trickling = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // A byte comes before any time between two of them is up, until nobody reads.
+            while stream.write_all(b"H").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let until = Instant::now() + Duration::from_millis(300);
+        let mut stream = Deadlined::connect(&at.to_string(), until).unwrap();
+        let read = stream.read_to_end(&mut Vec::new());
+        assert!(Instant::now() >= until);
+        let kind = read.unwrap_err().kind();
+        assert!(matches!(
+            kind,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+        ));
+        drop(stream);
+        trickling.join().unwrap();
+    }
+
+    #[test]
+    fn an_end_ends_a_pause() {
+        let end = Arc::new(End::default());
+        let said = Arc::clone(&end);
+        let saying = std::thread::spawn(move || said.say(Instant::now()));
+        // Far longer than the test may take.
+        end.pause(Duration::from_secs(3_600));
+        saying.join().unwrap();
+        assert!(end.get().is_some());
+    }
 }
