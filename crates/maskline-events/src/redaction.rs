@@ -79,8 +79,12 @@ pub(crate) const KEPT: [&str; 25] = [
     "incomingRate",
     "billingUnit",
 ];
-/// As many digits of a number in a row give it away in any other text.
+/// As many digits of one of the body's numbers in a row give it away in any other text.
 const TELLING: usize = 6;
+/// As many digits in a row may be anybody's number: that of another leg, or one that was never on a leg.
+const ANYBODYS: usize = 7;
+/// Of what can't be a number.
+const NOTHING: &str = "••••";
 
 impl Hiding {
     /// The way of an endpoint, if anything is hidden from it. The key makes tokens: one per
@@ -94,8 +98,8 @@ impl Hiding {
         }
     }
 
-    /// The body with every number hidden: those of its legs, and each run of digits in other texts
-    /// that gives one of them away. The rest is as it was, in the same order.
+    /// The body with every number hidden: those of its legs, and in other texts each run of digits that
+    /// gives one of them away or is long enough for any number. The rest is as it was, in the same order.
     ///
     /// # Errors
     /// [`Unreadable`]; nothing of such a body may be shown.
@@ -145,11 +149,12 @@ impl Hiding {
                 }
             }
             Node::Text(text) if NUMBERS.contains(&name) => {
-                if let Ok(number) = Msisdn::parse(text) {
-                    *text = self.number(&number);
-                } else if text != Party::Anonymous.as_str() {
-                    "••••".clone_into(text);
+                if text != Party::Anonymous.as_str() {
+                    *text = self.digits(text);
                 }
+            }
+            Node::Number(number) if NUMBERS.contains(&name) => {
+                *node = Node::Text(self.digits(&number.to_string()));
             }
             Node::Text(text) if FORMATS.contains(&name) => {
                 if text == PartyFormat::Msisdn.as_str() {
@@ -170,22 +175,35 @@ impl Hiding {
         }
     }
 
-    /// A text in which each run of digits that gives a number away is hidden; `None`: there is none.
+    /// What stands for a text that is a number, or should be one.
+    fn digits(&self, text: &str) -> String {
+        Msisdn::parse(text).map_or_else(|_| NOTHING.to_owned(), |number| self.number(&number))
+    }
+
+    /// A text in which each run of digits that is or may be a number is hidden; `None`: there is none.
+    /// A run goes on over what people write between digits.
     fn text(&self, text: &str, numbers: &[Msisdn]) -> Option<String> {
         let mut rest = text;
         let mut done = String::new();
         let mut any = false;
         while let Some(from) = rest.find(|it: char| it.is_ascii_digit()) {
             let (before, run) = rest.split_at_checked(from)?;
-            let end = run.find(|it: char| !it.is_ascii_digit());
-            let (run, after) = run.split_at_checked(end.unwrap_or(run.len()))?;
+            let end = run.find(|it: char| !it.is_ascii_digit() && !is_between_digits(it));
+            let (run, _) = run.split_at_checked(end.unwrap_or(run.len()))?;
+            let run = run.trim_end_matches(is_between_digits);
+            let after = rest.get(before.len() + run.len()..)?;
+            let digits: String = run.chars().filter(char::is_ascii_digit).collect();
             done.push_str(before);
-            match numbers.iter().find(|number| tells(run, number)) {
-                Some(number) => {
+            let hidden = match numbers.iter().find(|number| tells(&digits, number)) {
+                Some(number) => Some(self.number(number)),
+                None => (digits.len() >= ANYBODYS).then(|| self.digits(&digits)),
+            };
+            match hidden {
+                Some(hidden) => {
                     if done.ends_with('+') {
                         done.pop();
                     }
-                    done.push_str(&self.number(number));
+                    done.push_str(&hidden);
                     any = true;
                 }
                 None => done.push_str(run),
@@ -194,6 +212,12 @@ impl Hiding {
         }
         any.then(|| done + rest)
     }
+}
+
+/// What numbers are written with: space (of any width, also one that does not break), hyphen, dot, brackets.
+fn is_between_digits(character: char) -> bool {
+    character.is_whitespace()
+        || matches!(character, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2015}')
 }
 
 /// Whether a run of digits has a whole number or a telling part of it.
@@ -217,6 +241,9 @@ fn collect(node: &Node, name: &str, numbers: &mut Vec<Msisdn>) {
             }
         }
         Node::Text(text) if NUMBERS.contains(&name) => numbers.extend(Msisdn::parse(text)),
+        Node::Number(number) if NUMBERS.contains(&name) => {
+            numbers.extend(Msisdn::parse(&number.to_string()));
+        }
         Node::Text(_) | Node::Number(_) | Node::Truth(_) | Node::Null => {}
     }
 }

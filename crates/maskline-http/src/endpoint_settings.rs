@@ -148,7 +148,8 @@ async fn show(
 }
 
 /// Sets how a webhook is sent to, all of it: what is absent is as the operator has it. The webhook's URL
-/// and secret stay; setting the webhook anew keeps its settings, deleting it forgets them.
+/// and secret stay. Setting the webhook anew keeps its settings, but with another scheme, host or port it
+/// forgets its headers, client certificate and key; deleting it forgets all of them.
 #[utoipa::path(put, path = "/api/v1/subaccounts/{subAccountId}/webhooks/{type}/settings", tag = "webhooks",
     operation_id = "setWebhookSettings",
     params(("subAccountId" = String, Path, description = "The sub-account"),

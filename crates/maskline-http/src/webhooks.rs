@@ -152,7 +152,8 @@ async fn list(
     listed(access.sub_account_id, &state).await.map(Json)
 }
 
-/// Sets a webhook; one of the same type is replaced and keeps its signing secret.
+/// Sets a webhook; one of the same type is replaced and keeps its signing secret and its settings. With
+/// another scheme, host or port in its URL it forgets its headers, client certificate and key.
 #[utoipa::path(post, path = "/api/v1/subaccounts/{subAccountId}/webhooks", tag = "webhooks",
     operation_id = "setWebhook",
     params(("subAccountId" = String, Path, description = "The sub-account")),

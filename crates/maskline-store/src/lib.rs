@@ -12,6 +12,7 @@ pub mod history;
 pub mod intake;
 pub mod journal;
 pub mod model;
+mod origin;
 pub mod parameters;
 pub mod secrets;
 pub mod settings;

@@ -177,6 +177,72 @@ fn summaries_and_lists_of_numbers_are_hidden_at_any_depth() {
     assert_eq!(told["referenceId"], "+65••••1001");
 }
 
+/// What becomes of a text beside a leg from +6581110001.
+fn beside(hiding: &Hiding, text: &Value) -> Value {
+    let body = json!({"payload": {"source": "+6581110001", "mine": text}}).to_string();
+    let mut told: Value = serde_json::from_str(&hiding.body(&body).unwrap()).unwrap();
+    told["payload"]["mine"].take()
+}
+
+#[test]
+fn a_number_in_a_text_is_hidden_however_it_is_written_and_whosever_it_is() {
+    for written in [
+        "+6591234567",
+        "6591234567",
+        "+65 9123 4567",
+        "+65\u{a0}9123\u{a0}4567",
+        "+65-9123-4567",
+        "+65 (9123) 45.67",
+        "+65.9123.4567",
+        "+6-5-9-1-2-3-4-5-6-7",
+        "+65\u{202f}9123 \u{2011} 4567",
+    ] {
+        let text = json!(format!("no route to {written}, given up (503)"));
+        let token = tokens(1).number(&number("+6591234567"));
+        assert_eq!(
+            beside(&masked(), &text),
+            "no route to +65••••4567, given up (503)",
+            "{written}"
+        );
+        assert_eq!(
+            beside(&tokens(1), &text),
+            format!("no route to {token}, given up (503)")
+        );
+    }
+    // The leg's own, in part and with separators.
+    assert_eq!(beside(&masked(), &json!("8111-00 x")), "+65••••0001 x");
+    // What no number begins with, and what is longer than one.
+    assert_eq!(beside(&masked(), &json!("dial 09123 4567")), "dial ••••");
+    let long = json!("6591234567 6591234568");
+    assert_eq!(beside(&tokens(1), &long), "••••");
+    assert_eq!(beside(&masked(), &json!(6_591_234_567_u64)), "+65••••4567");
+}
+
+#[test]
+fn too_few_digits_for_a_number_stay() {
+    for text in [
+        "t-42, 503 (10.5 s)",
+        "desk 123456",
+        "12-34.56",
+        "1, 2, 3, 4, 5, 6, 7, 8",
+        "v1.2.3 ()-. ",
+        "",
+    ] {
+        assert_eq!(beside(&masked(), &json!(text)), text);
+    }
+    for figure in [json!(0.25), json!(-123_456), json!(4711)] {
+        assert_eq!(beside(&masked(), &figure), figure);
+    }
+}
+
+#[test]
+fn a_leg_s_number_that_is_a_figure_is_hidden_there_and_in_texts() {
+    let body = json!({"payload": {"msisdn": 659_123, "source": 1.5, "mine": "to 65-91-23"}});
+    let told: Value = serde_json::from_str(&masked().body(&body.to_string()).unwrap()).unwrap();
+    let expected = json!({"payload": {"msisdn": "+••••", "source": "••••", "mine": "to +••••"}});
+    assert_eq!(told, expected);
+}
+
 #[test]
 fn a_body_that_is_no_json_is_not_shown_at_all() {
     for text in ["", "{\"source\":\"+6591234567\"", "+6591234567 x"] {

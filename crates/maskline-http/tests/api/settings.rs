@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use maskline_events::signing::PublicKey;
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{EndpointConfig, EventRow, JournalBatch, JournalEntry, NewWebhook};
+use maskline_store::{
+    EndpointConfig, EndpointSecrets, EventRow, JournalBatch, JournalEntry, NewWebhook,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -165,11 +167,15 @@ async fn events_are_shown_as_they_would_be_sent() {
 async fn setting_a_webhook_anew_keeps_its_settings_and_deleting_it_forgets_them() {
     let (api, key) = with_webhooks().await;
     api.put(PATH, &key, all()).await.expect(200);
-    let body = json!({"type": "VCS", "url": "https://other.example", "enabled": false});
+    let body = json!({"type": "VCS", "url": "https://example.com:443/new", "enabled": false});
     api.post(WEBHOOKS, &key, body.clone()).await.expect(200);
     let kept = api.get(PATH, &key).await.expect(200);
     assert_eq!(kept.json["settings"], all_set());
     assert_eq!(kept.json["enabled"], false);
+    let enabled = json!({"type": "VCS", "url": "https://EXAMPLE.com"});
+    api.post(WEBHOOKS, &key, enabled).await.expect(200);
+    let headers = used(&api, WebhookType::Vcs).await.secrets.headers;
+    assert_eq!(headers["x-tenant"], "blue");
     api.delete(&format!("{WEBHOOKS}/VCS"), &key)
         .await
         .expect(200);
@@ -178,6 +184,67 @@ async fn setting_a_webhook_anew_keeps_its_settings_and_deleting_it_forgets_them(
     api.post(WEBHOOKS, &key, body).await.expect(200);
     let anew = api.get(PATH, &key).await.expect(200);
     assert_eq!(anew.json["settings"], unset());
+}
+
+#[tokio::test]
+async fn another_receiver_gets_no_header_value_and_no_key_and_the_settings_show_what_is_left() {
+    let (api, key) = with_webhooks().await;
+    let mut all = all();
+    all["tls"] = json!({"ca": "CA", "clientCertificate": "CERT", "clientKey": "KEY"});
+    let mut left = all_set();
+    left["headers"] = Value::Null;
+    left["tls"] = json!({"ca": "CA", "clientCertificate": null, "clientKey": null});
+    for (before, after) in [
+        ("https://example.com", "http://example.com"),
+        ("https://example.com", "https://other.example"),
+        ("https://example.com", "https://example.com:8443"),
+    ] {
+        let set = |url: &str| {
+            let (api, key) = (&api, &key);
+            let webhook = NewWebhook {
+                sub_account_id: "market".to_owned(),
+                webhook_type: WebhookType::Vcs,
+                url: url.to_owned(),
+                http_auth_header: None,
+                enabled: true,
+            };
+            async move {
+                let now = Timestamp::from_unix_ms(START_MS);
+                let set = api.store.shared().set_webhook(webhook, now).await;
+                assert!(set.unwrap().is_none());
+                api.get(PATH, key).await.expect(200).json["settings"].clone()
+            }
+        };
+        set(before).await;
+        api.put(PATH, &key, all.clone()).await.expect(200);
+        assert_eq!(set(after).await, left, "{after}");
+        let moved = used(&api, WebhookType::Vcs).await;
+        assert!(moved.secrets == EndpointSecrets::default(), "{after}");
+        // Going back brings nothing back, nor does null.
+        assert_eq!(set(before).await, left);
+        let body = json!({"headers": {"x-tenant": null}});
+        let refused = api.put(PATH, &key, body).await.expect(422);
+        assert_eq!(
+            refused.json["statusMessage"],
+            "headers.x-tenant: has no value that could be kept: give one"
+        );
+        api.put(PATH, &key, left.clone()).await.expect(200);
+    }
+    // A certificate alone leaves no TLS behind, and what other webhooks have stays.
+    api.put(
+        PATH,
+        &key,
+        json!({"tls": {"clientCertificate": "CERT", "clientKey": "KEY"}}),
+    )
+    .await
+    .expect(200);
+    let mine = json!({"headers": {"x-tenant": "blue"}});
+    api.put(OF_VCA, &key, mine).await.expect(200);
+    let body = json!({"type": "VCS", "url": "https://other.example"});
+    api.post(WEBHOOKS, &key, body).await.expect(200);
+    assert!(used(&api, WebhookType::Vcs).await == EndpointConfig::default());
+    let other = used(&api, WebhookType::Vca).await.secrets.headers;
+    assert_eq!(other["x-tenant"], "blue");
 }
 
 #[tokio::test]

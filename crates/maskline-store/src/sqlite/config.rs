@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::events::webhook_type as read_webhook_type;
 use super::fault::{Fault, broken, named};
+use super::settings;
 use crate::model::{
     ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount, VirtualNumber,
     Webhook,
@@ -279,6 +280,7 @@ pub(crate) fn set_webhook(
         .as_ref()
         .map(|value| vault.seal(&webhook_place(id, kind, "auth_header"), value.as_bytes()))
         .transpose()?;
+    settings::forget_if_moved(connection, id, kind, &new.url)?;
     let replaced = connection.execute(
         "UPDATE webhooks SET url = ?3, enabled = ?4, auth_header_sealed = ?5, updated = ?6, \
          failing_since = NULL, disabled_reason = NULL \

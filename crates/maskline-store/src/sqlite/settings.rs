@@ -16,10 +16,11 @@ use super::config::{WEBHOOK, secret_place, webhook_place};
 use super::events::webhook_type as read_webhook_type;
 use super::fault::{Fault, broken};
 use crate::model::Endpoint;
+use crate::origin;
 use crate::secrets::{Vault, place};
 use crate::settings::{
     EndpointConfig, EndpointSecrets, EndpointSettings, SettingsChange, SettingsFault,
-    ShownSettings, WebhookSettings,
+    ShownSettings, TlsSettings, WebhookSettings,
 };
 use crate::store::StoreError;
 
@@ -119,6 +120,44 @@ fn change_settings(
         params![owner, kind.as_str(), settings, sealed, now.unix_ms()],
     )?;
     Ok(Ok(ShownSettings { config, ..shown }))
+}
+
+/// Before a webhook gets this URL. What its owner alone may know is for one receiver: another one, as
+/// which whoever has an API key could set himself, gets none of it. A certificate is of no use without
+/// its key, and goes with it.
+pub(super) fn forget_if_moved(
+    connection: &Connection,
+    owner: &str,
+    kind: WebhookType,
+    url: &str,
+) -> Result<(), Fault> {
+    let before: Option<(String, String)> = connection
+        .prepare_cached(
+            "SELECT url, settings FROM webhooks WHERE sub_account_id = ?1 AND webhook_type = ?2",
+        )?
+        .query_row([owner, kind.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((url_before, mut settings)) = before else {
+        return Ok(());
+    };
+    if origin::is_same(&url_before, url) {
+        return Ok(());
+    }
+    // Settings that can't be read stay so, and are neither shown nor sent with.
+    if let Ok(mut read) = serde_json::from_str::<EndpointSettings>(&settings)
+        && let Some(mut tls) = read.tls.take_if(|tls| tls.client_certificate.is_some())
+    {
+        tls.client_certificate = None;
+        read.tls = Some(tls).filter(|tls| *tls != TlsSettings::default());
+        settings = serde_json::to_string(&read)
+            .map_err(|_| broken("webhooks", "the settings can't be written"))?;
+    }
+    connection.execute(
+        "UPDATE webhooks SET settings = ?3, settings_sealed = NULL \
+         WHERE sub_account_id = ?1 AND webhook_type = ?2",
+        params![owner, kind.as_str(), settings],
+    )?;
+    Ok(())
 }
 
 /// The private key of a webhook. It is kept nowhere: whoever has the signing secret, as its owner does,

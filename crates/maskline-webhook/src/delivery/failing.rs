@@ -62,7 +62,6 @@ impl Failing {
                 None
             }
             AttemptResult::Failed { .. } => {
-                let after = after?;
                 let key = (owner.to_owned(), kind);
                 let known = self.lock().get(&key).copied();
                 let since = match known {
@@ -74,6 +73,7 @@ impl Failing {
                         since
                     }
                 };
+                let after = after?;
                 if now.unix_ms().saturating_sub(since.unix_ms()) < ms(after) {
                     return None;
                 }
@@ -267,18 +267,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_limit_nothing_is_noted() {
+    async fn without_a_limit_failures_are_noted_once_and_never_disable() {
         let notes = Arc::new(Notes::default());
         let failing = with(&notes, None);
         assert_eq!(says(&failing, false, 0).await, None);
         assert_eq!(says(&failing, false, 1_000_000_000).await, None);
-        assert_eq!(*notes.writes.lock().unwrap(), 0);
-        // The limit is given with each attempt: one that it gets counts from its next failure.
+        assert_eq!(*notes.since.lock().unwrap(), Some(at(0)));
+        assert_eq!(*notes.writes.lock().unwrap(), 1);
+        assert_eq!(says(&failing, true, 1_000_000_001).await, None);
+        assert_eq!(*notes.since.lock().unwrap(), None);
+        // The limit is given with each attempt; what failed before it counts.
+        says(&failing, false, 1_000_000_002).await;
         let limited = Watch(failing.0, Some(Duration::from_secs(100)));
-        assert_eq!(says(&limited, false, 1_000_000_001).await, None);
+        assert_eq!(says(&limited, false, 1_000_000_101).await, None);
         assert_eq!(
-            says(&limited, false, 1_000_000_101).await,
-            Some(at(1_000_000_001))
+            says(&limited, false, 1_000_000_102).await,
+            Some(at(1_000_000_002))
         );
     }
 }
