@@ -159,6 +159,12 @@ impl ReportedEvent {
     /// The first field that is wrong.
     pub fn check(&self) -> Result<(), ReportFault> {
         let fault = |field, reason| Err(ReportFault { field, reason });
+        if self.session_id.is_nil() {
+            return fault("sessionId", "is the nil UUID, which names nothing");
+        }
+        if self.call_id.is_nil() {
+            return fault("callId", "is the nil UUID, which names nothing");
+        }
         // What an endpoint is shown of a number is none.
         if matches!(self.source, Party::Masked(_) | Party::Token(_)) {
             return fault("source", "is neither an MSISDN nor `anonymous`");
@@ -309,5 +315,25 @@ mod tests {
                 error: None
             }
         );
+    }
+
+    #[test]
+    fn the_nil_uuid_names_neither_a_call_nor_a_leg() {
+        let event = |session_id, call_id| ReportedEvent {
+            session_id,
+            call_id,
+            direction: CallDirection::Inbound,
+            call_type: CallType::Pstn,
+            source: Party::Number("+6591234567".parse().unwrap()),
+            destination: Party::Number("+6531580001".parse().unwrap()),
+            timestamp: None,
+            happening: Happening::Began,
+            idempotency_key: "1".to_owned(),
+            idle: None,
+        };
+        let (one, nil) = (Uuid::from_u128(1), Uuid::nil());
+        assert_eq!(event(one, one).check(), Ok(()));
+        assert_eq!(event(nil, one).check().unwrap_err().field, "sessionId");
+        assert_eq!(event(one, nil).check().unwrap_err().field, "callId");
     }
 }

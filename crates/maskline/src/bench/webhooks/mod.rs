@@ -155,6 +155,14 @@ fn head(options: &Options) {
     };
     println!("maskline {} ({profile})", env!("CARGO_PKG_VERSION"));
     println!("machine   {}", usage::machine());
+    if options.post_to.is_some() {
+        println!(
+            "method    {} calls of {UPDATES} updates to another sender, load and receiver on the same machine; accepted = answered 2xx;\n          \
+             CPU of --processes from /proc; latency from when a post was due until its webhook was there, at {} updates/s, one a post",
+            options.calls, options.rate
+        );
+        return;
+    }
     println!(
         "method    {} calls of {UPDATES} updates (and a summary) over {} endpoints, load and receiver on the same machine;\n          \
          accepted = answered 202 once durable; SQLite synchronous=FULL, HMAC, log of attempts;\n          \
