@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use maskline_events::WebhookType;
+use maskline_events::{Redaction, WebhookType};
 use maskline_store::{CommittedEvents, Deliveries, DeliveryState, SqliteStore, Store};
 use maskline_webhook::{DeliveryConfig, Dispatcher, Schedule};
 use support::{
@@ -140,6 +140,69 @@ async fn an_attempt_ends_at_the_endpoint_s_own_deadline() {
     // Its retry, too, is when the endpoint wants it, give or take a tenth.
     let next = outcome.next_attempt_at.unwrap().unix_ms() - outcome.at.unix_ms();
     assert!((3_240_000..=3_960_000).contains(&next), "{next}");
+}
+
+#[tokio::test]
+async fn an_attempt_lasts_no_longer_than_the_operator_lets_it() {
+    let receiver = Receiver::start(|_, _| Reply::Stall).await;
+    let database = Database::new();
+    let store = store_for(&database, &receiver.url).await;
+    set(&store, OWNER, VCS, |settings| {
+        settings.attempt_timeout_ms = Some(30_000);
+    })
+    .await;
+    backlog(&store, 1).await;
+    let config = DeliveryConfig {
+        attempt_deadline: Duration::from_millis(150),
+        ..DeliveryConfig::default()
+    };
+    let _dispatcher = start(&store, config);
+    let error = outcome(&store).await.error.unwrap();
+    assert_eq!(error, "no whole answer within 150 ms");
+}
+
+#[tokio::test]
+async fn a_failure_goes_by_the_settings_that_its_attempt_found() {
+    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
+    let database = Database::new();
+    let store = store_for(&database, &receiver.url).await;
+    let owners: Vec<String> = (1..=24).map(|n| format!("owner{n}")).collect();
+    for owner in &owners {
+        support::own(&store, owner).await;
+        support::hook(&store, owner, VCS, &receiver.url).await;
+        set(&store, owner, VCS, |settings| {
+            settings.retry_delays_seconds = Some(Vec::new());
+            settings.redaction = Some(Redaction::Masked);
+        })
+        .await;
+    }
+    let config = DeliveryConfig {
+        endpoint_ttl: Duration::ZERO,
+        ..DeliveryConfig::default()
+    };
+    let dispatcher = start(&store, config);
+    let fails = async |owner: &str, session: u128| {
+        // Nothing of it can be hidden: the attempt ends as soon as it has found the settings.
+        let mut event = call(owner, session, 1, false);
+        event[0].body = "no JSON".to_owned();
+        commit(&store, &event).await;
+        dispatcher.committed(event);
+        let id = Uuid::from_u128(session);
+        until_async("its attempt is recorded", || async {
+            events_of(&store, id).await[0].1.attempts > 0
+        })
+        .await;
+        events_of(&store, id).await.remove(0).1.state
+    };
+    for (owner, session) in owners.iter().zip(1..) {
+        assert_eq!(fails(owner, session).await, DeliveryState::Dead);
+        set(&store, owner, VCS, |settings| {
+            settings.retry_delays_seconds = None;
+        })
+        .await;
+        let state = fails(owner, 1_000 + session).await;
+        assert_eq!(state, DeliveryState::Pending, "{owner}");
+    }
 }
 
 #[tokio::test]

@@ -81,7 +81,8 @@ impl Sender {
             Ok(Err(_)) | Err(_) => return (AttemptResult::Postponed, None),
         };
         let settings = target.settings();
-        let deadline = settings.attempt_timeout().unwrap_or(self.deadline);
+        let own = settings.attempt_timeout();
+        let deadline = own.map_or(self.deadline, |own| own.min(self.deadline));
         *disable_after = settings.disable_after().unwrap_or(*disable_after);
         let body = match target.hiding().map(|hiding| hiding.body(&event.body)) {
             None => Bytes::from_owner(Body(Arc::clone(&event))),

@@ -260,9 +260,7 @@ impl Shell {
         self.own.begin(&*self.deliveries).await;
         loop {
             // Ahead of the attempts that follow from what came after it.
-            for input in told.take() {
-                self.handle(input);
-            }
+            self.hear();
             self.carry_out();
             if draining.is_some() && intake.is_empty() && self.lanes.is_quiet() {
                 break;
@@ -281,7 +279,11 @@ impl Shell {
                         self.handle(Input::Missed);
                     }
                 }
-                Some(ended) = self.jobs.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.jobs.join_next_with_id() => {
+                    // An attempt's result goes by the settings that it found.
+                    self.hear();
+                    self.ended(ended);
+                }
                 Some(command) = control.recv(), if draining.is_none() => {
                     self.handle(Input::Drain);
                     draining = Some(command);
@@ -312,6 +314,12 @@ impl Shell {
                 unsettled: levels.events,
                 unrecorded: levels.unrecorded,
             });
+        }
+    }
+
+    fn hear(&mut self) {
+        for input in self.told.take() {
+            self.handle(input);
         }
     }
 

@@ -75,15 +75,17 @@ impl SettingsSeen for OwnSettings {
     }
 }
 
-/// The policy of an endpoint with these settings; `None`: nothing of it differs from `default`.
+/// The policy of an endpoint with these settings; `None`: nothing of it differs from `default`, whose
+/// places and rate can only become fewer by them.
 fn policy_of(settings: &EndpointSettings, default: &EndpointPolicy) -> Option<EndpointPolicy> {
     let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
     let mut policy = default.clone();
     if let Some(most) = settings.max_in_flight {
-        policy.cap = most.max(1) as usize;
+        policy.cap = policy.cap.min(most.max(1) as usize);
     }
-    if let Some(rate) = settings.rate_per_1000_seconds {
-        policy.rate = Rate::per_1000_seconds(rate);
+    let rate = settings.rate_per_1000_seconds;
+    if let Some(rate) = rate.and_then(Rate::per_1000_seconds) {
+        policy.rate = Some(policy.rate.map_or(rate, |most| most.min(rate)));
     }
     if let Some(delays) = &settings.retry_delays_seconds {
         policy.schedule.delays = delays.iter().copied().map(seconds).collect();
@@ -111,6 +113,27 @@ mod tests {
                 policy
             })
             .collect()
+    }
+
+    #[test]
+    fn what_is_set_makes_places_and_rate_fewer_and_never_more() {
+        let operator = EndpointPolicy {
+            cap: 32,
+            rate: Rate::per_1000_seconds(20_000),
+            ..DeliveryConfig::default().policy()
+        };
+        let own = |most, rate| {
+            let settings = EndpointSettings {
+                max_in_flight: Some(most),
+                rate_per_1000_seconds: Some(rate),
+                ..EndpointSettings::default()
+            };
+            policy_of(&settings, &operator).map(|policy| (policy.cap, policy.rate))
+        };
+        assert_eq!(own(256, 10_000_000), None);
+        assert_eq!(own(33, 20_001), None);
+        assert_eq!(own(4, 10_000_000), Some((4, operator.rate)));
+        assert_eq!(own(256, 500), Some((32, Rate::per_1000_seconds(500))));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct EndpointPolicy {
 }
 
 /// Attempts per 1,000 seconds, at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(u32);
 
 impl Rate {
@@ -49,6 +49,15 @@ impl Bucket {
             rate,
             credit: Self::most(rate),
             at: now,
+        }
+    }
+
+    /// The same at another rate from now on: what it holds stays, up to a second's attempts.
+    pub(super) fn at_rate(&self, rate: Rate, now: Timestamp) -> Self {
+        Self {
+            rate,
+            credit: self.credit(now).min(Self::most(rate)),
+            at: self.at.max(now),
         }
     }
 

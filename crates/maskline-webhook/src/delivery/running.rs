@@ -13,6 +13,8 @@ pub(super) const FAST_MS: i64 = 1_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pool {
     Fast,
+    /// In a fast place, too old for it.
+    Overdue,
     Slow,
 }
 
@@ -44,31 +46,31 @@ impl Running {
             .and_then(|index| self.young.get_mut(index));
         let young = slot.and_then(Option::take).is_some();
         self.trim();
-        if young || self.overdue.remove(&number).is_some() {
+        if young {
             Pool::Fast
+        } else if self.overdue.remove(&number).is_some() {
+            Pool::Overdue
         } else {
             Pool::Slow
         }
     }
 
-    /// The next one that is too old for its fast place, if it can have a slow one.
-    pub(super) fn leaves(
-        &mut self,
-        now: Timestamp,
-        slow_is_free: bool,
-    ) -> Option<(EndpointKey, Class)> {
-        while let Some(Some((at, ..))) = self.young.front()
-            && at.plus_ms(FAST_MS) <= now
-        {
-            if let Some(Some((_, endpoint, class))) = self.young.pop_front() {
-                self.overdue.insert(self.base, (endpoint, class));
-            }
-            self.base += 1;
-            self.trim();
-        }
-        if !slow_is_free {
+    /// The next one that has become too old for its fast place; it is overdue from here on.
+    pub(super) fn ages(&mut self, now: Timestamp) -> Option<EndpointKey> {
+        let (at, ..) = self.young.front()?.as_ref()?;
+        if at.plus_ms(FAST_MS) > now {
             return None;
         }
+        let (_, endpoint, class) = self.young.pop_front()??;
+        let number = self.base;
+        self.base += 1;
+        self.trim();
+        self.overdue.insert(number, (endpoint.clone(), class));
+        Some(endpoint)
+    }
+
+    /// The first overdue one leaves for a slow place.
+    pub(super) fn leaves(&mut self) -> Option<(EndpointKey, Class)> {
         self.overdue.pop_first().map(|(_, left)| left)
     }
 

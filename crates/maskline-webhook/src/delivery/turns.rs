@@ -4,13 +4,14 @@
 //! Endpoints take turns, one attempt each. First tries of an endpoint that answers may use every
 //! place; retries, and all that goes to an endpoint that is not known to answer, half of them. An
 //! attempt that has run for [`FAST_MS`] leaves its place to others and goes on in one of as many
-//! slow places; while an endpoint has any there, it starts no first tries ahead of the others'.
+//! slow places, or keeps its own if none of them is free. An endpoint with such an attempt starts no
+//! first tries ahead of the others', nor does it after that until it has answered within that time.
 //!
 //! | an endpoint | attempts at once | out of |
 //! | --- | --- | --- |
 //! | is unproven: gave no 2xx yet, or no answer since | [`UNPROVEN`] | the half for retries |
-//! | is proven | its cap | all, half for its retries |
-//! | is proven, with an attempt in the slow places | its cap | the half for retries |
+//! | is proven, and quick | its cap | all, half for its retries |
+//! | is proven, and slow | its cap | the half for retries |
 //! | has an open breaker | 0 | |
 //! | has a half-open one | 1 | the half for retries |
 
@@ -90,16 +91,28 @@ pub(crate) struct Turns {
     remembered: VecDeque<(Timestamp, EndpointKey)>,
 }
 
+/// What is known of an endpoint's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It gave no 2xx yet, or no answer since.
+    Unproven,
+    /// It answers, but an attempt of it has run for [`FAST_MS`] since it last did so in less.
+    Slow,
+    /// It answers in less than that.
+    Quick,
+}
+
 #[derive(Debug)]
 struct Line {
     policy: Arc<EndpointPolicy>,
     first: VecDeque<EventKey>,
     retry: VecDeque<EventKey>,
-    /// In fast and slow places; so many of them as retries, and so many in slow places.
+    /// In fast and slow places; so many of them as retries, and so many that have run for
+    /// [`FAST_MS`], wherever they are.
     in_flight: usize,
     retries: usize,
-    slow: usize,
-    proven: bool,
+    old: usize,
+    known: Known,
     breaker: Breaker,
     bucket: Option<Bucket>,
     /// Whose turn it is while first tries and retries share places.
@@ -120,8 +133,8 @@ impl Line {
             retry: VecDeque::new(),
             in_flight: 0,
             retries: 0,
-            slow: 0,
-            proven: false,
+            old: 0,
+            known: Known::Unproven,
             breaker: Breaker::NEW,
             retry_is_next: false,
             in_first: false,
@@ -142,19 +155,21 @@ impl Line {
         match self.breaker {
             Breaker::Open { .. } => 0,
             Breaker::HalfOpen { .. } => 1,
-            Breaker::Closed { .. } if self.proven => cap,
-            Breaker::Closed { .. } => cap.min(UNPROVEN),
+            Breaker::Closed { .. } => match self.known {
+                Known::Slow | Known::Quick => cap,
+                Known::Unproven => cap.min(UNPROVEN),
+            },
         }
     }
 
     /// Whether its first tries go ahead of retries.
     fn goes_ahead(&self) -> bool {
-        self.proven && self.slow == 0
+        self.known == Known::Quick && self.old == 0
     }
 
     /// Whether something is to be started in this class but for the rate.
     fn wants(&self, class: Class, slow_is_free: bool) -> bool {
-        if self.in_flight >= self.cap() || (self.slow > 0 && !slow_is_free) {
+        if self.in_flight >= self.cap() || (self.old > 0 && !slow_is_free) {
             return false;
         }
         match class {
@@ -243,8 +258,18 @@ impl Turns {
             }
         };
         if let Some(line) = self.lines.get_mut(endpoint) {
-            line.bucket = policy.rate.map(|rate| Bucket::new(rate, self.now));
+            // Full only if there was none: else each change would give a second's attempts.
+            line.bucket = policy.rate.map(|rate| match line.bucket {
+                Some(bucket) => bucket.at_rate(rate, self.now),
+                None => Bucket::new(rate, self.now),
+            });
             line.policy = policy;
+            // What it waits for may come earlier now, unless that is its breaker.
+            if !matches!(line.breaker, Breaker::Open { .. })
+                && let Some(at) = line.wake.take()
+            {
+                self.wakes.remove(&(at, endpoint.clone()));
+            }
             self.rejoin(endpoint);
         }
     }
@@ -252,7 +277,7 @@ impl Turns {
     /// The endpoint was set anew: what is known of its failures counts no more.
     pub(crate) fn changed(&mut self, endpoint: &EndpointKey) {
         if let Some(line) = self.lines.get_mut(endpoint) {
-            line.proven = false;
+            line.known = Known::Unproven;
         }
         self.set_breaker(endpoint, Breaker::NEW);
         self.rejoin(endpoint);
@@ -301,15 +326,21 @@ impl Turns {
 
     /// Moves attempts that have become old to the slow places, as long as there are any.
     fn age(&mut self) {
-        while let Some((endpoint, class)) =
-            (self.running).leaves(self.now, self.places.slow < self.in_all)
+        while let Some(endpoint) = self.running.ages(self.now) {
+            if let Some(line) = self.lines.get_mut(&endpoint) {
+                line.old += 1;
+                if line.known == Known::Quick {
+                    line.known = Known::Slow;
+                }
+            }
+            self.rejoin(&endpoint);
+        }
+        while self.places.slow < self.in_all
+            && let Some((endpoint, class)) = self.running.leaves()
         {
             self.places.fast -= 1;
             self.places.slow += 1;
             self.retries -= usize::from(class == Class::Retry);
-            if let Some(line) = self.lines.get_mut(&endpoint) {
-                line.slow += 1;
-            }
             self.rejoin(&endpoint);
         }
     }
@@ -403,24 +434,32 @@ impl Turns {
         line.in_flight -= 1;
         line.retries -= retry;
         line.used = self.now;
-        match self.running.end(start.number) {
+        let answers = match self.running.end(start.number) {
             Pool::Fast => {
                 self.places.fast -= 1;
                 self.retries -= retry;
+                Known::Quick
+            }
+            Pool::Overdue => {
+                line.old -= 1;
+                self.places.fast -= 1;
+                self.retries -= retry;
+                Known::Slow
             }
             Pool::Slow => {
-                line.slow -= 1;
+                line.old -= 1;
                 self.places.slow -= 1;
+                Known::Slow
             }
-        }
+        };
         let was = line.breaker;
         let breaker = was.ended(self.now, health, jitter_permille, &self.breaker);
         match (health, was) {
-            _ if matches!(breaker, Breaker::Open { .. }) => line.proven = false,
+            _ if matches!(breaker, Breaker::Open { .. }) => line.known = Known::Unproven,
             // One that comes back from a pause begins with few places.
-            (Health::Well, Breaker::Closed { .. }) => line.proven = true,
+            (Health::Well, Breaker::Closed { .. }) => line.known = answers,
             (Health::Silent, _) | (_, Breaker::Open { .. } | Breaker::HalfOpen { .. }) => {
-                line.proven = false;
+                line.known = Known::Unproven;
             }
             (
                 Health::Failing | Health::Answered | Health::Unknown | Health::Absent,
@@ -499,7 +538,7 @@ impl Turns {
             return;
         }
         // A rate has to be remembered until it would be full again, so as not to start anew.
-        if !line.proven && line.breaker == Breaker::NEW && line.bucket.is_none() {
+        if line.known == Known::Unproven && line.breaker == Breaker::NEW && line.bucket.is_none() {
             self.forget(endpoint);
         } else if !line.is_remembered {
             line.is_remembered = true;

@@ -184,7 +184,37 @@ fn an_attempt_that_has_run_for_a_second_makes_room_for_others() {
         s.end(&slow, ordinal, Health::Well);
     }
     assert_eq!(s.turns.places().slow, 0);
-    assert_eq!(s.started().len(), 4, "and ahead of retries again");
+    assert!(
+        s.started().is_empty(),
+        "it has the half that is for retries"
+    );
+    s.end(&slow, 8, Health::Well);
+    assert_eq!(s.started().len(), 5, "quick again, and ahead of retries");
+}
+
+#[test]
+fn an_old_attempt_that_finds_no_slow_place_counts_as_slow() {
+    let (late, later, well) = (endpoint("late"), endpoint("later"), endpoint("well"));
+    let mut s = Script::proven(8, 8, &[&late, &later, &well]);
+    s.first(&late, 0..8);
+    assert_eq!(s.started().len(), 8);
+    s.pass(SECOND);
+    s.first(&later, 100..150);
+    assert_eq!(s.started().len(), 8);
+    s.pass(SECOND);
+    assert_eq!((s.turns.places().fast, s.turns.places().slow), (8, 8));
+    s.first(&well, 200..202);
+    assert!(s.started().is_empty());
+    for ordinal in 100..103 {
+        s.end(&later, ordinal, Health::Well);
+    }
+    assert_eq!(s.started(), [200, 201], "and nothing of the other's");
+    for ordinal in 103..108 {
+        s.end(&later, ordinal, Health::Well);
+    }
+    assert_eq!(s.started().len(), 4, "its answers were late: half");
+    s.first(&well, 202..204);
+    assert_eq!(s.started(), [202, 203]);
 }
 
 #[test]
@@ -282,6 +312,30 @@ fn an_endpoint_s_rate_is_kept_whatever_is_free() {
 }
 
 #[test]
+fn another_rate_goes_from_now_on_and_gives_nothing_away() {
+    let a = endpoint("a");
+    let mut s = Script::proven(100, 100, &[&a]);
+    let rate = |per_1000| Some(policy(50, Rate::per_1000_seconds(per_1000)));
+    s.turns.set_policy(&a, rate(100));
+    s.first(&a, 0..40);
+    assert_eq!(s.started(), [0], "one in 10 s");
+    s.turns.set_policy(&a, rate(10_000));
+    assert!(
+        s.started().is_empty(),
+        "ten a second, of which it has earned none"
+    );
+    for ordinal in 1..5 {
+        s.pass(100);
+        assert_eq!(s.started(), [ordinal]);
+    }
+    for per_1000 in [9_000, 10_000, 9_000, 10_000] {
+        s.turns.set_policy(&a, rate(per_1000));
+        assert!(s.started().is_empty());
+    }
+    assert_eq!(s.turns.wakes.len(), 1);
+}
+
+#[test]
 fn an_endpoint_s_own_cap_is_kept() {
     let a = endpoint("a");
     let mut s = Script::proven(100, 100, &[&a]);
@@ -327,6 +381,8 @@ struct World {
     next: u64,
     waited: i64,
     served: u64,
+    /// Those that hang answer well after all.
+    late: bool,
 }
 
 const HANGS_MS: i64 = 10_000;
@@ -347,6 +403,7 @@ impl World {
             next: 0,
             waited: 0,
             served: 0,
+            late: false,
         }
     }
 
@@ -370,7 +427,12 @@ impl World {
             let (ms, health) = if of == last || !hangs {
                 (self.random.random_range(1..=5), Health::Well)
             } else {
-                (HANGS_MS, Health::Silent)
+                let late = if self.late {
+                    Health::Well
+                } else {
+                    Health::Silent
+                };
+                (HANGS_MS, late)
             };
             if let Some(due) = self.due.remove(&start.event.ordinal) {
                 self.waited = self.waited.max(self.now.unix_ms() - due.unix_ms());
@@ -411,6 +473,37 @@ impl World {
         self.now = until;
         self.turns.elapsed(self.now);
         self.run(hangs);
+    }
+}
+
+#[test]
+fn endpoints_that_answer_late_again_and_again_cost_the_others_one_wait() {
+    // With the places that one has by default, and with more than there are for all.
+    for (seed, late, cap) in [(0, 40, 32), (1, 100, 32), (2, 4, 256), (3, 8, 600)] {
+        let mut world = World::new(seed, late + 1, 512);
+        world.late = true;
+        for of in 0..=late {
+            let name = world.endpoints[of].clone();
+            world.turns.set_policy(&name, Some(policy(cap, None)));
+            world.put(of, Class::First);
+        }
+        world.go_on(START.plus_ms(100), false);
+        for step in 0..4_000 {
+            // All of them at once, when what they had before has ended.
+            if step % 1_100 == 0 {
+                for of in (0..late).cycle().take(late * cap) {
+                    world.put(of, Class::First);
+                }
+            }
+            world.put(late, Class::First);
+            world.go_on(START.plus_ms(100 + (step + 1) * 20), true);
+            if step == 1_000 {
+                assert!(world.waited <= HANGS_MS, "seed {seed}: {} ms", world.waited);
+                world.waited = 0;
+            }
+        }
+        assert!(world.served > 3_900, "seed {seed}: {}", world.served);
+        assert_eq!(world.waited, 0, "seed {seed}");
     }
 }
 
