@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{
@@ -202,7 +202,7 @@ pub struct Answer {
     /// `Retry-After` as it was written.
     pub retry_after: Option<String>,
     /// The body, up to the limit that was asked for.
-    pub body: Bytes,
+    pub body: Vec<u8>,
     /// Whether the body went on beyond the limit; the rest was not read.
     pub truncated: bool,
 }
@@ -389,34 +389,20 @@ async fn read(response: Response<Incoming>, limit_bytes: usize) -> Result<Answer
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
     let mut incoming = response.into_body();
-    // Most answers are empty or come in one piece, which is not copied.
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut body = Vec::new();
     let mut truncated = false;
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|_| SendError::CutOff)?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let room = limit_bytes.saturating_sub(first.len() + rest.len());
+        let room = limit_bytes.saturating_sub(body.len());
         truncated = data.len() > room;
-        let data = data.slice(..data.len().min(room));
-        if first.is_empty() {
-            first = data;
-        } else {
-            rest.extend_from_slice(&data);
-        }
+        body.extend_from_slice(data.get(..room).unwrap_or(&data));
         if truncated {
             break;
         }
     }
-    let body = if rest.is_empty() {
-        first
-    } else {
-        let mut whole = BytesMut::from(first);
-        whole.unsplit(rest);
-        whole.freeze()
-    };
     Ok(Answer {
         status,
         retry_after,

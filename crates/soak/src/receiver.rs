@@ -109,6 +109,11 @@ impl Receiver {
         format!("http://{}/{account}", self.address)
     }
 
+    /// Another that leads to the same, for each number.
+    pub(crate) fn url_again(&self, account: u16, number: u32) -> String {
+        format!("{}/{number}", self.url(account))
+    }
+
     /// From now on all is acknowledged, but at those that never answer.
     pub(crate) fn heal(&self) {
         self.shared.healed.store(true, Ordering::Relaxed);
@@ -221,7 +226,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option
 
 fn understood(head: &str, body: &[u8]) -> anyhow::Result<Request> {
     let path = head.split(' ').nth(1).context("no path")?;
-    let account = path.trim_start_matches('/').parse()?;
+    let account = path.split('/').nth(1).context("no account")?.parse()?;
     let id = field(head, "webhook-id").context("no webhook-id")?;
     let id = Uuid::parse_str(id)?;
     let body_text = std::str::from_utf8(body)?;

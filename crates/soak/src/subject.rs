@@ -148,22 +148,23 @@ filter = "warn"
         let mut client = Client::new(self.api());
         let name = account_name(account);
         let account = format!(r#"{{"subAccountId":"{name}","countries":["SG"]}}"#);
-        let mut requests = vec![("POST", "/api/v1/admin/subaccounts".to_owned(), account)];
+        let path = "/api/v1/admin/subaccounts";
+        done(&mut client, "POST", path, &account).await?;
         for kind in ["VCS", "VSS"] {
             let webhook = format!(r#"{{"type":"{kind}","url":"{url}"}}"#);
             let path = format!("/api/v1/subaccounts/{name}/webhooks");
-            let of_kind = format!("{path}/{kind}/settings");
-            requests.push(("POST", path, webhook));
-            requests.push(("PUT", of_kind, settings.to_owned()));
-        }
-        for (method, path, body) in requests {
-            let answer = client.request(method, &path, &body).await?;
-            if answer.status >= 300 {
-                let text = String::from_utf8_lossy(answer.body);
-                bail!("{path}: {} {text}", answer.status);
-            }
+            done(&mut client, "POST", &path, &webhook).await?;
+            let path = format!("{path}/{kind}/settings");
+            done(&mut client, "PUT", &path, settings).await?;
         }
         Ok(())
+    }
+
+    /// Gives the account's webhook for status events another URL: what was known of it is forgotten.
+    pub(crate) async fn move_webhook(&self, account: u16, url: &str) -> anyhow::Result<()> {
+        let path = format!("/api/v1/subaccounts/{}/webhooks", account_name(account));
+        let webhook = format!(r#"{{"type":"VCS","url":"{url}"}}"#);
+        done(&mut Client::new(self.api()), "POST", &path, &webhook).await
     }
 
     /// Ends it as a power failure would end a process.
@@ -226,6 +227,16 @@ impl Drop for Subject {
         // There is nobody to tell that it is gone already.
         let _ = self.kill();
     }
+}
+
+/// A request that must be taken.
+async fn done(client: &mut Client, method: &str, path: &str, body: &str) -> anyhow::Result<()> {
+    let answer = client.request(method, path, body).await?;
+    if answer.status >= 300 {
+        let text = String::from_utf8_lossy(answer.body);
+        bail!("{path}: {} {text}", answer.status);
+    }
+    Ok(())
 }
 
 /// A sub-account's name.

@@ -46,8 +46,14 @@ impl Sender {
         event: Arc<EventRow>,
         gap: bool,
     ) -> (AttemptResult, Option<AttemptRecord>) {
-        let mut after = self.disable_after;
-        let (result, record) = self.send(Arc::clone(&event), gap, &mut after).await;
+        let target = self.target(&event).await;
+        let own = target.as_ref().ok();
+        let own = own.and_then(|target| target.settings().disable_after());
+        let after = own.unwrap_or(self.disable_after);
+        let (result, record) = match target {
+            Ok(target) => self.send(Arc::clone(&event), &target, gap).await,
+            Err(result) => (result, None),
+        };
         let (owner, kind) = (event.sub_account_id.as_str(), event.webhook_type);
         let ended = self
             .failing
@@ -65,25 +71,27 @@ impl Sender {
         (result, record)
     }
 
-    async fn send(
-        &self,
-        event: Arc<EventRow>,
-        gap: bool,
-        disable_after: &mut Option<Duration>,
-    ) -> (AttemptResult, Option<AttemptRecord>) {
+    /// Where the event goes, or what it means that it goes nowhere.
+    async fn target(&self, event: &EventRow) -> Result<Arc<Target>, AttemptResult> {
         let lookup =
             self.endpoints
                 .lookup(&event.sub_account_id, event.webhook_type, clock::wall());
-        let target = match timeout(self.deadline, lookup).await {
-            Ok(Ok(Some(Ok(target)))) => target,
-            Ok(Ok(Some(Err(error)))) => return (unanswered(&error), None),
-            Ok(Ok(None)) => return (AttemptResult::NoEndpoint, None),
-            Ok(Err(_)) | Err(_) => return (AttemptResult::Postponed, None),
-        };
-        let settings = target.settings();
-        let own = settings.attempt_timeout();
+        match timeout(self.deadline, lookup).await {
+            Ok(Ok(Some(Ok(target)))) => Ok(target),
+            Ok(Ok(Some(Err(error)))) => Err(unanswered(&error)),
+            Ok(Ok(None)) => Err(AttemptResult::NoEndpoint),
+            Ok(Err(_)) | Err(_) => Err(AttemptResult::Postponed),
+        }
+    }
+
+    async fn send(
+        &self,
+        event: Arc<EventRow>,
+        target: &Target,
+        gap: bool,
+    ) -> (AttemptResult, Option<AttemptRecord>) {
+        let own = target.settings().attempt_timeout();
         let deadline = own.map_or(self.deadline, |own| own.min(self.deadline));
-        *disable_after = settings.disable_after().unwrap_or(*disable_after);
         let body = match target.hiding().map(|hiding| hiding.body(&event.body)) {
             None => Bytes::from_owner(Body(Arc::clone(&event))),
             Some(Ok(hidden)) => Bytes::from(hidden),
@@ -96,10 +104,7 @@ impl Sender {
             unix_seconds: clock::wall().unix_ms().div_euclid(1_000),
         };
         let began = Instant::now();
-        let sent = self
-            .client
-            .post(&target, post, ANSWER_BYTES, deadline)
-            .await;
+        let sent = self.client.post(target, post, ANSWER_BYTES, deadline).await;
         // A 2xx whose body stalls or is cut off is no acknowledgement: the deadline covers the body,
         // and who stops in the middle may not have kept the event. A repeat does no harm.
         let mut record = AttemptRecord {
@@ -108,13 +113,14 @@ impl Sender {
         };
         let result = match sent {
             Ok(answer) => {
-                record.answer = answer.body.to_vec();
-                record.truncated = answer.truncated;
-                if answer.status == 410 {
-                    self.gone(&event, &target).await
+                let result = if answer.status == 410 {
+                    self.gone(&event, target).await
                 } else {
                     answered(&answer)
-                }
+                };
+                record.answer = answer.body;
+                record.truncated = answer.truncated;
+                result
             }
             Err(error) => unanswered(&error),
         };

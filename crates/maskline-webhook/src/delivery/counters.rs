@@ -1,6 +1,6 @@
 //! What deliveries count, for metrics and tests.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use maskline_events::{Timestamp, WebhookType};
 use maskline_store::{DeliveryState, EventRow, Outcome};
@@ -14,7 +14,7 @@ pub const LAG_BOUNDS_MS: [u32; 14] = [
 ];
 
 /// Of one type of webhook: counts since the start, and a level.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TypeCounters {
     /// Attempts that ended in a 2xx.
     pub delivered: AtomicU64,
@@ -33,11 +33,41 @@ pub struct TypeCounters {
     pub lags: [AtomicU64; LAG_BOUNDS_MS.len() + 1],
     /// The sum of these lags, in milliseconds.
     pub lag_ms: AtomicU64,
-    /// Level: milliseconds since the oldest unsettled event in memory happened.
-    pub oldest_pending_ms: AtomicU64,
+    /// When the oldest unsettled event in memory happened, as Unix time in milliseconds; [`NEVER`]
+    /// if there is none.
+    oldest_pending_at: AtomicI64,
+}
+
+/// No event happened then.
+const NEVER: i64 = i64::MAX;
+
+impl Default for TypeCounters {
+    fn default() -> Self {
+        Self {
+            delivered: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            unanswered: AtomicU64::default(),
+            retries: AtomicU64::default(),
+            no_endpoint: AtomicU64::default(),
+            dead: AtomicU64::default(),
+            lags: Default::default(),
+            lag_ms: AtomicU64::default(),
+            oldest_pending_at: AtomicI64::new(NEVER),
+        }
+    }
 }
 
 impl TypeCounters {
+    /// Milliseconds from when the oldest unsettled event in memory happened until `now`; 0 if there
+    /// is none, and while the clock is behind it.
+    #[must_use]
+    pub fn oldest_pending_ms(&self, now: Timestamp) -> u64 {
+        match self.oldest_pending_at.load(Ordering::Relaxed) {
+            NEVER => 0,
+            at => u64::try_from(now.unix_ms().saturating_sub(at)).unwrap_or(0),
+        }
+    }
+
     fn delivered_after(&self, lag_ms: i64) {
         let lag_ms = u64::try_from(lag_ms).unwrap_or(0);
         let place = LAG_BOUNDS_MS.partition_point(|bound| u64::from(*bound) < lag_ms);
@@ -120,7 +150,7 @@ impl DeliveryCounters {
         }
     }
 
-    pub(super) fn level(&self, levels: &Levels, now: Timestamp) {
+    pub(super) fn level(&self, levels: &Levels) {
         let set = |counter: &AtomicU64, value: usize| {
             counter.store(u64::try_from(value).unwrap_or(u64::MAX), Ordering::Relaxed);
         };
@@ -134,10 +164,9 @@ impl DeliveryCounters {
         set(&self.unrecorded, levels.unrecorded);
         set(&self.behind, usize::from(levels.behind));
         for (webhook_type, oldest) in WebhookType::ALL.into_iter().zip(levels.oldest) {
-            let age = oldest.map_or(0, |oldest| now.unix_ms() - oldest.unix_ms());
-            self.of(webhook_type)
-                .oldest_pending_ms
-                .store(u64::try_from(age).unwrap_or(0), Ordering::Relaxed);
+            let at = oldest.map_or(NEVER, |oldest| oldest.unix_ms());
+            let of_type = self.of(webhook_type);
+            of_type.oldest_pending_at.store(at, Ordering::Relaxed);
         }
         self.parked.store(levels.parked_ever, Ordering::Relaxed);
     }
@@ -149,6 +178,23 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn the_oldest_event_grows_older_while_nothing_happens() {
+        let counters = DeliveryCounters::default();
+        let at = Timestamp::from_unix_ms(1_767_694_639_375);
+        let age = |kind, after_ms| counters.of(kind).oldest_pending_ms(at.plus_ms(after_ms));
+        assert_eq!(age(WebhookType::Vcs, 5), 0);
+        let mut levels = Levels::default();
+        levels.oldest[1] = Some(at);
+        counters.level(&levels);
+        assert_eq!(age(WebhookType::Vcs, 5), 5);
+        assert_eq!(age(WebhookType::Vcs, 60_000), 60_000);
+        assert_eq!(age(WebhookType::Vcs, -1), 0);
+        assert_eq!(age(WebhookType::Vss, 60_000), 0);
+        counters.level(&Levels::default());
+        assert_eq!(age(WebhookType::Vcs, 60_000), 0);
+    }
 
     #[test]
     fn a_lag_counts_for_its_type_in_the_first_place_that_has_room_for_it() {

@@ -374,7 +374,7 @@ impl Shell {
                 Done::Record
             });
         }
-        self.counters.level(&self.lanes.levels(), self.clock.now());
+        self.counters.level(&self.lanes.levels());
     }
 
     fn broken(&self, session: Option<Uuid>, ordinal: u64, reason: &str) {

@@ -312,24 +312,10 @@ impl Table {
 
     fn row(&self, name: &str, options: &Options, measured: &Measured) {
         let outcome = &measured.outcome;
-        let per_thousand =
-            |cpu: Duration| cpu.as_secs_f64() * 1000.0 / f64::from(outcome.completed.max(1));
-        let part = |name: &str| {
-            let cpu: Duration = measured
-                .usage
-                .by_part
-                .iter()
-                .filter(|(part, _)| part.starts_with(name))
-                .map(|(_, cpu)| *cpu)
-                .sum();
-            if cpu.is_zero() {
-                "-".to_owned()
-            } else {
-                format!("{:.2}", per_thousand(cpu))
-            }
-        };
+        let per_thousand = |cpu| usage::per(cpu, 1_000.0, outcome.completed.into());
+        let part = |name| per_thousand(measured.usage.part(name));
         println!(
-            "{name:<15} {:>8.0} {:>7} {:>7} {:>8.1} {:>8.1} | {:>25.2} | {:>6} {:>9} {:>8} {:>8}",
+            "{name:<15} {:>8.0} {:>7} {:>7} {:>8.1} {:>8.1} | {:>25} | {:>6} {:>9} {:>8} {:>8}",
             f64::from(outcome.started) / outcome.started_in.as_secs_f64().max(1.0),
             outcome.started,
             outcome.failed,

@@ -10,7 +10,7 @@ pub(super) struct Usage {
     /// All of it: what threads that have ended used is in it.
     pub(super) cpu: Duration,
     /// Of the threads that live, by the first part of their names.
-    pub(super) by_part: BTreeMap<String, Duration>,
+    by_part: BTreeMap<String, Duration>,
 }
 
 impl Usage {
@@ -35,6 +35,15 @@ impl Usage {
         usage
     }
 
+    /// Of the living threads whose names begin so.
+    pub(super) fn part(&self, name: &str) -> Duration {
+        let parts = self.by_part.iter();
+        parts
+            .filter(|(part, _)| part.starts_with(name))
+            .map(|(_, cpu)| *cpu)
+            .sum()
+    }
+
     /// What was used since an earlier look.
     pub(super) fn since(&self, before: &Self) -> Self {
         let earlier = |part: &String| before.by_part.get(part).copied().unwrap_or_default();
@@ -47,6 +56,14 @@ impl Usage {
                 .collect(),
         }
     }
+}
+
+/// CPU seconds for so many of a thing, when this was what so many took; `-` for none.
+pub(super) fn per(cpu: Duration, of: f64, took: f64) -> String {
+    if cpu.is_zero() {
+        return "-".to_owned();
+    }
+    format!("{:.2}", cpu.as_secs_f64() * of / took.max(1.0))
 }
 
 /// User and system time of a process or thread, from the 14th and 15th field of its `stat`.

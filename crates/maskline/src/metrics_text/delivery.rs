@@ -1,14 +1,14 @@
 //! Deliveries in `/metrics`: by type of webhook, never by sub-account, so that their number is bounded.
 
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
 
 use maskline_events::WebhookType;
 use maskline_webhook::{LAG_BOUNDS_MS, TypeCounters};
 
 use super::{Sources, head, histogram, line, read};
+use crate::node::wall;
 
-type Value = fn(&TypeCounters) -> &AtomicU64;
+type Value<'a> = dyn Fn(&TypeCounters) -> u64 + 'a;
 
 /// A VCA is asked, not delivered.
 fn delivered_types() -> impl Iterator<Item = WebhookType> {
@@ -71,19 +71,20 @@ impl Sources {
                 );
             }
         }
-        let values: [(&str, &str, Value); 4] = [
-            ("counter", "retries_total", |it| &it.retries),
-            ("counter", "no_endpoint_total", |it| &it.no_endpoint),
-            ("counter", "dead_total", |it| &it.dead),
-            ("gauge", "oldest_pending_milliseconds", |it| {
-                &it.oldest_pending_ms
+        let now = wall();
+        let values: [(&str, &str, &Value<'_>); 4] = [
+            ("counter", "retries_total", &|it| read(&it.retries)),
+            ("counter", "no_endpoint_total", &|it| read(&it.no_endpoint)),
+            ("counter", "dead_total", &|it| read(&it.dead)),
+            ("gauge", "oldest_pending_milliseconds", &|it| {
+                it.oldest_pending_ms(now)
             }),
         ];
         for (metric, name, value) in values {
             let name = format!("maskline_delivery_{name}");
             head(text, metric, &name);
             for kind in delivered_types() {
-                let value = read(value(of(kind)));
+                let value = value(of(kind));
                 let _ = writeln!(text, "{name}{{type=\"{}\"}} {value}", kind.as_str());
             }
         }
@@ -106,6 +107,8 @@ fn seconds(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
 
     #[test]

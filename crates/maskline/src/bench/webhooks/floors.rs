@@ -91,7 +91,7 @@ fn on_a_thread(
         .spawn(move || {
             let count = work()?;
             let usage = Usage::of(&[std::process::id()]);
-            let cpu = usage.by_part.get(name).copied().unwrap_or_default();
+            let cpu = usage.part(name);
             Ok(Floor { cpu, count })
         })?;
     let ended: anyhow::Result<Floor> = thread

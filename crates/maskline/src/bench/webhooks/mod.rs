@@ -173,13 +173,12 @@ fn head(options: &Options) {
 }
 
 fn floor(options: &Options, receiver: &Receiver) -> anyhow::Result<()> {
-    let per_ten_thousand =
-        |floor: &Floor| floor.cpu.as_secs_f64() * 10_000.0 / f64::from(floor.count.max(1));
+    let per_ten_thousand = |floor: &Floor| usage::per(floor.cpu, 10_000.0, floor.count.into());
     let count = (options.calls * UPDATES).min(FLOOR);
     let posts = floors::posts(receiver.plain(), count)?;
     let inserts = floors::inserts(count)?;
     println!(
-        "floor     per 10,000: {:.2} CPU-s of bare POSTs over kept connections to the same receiver + {:.2} CPU-s of bare inserts, 100 a commit\n",
+        "floor     per 10,000: {} CPU-s of bare POSTs over kept connections to the same receiver + {} CPU-s of bare inserts, 100 a commit\n",
         per_ten_thousand(&posts),
         per_ten_thousand(&inserts)
     );
@@ -496,21 +495,10 @@ impl Table {
         )]
         let (accepted, webhooks) = (accepted as f64, webhooks as f64);
         let seconds = measured.took.as_secs_f64().max(0.001);
-        let per_ten_thousand = |cpu: Duration| cpu.as_secs_f64() * 10_000.0 / webhooks.max(1.0);
-        let part = |name: &str| {
-            let parts = measured.usage.by_part.iter();
-            let cpu: Duration = parts
-                .filter(|(part, _)| part.starts_with(name))
-                .map(|(_, cpu)| *cpu)
-                .sum();
-            if cpu.is_zero() {
-                "-".to_owned()
-            } else {
-                format!("{:.2}", per_ten_thousand(cpu))
-            }
-        };
+        let per_ten_thousand = |cpu| usage::per(cpu, 10_000.0, webhooks);
+        let part = |name| per_ten_thousand(measured.usage.part(name));
         println!(
-            "{name:<14} {load:>22} {:>10.0} {:>11.0} {:>7} | {:>22.2} | {:>5} {:>7} | {latencies}",
+            "{name:<14} {load:>22} {:>10.0} {:>11.0} {:>7} | {:>22} | {:>5} {:>7} | {latencies}",
             accepted / seconds,
             webhooks / seconds,
             measured.posted.put_off.load(Ordering::Relaxed),
