@@ -1,7 +1,7 @@
 //! Delivering events from the journal to webhooks: at least once, in order per lane (an endpoint
 //! and a session), with retries, over restarts.
 //!
-//! What decides is pure (`lanes`, `turns`, `breaker`, `policy`, `schedule`): it reads no clock, draws nothing and
+//! What decides is pure (`lanes`, `turns`, `rings`, `breaker`, `policy`, `schedule`): it reads no clock, draws nothing and
 //! does no IO. `dispatcher` is its shell. What lives elsewhere: what an event says
 //! (`maskline-switch`), keeping it (`maskline-store`).
 
@@ -15,6 +15,7 @@ mod lanes;
 mod own;
 pub mod policy;
 mod recording;
+mod rings;
 mod room;
 mod running;
 pub mod schedule;
@@ -43,8 +44,8 @@ pub struct DeliveryConfig {
     pub per_endpoint: usize,
     /// Most attempts per second to one endpoint; `None`: no limit.
     pub rate: Option<Rate>,
-    /// Most attempts at once that have not yet run for a second; half of them may be retries. As
-    /// many again may be older.
+    /// Most attempts at once while endpoints have more than four each; as many again are for
+    /// endpoints with fewer, half of these for those with one.
     pub in_all: usize,
     /// When an endpoint that fails is left alone.
     pub breaker: BreakerConfig,

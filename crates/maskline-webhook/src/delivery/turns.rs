@@ -1,19 +1,18 @@
 //! Whose turn it is: a fair share of the attempts for each endpoint, first tries before retries,
 //! and nobody behind those that hang.
 //!
-//! Endpoints take turns, one attempt each. First tries of an endpoint that answers may use every
-//! place; retries, and all that goes to an endpoint that is not known to answer, half of them. An
-//! attempt that has run for [`FAST_MS`] leaves its place to others and goes on in one of as many
-//! slow places, or keeps its own if none of them is free. An endpoint with such an attempt starts no
-//! first tries ahead of the others', nor does it after that until it has answered within that time.
+//! Endpoints take turns, one attempt each, those with the fewest under way first; for whom there is a
+//! place, `rings` says. An attempt that has run for [`FAST_MS`] is slow: an endpoint with such an
+//! attempt starts no first tries ahead of the others', nor does it after that until it has answered
+//! within that time.
 //!
-//! | an endpoint | attempts at once | out of |
+//! | an endpoint | attempts at once | of which class |
 //! | --- | --- | --- |
-//! | is unproven: gave no 2xx yet, or no answer since | [`UNPROVEN`] | the half for retries |
-//! | is proven, and quick | its cap | all, half for its retries |
-//! | is proven, and slow | its cap | the half for retries |
+//! | is unproven: gave no 2xx yet, or no answer since | [`FEW`] | all as retries |
+//! | is proven, and quick | its cap | first tries; retries half of its cap |
+//! | is proven, and slow | its cap | all as retries |
 //! | has an open breaker | 0 | |
-//! | has a half-open one | 1 | the half for retries |
+//! | has a half-open one | 1 | as a retry |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,9 +22,10 @@ use uuid::Uuid;
 
 use super::breaker::{Breaker, BreakerConfig, Health};
 use super::policy::{Bucket, EndpointPolicy};
+use super::rings::{FEW, Held, Rings, Turn};
 #[cfg(doc)]
 use super::running::FAST_MS;
-use super::running::{Pool, Running};
+use super::running::{Age, Running};
 
 /// An event, by its place in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,8 +37,6 @@ pub(crate) struct EventKey {
 /// A sub-account's webhook.
 pub(crate) type EndpointKey = (Arc<str>, WebhookType);
 
-/// Most attempts at once to an endpoint that is not known to answer.
-const UNPROVEN: usize = 4;
 /// What is known about an endpoint is kept for so long after its last attempt, or twice that.
 const REMEMBERED_MS: i64 = 10 * 60_000;
 
@@ -60,6 +58,7 @@ pub(crate) struct Start {
 /// Levels, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places {
+    /// Attempts that have not yet run for [`FAST_MS`], and those that have.
     pub(crate) fast: usize,
     pub(crate) slow: usize,
     /// Endpoints whose breaker is open, and half open.
@@ -77,11 +76,10 @@ pub(crate) struct Turns {
     now: Timestamp,
     lines: BTreeMap<EndpointKey, Line>,
     /// Endpoints that may start something, in turn.
-    first: VecDeque<EndpointKey>,
-    retry: VecDeque<EndpointKey>,
+    first: Rings,
+    retry: Rings,
     running: Running,
     places: Places,
-    retries: usize,
     waiting: usize,
     /// How many of those wait for a breaker.
     held: usize,
@@ -107,8 +105,7 @@ struct Line {
     policy: Arc<EndpointPolicy>,
     first: VecDeque<EventKey>,
     retry: VecDeque<EventKey>,
-    /// In fast and slow places; so many of them as retries, and so many that have run for
-    /// [`FAST_MS`], wherever they are.
+    /// So many of them as retries, and so many that have run for [`FAST_MS`].
     in_flight: usize,
     retries: usize,
     old: usize,
@@ -117,8 +114,8 @@ struct Line {
     bucket: Option<Bucket>,
     /// Whose turn it is while first tries and retries share places.
     retry_is_next: bool,
-    in_first: bool,
-    in_retry: bool,
+    in_first: Option<Turn>,
+    in_retry: Option<Turn>,
     wake: Option<Timestamp>,
     used: Timestamp,
     is_remembered: bool,
@@ -137,8 +134,8 @@ impl Line {
             known: Known::Unproven,
             breaker: Breaker::NEW,
             retry_is_next: false,
-            in_first: false,
-            in_retry: false,
+            in_first: None,
+            in_retry: None,
             wake: None,
             used: now,
             is_remembered: false,
@@ -157,7 +154,7 @@ impl Line {
             Breaker::HalfOpen { .. } => 1,
             Breaker::Closed { .. } => match self.known {
                 Known::Slow | Known::Quick => cap,
-                Known::Unproven => cap.min(UNPROVEN),
+                Known::Unproven => cap.min(FEW),
             },
         }
     }
@@ -167,9 +164,9 @@ impl Line {
         self.known == Known::Quick && self.old == 0
     }
 
-    /// Whether something is to be started in this class but for the rate.
-    fn wants(&self, class: Class, slow_is_free: bool) -> bool {
-        if self.in_flight >= self.cap() || (self.old > 0 && !slow_is_free) {
+    /// Whether something is to be started in this class but for the rate and the places of all.
+    fn wants(&self, class: Class) -> bool {
+        if self.in_flight >= self.cap() {
             return false;
         }
         match class {
@@ -181,8 +178,11 @@ impl Line {
         }
     }
 
-    fn has_rate(&self, now: Timestamp) -> bool {
-        self.bucket.is_none_or(|bucket| bucket.has_one(now))
+    fn turn(&mut self, class: Class) -> &mut Option<Turn> {
+        match class {
+            Class::First => &mut self.in_first,
+            Class::Retry => &mut self.in_retry,
+        }
     }
 
     fn take(&mut self, class: Class) -> Option<EventKey> {
@@ -212,11 +212,10 @@ impl Turns {
             policies: BTreeMap::new(),
             now: Timestamp::from_unix_ms(0),
             lines: BTreeMap::new(),
-            first: VecDeque::new(),
-            retry: VecDeque::new(),
+            first: Rings::default(),
+            retry: Rings::default(),
             running: Running::default(),
             places: Places::default(),
-            retries: 0,
             waiting: 0,
             held: 0,
             wakes: BTreeSet::new(),
@@ -324,23 +323,17 @@ impl Turns {
         }
     }
 
-    /// Moves attempts that have become old to the slow places, as long as there are any.
+    /// Notes which attempts have become old.
     fn age(&mut self) {
         while let Some(endpoint) = self.running.ages(self.now) {
+            self.places.fast -= 1;
+            self.places.slow += 1;
             if let Some(line) = self.lines.get_mut(&endpoint) {
                 line.old += 1;
                 if line.known == Known::Quick {
                     line.known = Known::Slow;
                 }
             }
-            self.rejoin(&endpoint);
-        }
-        while self.places.slow < self.in_all
-            && let Some((endpoint, class)) = self.running.leaves()
-        {
-            self.places.fast -= 1;
-            self.places.slow += 1;
-            self.retries -= usize::from(class == Class::Retry);
             self.rejoin(&endpoint);
         }
     }
@@ -366,57 +359,36 @@ impl Turns {
     /// The next event to attempt, if a place is free. The attempt counts as running from here to
     /// [`Turns::finished`].
     pub(crate) fn next(&mut self) -> Option<Start> {
-        if self.places.fast >= self.in_all {
-            return None;
-        }
-        if let Some(start) = self.start(Class::First) {
-            return Some(start);
-        }
-        if self.retries >= half(self.in_all) {
-            return None;
-        }
-        self.start(Class::Retry)
+        self.start(Class::First)
+            .or_else(|| self.start(Class::Retry))
     }
 
     fn start(&mut self, class: Class) -> Option<Start> {
-        loop {
-            let endpoint = match class {
-                Class::First => self.first.pop_front()?,
-                Class::Retry => self.retry.pop_front()?,
-            };
-            let slow_is_free = self.places.slow < self.in_all;
-            let Some(line) = self.lines.get_mut(&endpoint) else {
-                continue;
-            };
-            match class {
-                Class::First => line.in_first = false,
-                Class::Retry => line.in_retry = false,
-            }
-            let may = line.wants(class, slow_is_free) && line.has_rate(self.now);
-            let event = may.then(|| line.take(class)).flatten();
-            if event.is_some() {
-                let retry = usize::from(class == Class::Retry);
-                line.in_flight += 1;
-                line.retries += retry;
-                if let Some(bucket) = &mut line.bucket {
-                    bucket.take(self.now);
-                }
-                self.places.fast += 1;
-                self.retries += retry;
-                self.waiting -= 1;
-            }
-            // One that may start nothing more comes back when an attempt of it ends, or its time
-            // has come.
-            self.rejoin(&endpoint);
-            if let Some(event) = event {
-                let number = self.running.start(self.now, &endpoint, class);
-                return Some(Start {
-                    event,
-                    class,
-                    number,
-                });
-            }
+        let taken = self.in_flight();
+        let rings = match class {
+            Class::First => &mut self.first,
+            Class::Retry => &mut self.retry,
+        };
+        let endpoint = rings.pop(class, self.in_all, taken)?;
+        let line = self.lines.get_mut(&endpoint)?;
+        *line.turn(class) = None;
+        let event = line.take(class)?;
+        line.in_flight += 1;
+        line.retries += usize::from(class == Class::Retry);
+        if let Some(bucket) = &mut line.bucket {
+            bucket.take(self.now);
         }
+        self.places.fast += 1;
+        self.waiting -= 1;
+        // One that may start nothing more comes back when an attempt of it ends, or its time has
+        // come.
+        self.rejoin(&endpoint);
+        let number = self.running.start(self.now, &endpoint);
+        Some(Start {
+            event,
+            class,
+            number,
+        })
     }
 
     /// An attempt ended; its place is free. `jitter_permille` spreads a breaker's pause.
@@ -430,23 +402,15 @@ impl Turns {
         let Some(line) = self.lines.get_mut(endpoint) else {
             return;
         };
-        let retry = usize::from(start.class == Class::Retry);
         line.in_flight -= 1;
-        line.retries -= retry;
+        line.retries -= usize::from(start.class == Class::Retry);
         line.used = self.now;
         let answers = match self.running.end(start.number) {
-            Pool::Fast => {
+            Age::Young => {
                 self.places.fast -= 1;
-                self.retries -= retry;
                 Known::Quick
             }
-            Pool::Overdue => {
-                line.old -= 1;
-                self.places.fast -= 1;
-                self.retries -= retry;
-                Known::Slow
-            }
-            Pool::Slow => {
+            Age::Old => {
                 line.old -= 1;
                 self.places.slow -= 1;
                 Known::Slow
@@ -468,7 +432,6 @@ impl Turns {
         }
         self.set_breaker(endpoint, breaker);
         self.rejoin(endpoint);
-        self.age();
     }
 
     fn set_breaker(&mut self, endpoint: &EndpointKey, breaker: Breaker) {
@@ -505,36 +468,42 @@ impl Turns {
         }
     }
 
-    /// Puts an endpoint at the end of the rings in which it could start something; forgets one of
-    /// which there is nothing to know.
+    /// Puts an endpoint into the rings in which it could start something, and out of the others;
+    /// forgets one of which there is nothing to know.
     fn rejoin(&mut self, endpoint: &EndpointKey) {
-        let slow_is_free = self.places.slow < self.in_all;
         let Some(line) = self.lines.get_mut(endpoint) else {
             return;
         };
-        let first = line.wants(Class::First, slow_is_free);
-        let retry = line.wants(Class::Retry, slow_is_free);
+        let mut first = line.wants(Class::First);
+        let mut retry = line.wants(Class::Retry);
         if (first || retry)
             && let Some(bucket) = &line.bucket
             && !bucket.has_one(self.now)
         {
+            (first, retry) = (false, false);
             if line.wake.is_none() {
                 let at = bucket.next(self.now);
                 line.wake = Some(at);
                 self.wakes.insert((at, endpoint.clone()));
             }
-            return;
         }
-        if first && !line.in_first {
-            line.in_first = true;
-            self.first.push_back(endpoint.clone());
+        let held = Held::of(line.in_flight);
+        for (rings, class, wants) in [
+            (&mut self.first, Class::First, first),
+            (&mut self.retry, Class::Retry, retry),
+        ] {
+            let turn = line.turn(class);
+            if wants && turn.is_some_and(|turn| turn.held() == held) {
+                continue;
+            }
+            if let Some(turn) = turn.take() {
+                rings.leave(turn);
+            }
+            if wants {
+                *turn = Some(rings.join(endpoint, held));
+            }
         }
-        if retry && !line.in_retry {
-            line.in_retry = true;
-            self.retry.push_back(endpoint.clone());
-        }
-        let unused = line.waiting() == 0 && line.in_flight == 0;
-        if !unused || line.in_first || line.in_retry {
+        if line.waiting() > 0 || line.in_flight > 0 {
             return;
         }
         // A rate has to be remembered until it would be full again, so as not to start anew.

@@ -127,7 +127,7 @@ impl World {
         assert!(levels.events <= 10, "seed {}: {levels:?}", self.seed);
         let places = levels.places;
         assert!(
-            places.fast <= 6 && places.slow <= 6,
+            places.fast + places.slow <= 12,
             "seed {}: {levels:?}",
             self.seed
         );
