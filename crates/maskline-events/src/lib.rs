@@ -28,7 +28,7 @@ pub use callflow::{Action, Callflow, CallflowFault};
 pub use early_media::EarlyMedia;
 pub use envelope::{Envelope, EventType, WebhookType};
 pub use error_code::{ErrorCode, ErrorDetails};
-pub use msisdn::{Msisdn, MsisdnError, Party, PartyFormat};
+pub use msisdn::{Msisdn, MsisdnError, Party, PartyFormat, shown_digits};
 pub use redaction::{Hiding, Redaction};
 pub use reported::{Happening, ReportFault, ReportedEvent};
 pub use summary::{

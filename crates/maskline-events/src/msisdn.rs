@@ -64,20 +64,26 @@ impl Msisdn {
     }
 }
 
+/// How many of the first and of the last digits of a number are shown where it is redacted: the first two
+/// and up to four of the last, so that four at least are hidden. `None`: of fewer than 8 digits nothing is
+/// shown; two of five would give a number away.
+#[must_use]
+pub fn shown_digits(count: usize) -> Option<(usize, usize)> {
+    let more = count.checked_sub(8)?;
+    Some((2, more.saturating_add(2).min(4)))
+}
+
 impl fmt::Display for Msisdn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.digits();
-        // A short number is hidden whole: two digits of five would give it away.
-        if digits.len() < 8 {
-            return f.write_str("+••••");
+        let shown = shown_digits(digits.len()).and_then(|(first, last)| {
+            let head = digits.get(..first)?;
+            Some((head, digits.get(digits.len().checked_sub(last)?..)?))
+        });
+        match shown {
+            Some((head, tail)) => write!(f, "+{head}••••{tail}"),
+            None => f.write_str("+••••"),
         }
-        let (head, tail) = (digits.get(..2), digits.get(digits.len() - 4..));
-        write!(
-            f,
-            "+{}••••{}",
-            head.unwrap_or_default(),
-            tail.unwrap_or_default()
-        )
     }
 }
 
@@ -235,7 +241,18 @@ mod tests {
     fn a_number_never_prints_in_full() {
         let number = Msisdn::parse("6568330330").unwrap();
         assert_eq!(format!("{number} {number:?}"), "+65••••0330 +65••••0330");
-        assert_eq!(format!("{}", Msisdn::parse("+12345").unwrap()), "+••••");
+        for (digits, shown) in [
+            ("112", "+••••"),
+            ("12345", "+••••"),
+            ("1234567", "+••••"),
+            ("12345678", "+12••••78"),
+            ("123456789", "+12••••789"),
+            ("1234567890", "+12••••7890"),
+            ("12345678901", "+12••••8901"),
+            ("123456789012345", "+12••••2345"),
+        ] {
+            assert_eq!(Msisdn::parse(digits).unwrap().to_string(), shown);
+        }
         assert_eq!(number.as_str(), "+6568330330");
     }
 

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use crate::msisdn::{Msisdn, Party, PartyFormat, TOKEN_CHARACTERS, TOKEN_PREFIX};
 use tree::Node;
@@ -25,7 +26,8 @@ pub enum Redaction {
     /// All of them.
     #[default]
     Full,
-    /// `+65••••3033`; of a number with fewer than 8 digits nothing.
+    /// `+65••••3033`: the first two digits and up to four of the last, so that four at least are hidden; of
+    /// a number with fewer than 8 digits nothing.
     Masked,
     /// `tok_` and 22 characters, equal for equal numbers of a sub-account.
     Token,
@@ -43,7 +45,7 @@ pub struct Hiding(Way);
 #[derive(Clone)]
 enum Way {
     Masked,
-    Token([u8; 32]),
+    Token(Zeroizing<[u8; 32]>),
 }
 
 /// Fields that hold a number or `anonymous`, and nothing else.
@@ -90,7 +92,7 @@ impl Hiding {
     /// The way of an endpoint, if anything is hidden from it. The key makes tokens: one per
     /// sub-account, so that two of them can't compare theirs.
     #[must_use]
-    pub fn new(redaction: Redaction, key: impl FnOnce() -> [u8; 32]) -> Option<Self> {
+    pub fn new(redaction: Redaction, key: impl FnOnce() -> Zeroizing<[u8; 32]>) -> Option<Self> {
         match redaction {
             Redaction::Full => None,
             Redaction::Masked => Some(Self(Way::Masked)),
@@ -119,7 +121,7 @@ impl Hiding {
         match &self.0 {
             Way::Masked => number.to_string(),
             Way::Token(key) => {
-                let mut mac = Hmac::<Sha256>::new(&block(key).into());
+                let mut mac = Hmac::<Sha256>::new((&*block(key)).into());
                 mac.update(number.digits().as_bytes());
                 let mut token = TOKEN_PREFIX.to_owned();
                 let encoded = URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
@@ -249,8 +251,8 @@ fn collect(node: &Node, name: &str, numbers: &mut Vec<Msisdn>) {
 }
 
 /// A key of 32 bytes as HMAC-SHA256 pads it (RFC 2104 §2).
-fn block(key: &[u8; 32]) -> [u8; 64] {
-    let mut block = [0; 64];
+fn block(key: &[u8; 32]) -> Zeroizing<[u8; 64]> {
+    let mut block = Zeroizing::new([0; 64]);
     for (to, from) in block.iter_mut().zip(key) {
         *to = *from;
     }

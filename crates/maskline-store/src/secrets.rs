@@ -248,14 +248,14 @@ impl Vault {
         hash.as_mut_slice().zeroize();
         Self {
             cipher: XChaCha20Poly1305::new((&*key.0).into()),
-            root: Zeroizing::new(mac(&key.0, &[b"maskline derived keys"])),
+            root: mac(&key.0, &[b"maskline derived keys"]),
             key_id,
         }
     }
 
     /// The key for a purpose, always the same under this master key; `purpose` is what [`place`] made.
     /// Where there is a secret, another one gives another key.
-    pub(crate) fn derive(&self, purpose: &[u8], secret: &[u8]) -> [u8; KEY_BYTES] {
+    pub(crate) fn derive(&self, purpose: &[u8], secret: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
         mac(&self.root, &[purpose, secret])
     }
 
@@ -301,7 +301,7 @@ impl Vault {
 }
 
 /// HMAC-SHA256 of the parts in a row.
-fn mac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; KEY_BYTES] {
+fn mac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> Zeroizing<[u8; KEY_BYTES]> {
     // RFC 2104 §2: a key shorter than a block is padded with zeros.
     let mut block = Zeroizing::new([0_u8; 64]);
     for (to, from) in block.iter_mut().zip(key) {
@@ -311,7 +311,13 @@ fn mac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; KEY_BYTES] {
     for part in parts {
         Mac::update(&mut mac, part);
     }
-    mac.finalize().into_bytes().into()
+    let mut hash = mac.finalize().into_bytes();
+    let mut made = Zeroizing::new([0; KEY_BYTES]);
+    for (to, from) in made.iter_mut().zip(&hash) {
+        *to = *from;
+    }
+    hash.as_mut_slice().zeroize();
+    made
 }
 
 /// The associated data of a sealed value: table, row key and column, each with its length before

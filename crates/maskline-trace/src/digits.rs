@@ -1,5 +1,7 @@
 //! Runs of digits that may be a phone number, however they are written.
 
+use maskline_events::shown_digits;
+
 /// What looks like a number and is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keep {
@@ -74,15 +76,15 @@ fn decoded_once(text: &str) -> String {
 
 /// The redacted form of a number's digits; a short one is hidden whole.
 pub(crate) fn mask_run(digits: &[char]) -> String {
-    let count = digits.len();
-    let (Some(head), Some(tail)) = (digits.get(..2), digits.get(count.saturating_sub(4)..)) else {
-        return "••••".to_owned();
-    };
-    if count < 8 {
-        return "••••".to_owned();
-    }
+    let shown = shown_digits(digits.len()).and_then(|(first, last)| {
+        let head = digits.get(..first)?;
+        Some((head, digits.get(digits.len().checked_sub(last)?..)?))
+    });
     let text = |part: &[char]| part.iter().collect::<String>();
-    format!("{}••••{}", text(head), text(tail))
+    match shown {
+        Some((head, tail)) => format!("{}••••{}", text(head), text(tail)),
+        None => "••••".to_owned(),
+    }
 }
 
 /// Hides every run of at least `least` digits, whatever separates them.
@@ -254,7 +256,7 @@ mod tests {
             ("call 6591234567 now", "call 65••••4567 now"),
             ("+65 9123-4567", "+65••••4567"),
             ("(065) 9123.45.67!", "(06••••4567!"),
-            ("9123_4567 x12345", "91••••4567 x••••"),
+            ("9123_4567 x12345", "91••••67 x••••"),
             ("1234", "1234"),
             ("٦٥٩١٢٣٤٥٦٧", "٦٥••••٤٥٦٧"),
         ] {

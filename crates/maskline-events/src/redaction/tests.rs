@@ -15,11 +15,11 @@ use crate::summary::SessionSummaryPayload;
 use crate::timestamp::Timestamp;
 
 fn masked() -> Hiding {
-    Hiding::new(Redaction::Masked, || [0; 32]).unwrap()
+    Hiding::new(Redaction::Masked, || Zeroizing::new([0; 32])).unwrap()
 }
 
 fn tokens(key: u8) -> Hiding {
-    Hiding::new(Redaction::Token, || [key; 32]).unwrap()
+    Hiding::new(Redaction::Token, || Zeroizing::new([key; 32])).unwrap()
 }
 
 fn number(text: &str) -> Msisdn {
