@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::AdminAccess;
+use crate::changes::carried_through;
 use crate::countries;
 use crate::error::ApiError;
 use crate::extract::{self, JsonBody};
@@ -186,9 +187,12 @@ async fn create_sub_account(
         sub_account_id: body.sub_account_id,
         countries: checked_countries(body.countries.unwrap_or_default())?,
     };
-    let made = state.store().create_sub_account(new, state.now()).await?;
-    state.config.on_change.numbers_changed().await;
-    Ok((StatusCode::CREATED, Json(made.into())))
+    let change = async move {
+        let made = state.store().create_sub_account(new, state.now()).await?;
+        state.config.on_change.numbers_changed().await;
+        Ok((StatusCode::CREATED, Json(made.into())))
+    };
+    carried_through(change).await
 }
 
 /// Makes an API key for a sub-account. The request needs no body.
@@ -224,9 +228,12 @@ async fn assign_number(
     JsonBody(body): JsonBody<AssignNumber>,
 ) -> Result<(StatusCode, Json<AssignedNumber>), ApiError> {
     let number = checked_number(body, sub_account_id, &state)?;
-    let assigned = state.store().assign_number(number, state.now()).await?;
-    state.config.on_change.numbers_changed().await;
-    Ok((StatusCode::CREATED, Json(assigned.into())))
+    let change = async move {
+        let assigned = state.store().assign_number(number, state.now()).await?;
+        state.config.on_change.numbers_changed().await;
+        Ok((StatusCode::CREATED, Json(assigned.into())))
+    };
+    carried_through(change).await
 }
 
 fn check_sub_account_id(id: &str) -> Result<(), ApiError> {

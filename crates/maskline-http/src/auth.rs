@@ -17,7 +17,7 @@ use crate::error::ApiError;
 use crate::extract;
 use crate::serve::Peer;
 use crate::state::ApiState;
-use crate::throttle::{FailureTable, Source};
+use crate::throttle::{Counts, Source};
 
 /// The longest key that is looked at, bytes.
 const LONGEST_KEY: usize = 256;
@@ -47,7 +47,7 @@ impl KeyHash {
 /// Behind a reverse proxy all clients have one address: a client with a wrong key must not lock out
 /// those whose key is known to be good.
 pub(crate) struct Throttles {
-    failures: Mutex<FailureTable>,
+    failures: Mutex<Counts<Source>>,
     proven: Mutex<ProvenKeys>,
 }
 
@@ -80,7 +80,7 @@ impl ProvenKeys {
 impl Throttles {
     pub(crate) fn new(failures_per_minute: u32) -> Self {
         Self {
-            failures: Mutex::new(FailureTable::new(failures_per_minute)),
+            failures: Mutex::new(Counts::new(failures_per_minute)),
             proven: Mutex::new(ProvenKeys::default()),
         }
     }
@@ -94,7 +94,7 @@ impl Throttles {
         key: Option<&str>,
         hash: Option<&KeyHash>,
     ) -> Result<(), ApiError> {
-        let wait = lock(&self.failures).wait(source, Instant::now());
+        let wait = lock(&self.failures).wait(&source, Instant::now());
         let Some(wait) = wait else {
             return Ok(());
         };
@@ -248,6 +248,8 @@ impl FromRequestParts<ApiState> for AdminAccess {
 /// probed; only an admin key learns by 404 that there is none.
 pub(crate) struct SubAccountAccess {
     pub(crate) sub_account_id: String,
+    /// Whether the operator asks, and not the sub-account.
+    pub(crate) is_admin: bool,
 }
 
 impl FromRequestParts<ApiState> for SubAccountAccess {
@@ -261,14 +263,20 @@ impl FromRequestParts<ApiState> for SubAccountAccess {
                 if !own.contains(&sub_account_id) {
                     return Err(ApiError::Forbidden);
                 }
-                Ok(Self { sub_account_id })
+                Ok(Self {
+                    sub_account_id,
+                    is_admin: false,
+                })
             }
             ApiKeyScope::Admin => {
                 let all = state.store().sub_accounts().await?;
                 if !all.iter().any(|one| one.sub_account_id == sub_account_id) {
                     return Err(ApiError::NotFound("The sub-account"));
                 }
-                Ok(Self { sub_account_id })
+                Ok(Self {
+                    sub_account_id,
+                    is_admin: true,
+                })
             }
         }
     }

@@ -22,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::SubAccountAccess;
+use crate::changes::carried_through;
 use crate::error::ApiError;
 use crate::extract::JsonBody;
 use crate::state::ApiState;
@@ -149,13 +150,16 @@ async fn show(
 
 /// Sets how a webhook is sent to, all of it: what is absent is as the operator has it. The webhook's URL
 /// and secret stay. Setting the webhook anew keeps its settings, but with another scheme, host or port it
-/// forgets its headers, client certificate and key; deleting it forgets all of them.
+/// forgets its headers, client certificate and key; deleting it forgets all of them. The same settings again
+/// change nothing. At most 60 changes a minute with a sub-account's key, of all its webhooks and parameters.
 #[utoipa::path(put, path = "/api/v1/subaccounts/{subAccountId}/webhooks/{type}/settings", tag = "webhooks",
     operation_id = "setWebhookSettings",
     params(("subAccountId" = String, Path, description = "The sub-account"),
         ("type" = String, Path, description = "`VCA`, `VCS`, `VSS`, `VRU` or `VNU`")),
     request_body = SettingsBody,
-    responses((status = 200, description = "The settings as they are now", body = ShownBody)),
+    responses((status = 200, description = "The settings as they are now", body = ShownBody),
+        (status = 409, description = "The webhook or its settings were changed while these were checked: try again", body = crate::error::ErrorBody),
+        (status = 429, description = "Too many changes, or too many failed authentications; see `Retry-After`", body = crate::error::ErrorBody)),
     security(("apiKey" = [])))]
 async fn set(
     access: SubAccountAccess,
@@ -163,25 +167,48 @@ async fn set(
     State(state): State<ApiState>,
     JsonBody(body): JsonBody<SettingsBody>,
 ) -> Result<Json<ShownBody>, ApiError> {
-    let check = Arc::clone(&state.config.check_webhook_tls);
-    let change =
-        move |url: &str, was: &EndpointConfig| changed(&body, webhook_type, url, was, &check);
-    let shown = state
-        .settings()
-        .change_settings(
-            &access.sub_account_id,
-            webhook_type,
-            Arc::new(change),
-            state.now(),
-        )
-        .await?
-        .map_err(|fault| ApiError::field(&fault.field, fault.reason))?;
-    state.config.on_change.settings_changed(
-        &access.sub_account_id,
-        webhook_type,
-        &shown.config.settings,
-    );
-    Ok(Json(answer(access.sub_account_id, webhook_type, shown)))
+    let store = state.settings();
+    let read = store.settings(&access.sub_account_id, webhook_type).await?;
+    let config = changed(&body, webhook_type, &read.url, &read.config).map_err(faulty)?;
+    let Some(difference) = config.difference(&read.config) else {
+        return Ok(Json(answer(access.sub_account_id, webhook_type, read)));
+    };
+    state.change_limit.admit(&access)?;
+    check_tls(&config, &read.config, &state).await?;
+    let id = access.sub_account_id;
+    let change = async move {
+        let (store, now) = (state.settings(), state.now());
+        let set = store.replace_settings(&id, webhook_type, read, config, now);
+        let shown = set
+            .await?
+            .ok_or(ApiError::Outdated("The webhook or its settings"))?;
+        let settings = &shown.config.settings;
+        let on_change = &state.config.on_change;
+        on_change.settings_changed(&id, webhook_type, settings, difference);
+        Ok(Json(answer(id, webhook_type, shown)))
+    };
+    carried_through(change).await
+}
+
+fn faulty(fault: SettingsFault) -> ApiError {
+    ApiError::field(&fault.field, fault.reason)
+}
+
+/// Whether certificates and keys can be used, unless they are those that were set before. Reading and
+/// comparing them takes milliseconds.
+async fn check_tls(
+    config: &EndpointConfig,
+    before: &EndpointConfig,
+    state: &ApiState,
+) -> Result<(), ApiError> {
+    let (tls, key) = (&config.settings.tls, &config.secrets.client_key);
+    let is_known = *tls == before.settings.tls && *key == before.secrets.client_key;
+    let Some(tls) = tls.clone().filter(|_| !is_known) else {
+        return Ok(());
+    };
+    let (key, check) = (key.clone(), Arc::clone(&state.config.check_webhook_tls));
+    let checked = state.long_work.done(move || check(&tls, key.as_deref()));
+    checked.await?.map_err(faulty)
 }
 
 fn answer(sub_account_id: String, r#type: WebhookType, shown: ShownSettings) -> ShownBody {
@@ -227,23 +254,17 @@ fn names(headers: BTreeMap<String, String>) -> Option<Headers> {
     Some(Headers(names.collect())).filter(|Headers(names)| !names.is_empty())
 }
 
-/// What the settings become, if the body is one that may be.
+/// What the settings become, if the body is one that may be. Certificates are not yet looked at.
 fn changed(
     body: &SettingsBody,
     kind: WebhookType,
     url: &str,
     was: &EndpointConfig,
-    check: &TlsCheck,
 ) -> Result<EndpointConfig, SettingsFault> {
     if kind == WebhookType::Vca {
         only_of_the_request(body)?;
     }
-    let (tls, client_key) = tls::tls(
-        body.tls.as_ref(),
-        url,
-        was.secrets.client_key.as_ref(),
-        check,
-    )?;
+    let (tls, client_key) = tls::tls(body.tls.as_ref(), url, was.secrets.client_key.as_ref())?;
     let settings = EndpointSettings {
         max_in_flight: within("maxInFlight", body.max_in_flight, &IN_FLIGHT)?,
         rate_per_1000_seconds: rate(body.rate_per_second)?,

@@ -25,6 +25,8 @@ pub(crate) enum ApiError {
     MethodNotAllowed,
     /// It exists already.
     Conflict(&'static str),
+    /// What the request was checked against is no longer so.
+    Outdated(&'static str),
     /// A status update does not fit its session.
     CallEvent {
         /// Which one of the request, from 0.
@@ -52,6 +54,11 @@ pub(crate) enum ApiError {
         /// When to come back.
         retry_after_s: u64,
     },
+    /// Too many changes by a sub-account.
+    TooManyChanges {
+        /// When to come back.
+        retry_after_s: u64,
+    },
     /// The request took too long.
     TimedOut,
     /// The store failed.
@@ -74,11 +81,13 @@ impl ApiError {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::NumberNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict(_) | Self::CallEvent { .. } => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::Outdated(_) | Self::CallEvent { .. } => StatusCode::CONFLICT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyIncomplete => StatusCode::BAD_REQUEST,
             Self::InvalidJson | Self::Field { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooManyFailures { .. } | Self::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyFailures { .. } | Self::TooManyChanges { .. } | Self::Busy => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::Store(_) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -94,11 +103,13 @@ impl ApiError {
             | Self::NumberNotFound
             | Self::MethodNotAllowed
             | Self::Conflict(_)
+            | Self::Outdated(_)
             | Self::CallEvent { .. }
             | Self::Busy
             | Self::BodyTooLarge(_)
             | Self::BodyIncomplete
             | Self::TooManyFailures { .. }
+            | Self::TooManyChanges { .. }
             | Self::TimedOut
             | Self::Store(_)
             | Self::Panicked => self.status().as_u16().to_string(),
@@ -120,6 +131,7 @@ impl ApiError {
             Self::NumberNotFound => "The number is not one of this sub-account's".to_owned(),
             Self::MethodNotAllowed => "The path does not support this method".to_owned(),
             Self::Conflict(what) => format!("{what} exists already"),
+            Self::Outdated(what) => format!("{what} changed meanwhile; try again"),
             Self::CallEvent { index, reason } => format!("[{index}]: {reason}"),
             Self::Busy => "Too much waits to be written; try again".to_owned(),
             Self::BodyTooLarge(limit) => format!("The request body is above {limit} kB"),
@@ -128,6 +140,9 @@ impl ApiError {
             Self::Field { field, reason } => format!("{field}: {reason}"),
             Self::TooManyFailures { .. } => {
                 "Too many failed authentications from this address".to_owned()
+            }
+            Self::TooManyChanges { .. } => {
+                "The sub-account changes too much; more than 60 times in a minute".to_owned()
             }
             Self::TimedOut => "The request took too long".to_owned(),
             Self::Store(_) | Self::Panicked => "Internal error".to_owned(),
@@ -241,7 +256,8 @@ pub(crate) fn rendered(mut response: Response, now: Timestamp) -> Response {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        ApiError::TooManyFailures { retry_after_s } => {
+        ApiError::TooManyFailures { retry_after_s }
+        | ApiError::TooManyChanges { retry_after_s } => {
             answer
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
@@ -268,6 +284,7 @@ pub(crate) fn rendered(mut response: Response, now: Timestamp) -> Response {
         | ApiError::NumberNotFound
         | ApiError::MethodNotAllowed
         | ApiError::Conflict(_)
+        | ApiError::Outdated(_)
         | ApiError::CallEvent { .. }
         | ApiError::InvalidJson
         | ApiError::Field { .. } => {}

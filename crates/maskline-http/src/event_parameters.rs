@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use maskline_events::{EventParameters, ParameterEntry, SessionValue};
+use maskline_store::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -10,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::SubAccountAccess;
+use crate::changes::carried_through;
 use crate::countries;
 use crate::error::ApiError;
 use crate::extract::JsonBody;
@@ -89,18 +92,22 @@ pub(crate) struct EventParameterList {
     parameters: Vec<EventParameter>,
     /// 0.
     status_code: i32,
-    /// `ok`.
+    /// `ok`; of a 202 `pending`.
     #[schema(example = "ok")]
     status_message: &'static str,
 }
 
-fn listed(sub_account_id: String, entries: Vec<ParameterEntry>) -> Json<EventParameterList> {
+fn listed(
+    sub_account_id: String,
+    entries: Vec<ParameterEntry>,
+    status_message: &'static str,
+) -> Json<EventParameterList> {
     Json(EventParameterList {
         sub_account_id,
         count: entries.len(),
         parameters: entries.into_iter().map(EventParameter::from).collect(),
         status_code: 0,
-        status_message: "ok",
+        status_message,
     })
 }
 
@@ -116,29 +123,60 @@ async fn list(
 ) -> Result<Json<EventParameterList>, ApiError> {
     let id = access.sub_account_id;
     let entries = state.parameters().event_parameters(&id).await?;
-    Ok(listed(id, entries))
+    Ok(listed(id, entries, "ok"))
 }
 
-/// Replaces the fields that a sub-account's call events get. Events that happen from now on have them.
+/// Replaces the fields that a sub-account's call events get. Events that happen after a 200 have them. The
+/// same ones again change nothing. At most 60 changes a minute with a sub-account's key, those of its
+/// webhooks among them.
 #[utoipa::path(put, path = "/api/v1/subaccounts/{subAccountId}/event-parameters", tag = "webhooks",
     operation_id = "setEventParameters",
     params(("subAccountId" = String, Path, description = "The sub-account")),
     request_body = SetEventParameters,
-    responses((status = 200, description = "The fields as they are now", body = EventParameterList)),
+    responses((status = 200, description = "The fields as they are now", body = EventParameterList),
+        (status = 202, description = "They are kept, and go for events as soon as the switch has read them: that takes longer than five seconds", body = EventParameterList),
+        (status = 429, description = "Too many changes, or too many failed authentications; see `Retry-After`", body = crate::error::ErrorBody)),
     security(("apiKey" = [])))]
 async fn replace(
     access: SubAccountAccess,
     State(state): State<ApiState>,
     JsonBody(body): JsonBody<SetEventParameters>,
-) -> Result<Json<EventParameterList>, ApiError> {
-    let id = access.sub_account_id;
+) -> Result<(StatusCode, Json<EventParameterList>), ApiError> {
     let entries: Vec<ParameterEntry> = body.parameters.into_iter().map(Into::into).collect();
     EventParameters::new(&entries, countries::is_assigned).map_err(|fault| {
         let field = format!("parameters[{}].{}", fault.index, fault.field);
         ApiError::field(&field, fault.reason)
     })?;
-    let store = state.parameters();
-    store.set_event_parameters(&id, entries.clone()).await?;
-    state.config.on_change.numbers_changed().await;
-    Ok(listed(id, entries))
+    let is_new = match state
+        .parameters()
+        .event_parameters(&access.sub_account_id)
+        .await
+    {
+        Ok(known) => known != entries,
+        // Setting them again is what mends it.
+        Err(StoreError::BrokenRow { .. }) => true,
+        Err(error) => return Err(error.into()),
+    };
+    if is_new {
+        state.change_limit.admit(&access)?;
+    }
+    let id = access.sub_account_id;
+    let change = async move {
+        let on_change = &state.config.on_change;
+        let is_known = if is_new {
+            let set = state
+                .parameters()
+                .set_event_parameters(&id, entries.clone());
+            set.await?;
+            on_change.parameters_changed(&id).await
+        } else {
+            on_change.parameters_settled().await
+        };
+        let (status, message) = match is_known {
+            true => (StatusCode::OK, "ok"),
+            false => (StatusCode::ACCEPTED, "pending"),
+        };
+        Ok((status, listed(id, entries, message)))
+    };
+    carried_through(change).await
 }

@@ -9,10 +9,11 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 use maskline_events::{Hiding, Timestamp, WebhookType};
 use maskline_store::{
-    DeliveryState, EventHistory, LoggedAttempt, Replay, ReplayOf, ReplayStep, StoreError,
-    StoredEvent,
+    DeliveryState, EventHistory, EventPage, LoggedAttempt, Replay, ReplayOf, ReplayStep,
+    StoreError, StoredEvent,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -323,7 +324,7 @@ async fn list(
     access: SubAccountAccess,
     State(state): State<ApiState>,
     QueryOf(query): QueryOf<ListQuery>,
-) -> Result<Json<EventList>, ApiError> {
+) -> Result<Response, ApiError> {
     let limit = match query.limit.as_deref() {
         None => EVENTS,
         Some(text) => text
@@ -346,13 +347,23 @@ async fn list(
         .page(&owner, after, webhook_type, limit)
         .await?;
     let hidings = state.settings().hidings(&owner).await?;
+    // Up to 1,000 bodies are read, hidden and written again.
+    let answer = move || listed(owner, page, &hidings).into_response();
+    state.long_work.done(answer).await
+}
+
+fn listed(
+    owner: String,
+    page: EventPage,
+    hidings: &BTreeMap<WebhookType, Hiding>,
+) -> Json<EventList> {
     let found = page.events.len();
     let events: Vec<EventEntry> = page
         .events
         .into_iter()
-        .filter_map(|(position, stored)| entry(position, stored, &hidings))
+        .filter_map(|(position, stored)| entry(position, stored, hidings))
         .collect();
-    Ok(Json(EventList {
+    Json(EventList {
         sub_account_id: owner,
         count: events.len(),
         unreadable: (events.len() < found).then(|| found - events.len()),
@@ -362,7 +373,7 @@ async fn list(
         gap: page.gap,
         status_code: 0,
         status_message: "ok",
-    }))
+    })
 }
 
 /// An event as its webhook would be sent it now.

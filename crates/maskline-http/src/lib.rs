@@ -10,6 +10,7 @@
 mod admin;
 mod auth;
 mod call_events;
+mod changes;
 mod countries;
 mod endpoint_settings;
 mod error;

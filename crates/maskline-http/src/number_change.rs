@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use crate::admin::{AssignedNumber, SubAccountInPath, check_reference, check_trunk};
 use crate::auth::AdminAccess;
+use crate::changes::carried_through;
 use crate::error::ApiError;
 use crate::extract::{self, JsonBody};
 use crate::state::ApiState;
@@ -92,12 +93,14 @@ async fn change_number(
     JsonBody(body): JsonBody<ChangeNumber>,
 ) -> Result<Json<AssignedNumber>, ApiError> {
     let change = checked(body, &state)?;
-    let store = state.store();
-    let changed = store
-        .change_number(&sub_account_id, &msisdn, change, state.now())
-        .await?;
-    state.config.on_change.numbers_changed().await;
-    Ok(Json(changed.into()))
+    let change = async move {
+        let (store, now) = (state.store(), state.now());
+        let changed = store.change_number(&sub_account_id, &msisdn, change, now);
+        let changed = changed.await?;
+        state.config.on_change.numbers_changed().await;
+        Ok(Json(changed.into()))
+    };
+    carried_through(change).await
 }
 
 fn checked(body: ChangeNumber, state: &ApiState) -> Result<NumberChange, ApiError> {

@@ -8,12 +8,15 @@ use async_trait::async_trait;
 use axum::Router;
 use maskline_events::{Msisdn, Timestamp, WebhookType};
 use maskline_media::MediaReport;
-use maskline_store::{EndpointSettings, EventHistory, ParameterStore, Store, WebhookSettings};
+use maskline_store::{
+    EndpointSettings, EventHistory, ParameterStore, SettingsDifference, Store, WebhookSettings,
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::auth::{KeyHash, KnownKeys, Throttles};
 use crate::call_events::CallEventSink;
+use crate::changes::{ChangeLimit, LongWork};
 use crate::endpoint_settings::TlsCheck;
 use crate::events::ReplayedEvents;
 use crate::traces::Traces;
@@ -46,17 +49,23 @@ pub const DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 20;
 /// All are called from a request's task: they must not block.
 #[async_trait]
 pub trait ProvisioningChanged: Send + Sync {
-    /// Sub-accounts, what they add to their events, or numbers changed. The answer to the client
-    /// waits for this, so that whoever provisioned a number can call it at once.
+    /// Sub-accounts or numbers changed. The answer to the client waits for this, so that whoever
+    /// provisioned a number can call it at once.
     async fn numbers_changed(&self);
+    /// What a sub-account adds to its events changed. True once the events that happen from now on
+    /// have it; false if that takes longer than a client should wait, though it is still on its way.
+    async fn parameters_changed(&self, sub_account_id: &str) -> bool;
+    /// Nothing of that changed, but an earlier change may be on its way: the same of that.
+    async fn parameters_settled(&self) -> bool;
     /// One webhook was set, deleted, or got a new secret.
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType);
-    /// The settings of one webhook are these now.
+    /// The settings of one webhook are these now, and differ so from what they were.
     fn settings_changed(
         &self,
         sub_account_id: &str,
         webhook_type: WebhookType,
         settings: &EndpointSettings,
+        difference: SettingsDifference,
     );
 }
 
@@ -126,6 +135,8 @@ pub(crate) struct Inner {
     pub(crate) admin_key: Option<KeyHash>,
     pub(crate) throttles: Throttles,
     pub(crate) known_keys: KnownKeys,
+    pub(crate) change_limit: ChangeLimit,
+    pub(crate) long_work: LongWork,
     store_health: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
@@ -150,6 +161,8 @@ impl ApiState {
             admin_key,
             throttles,
             known_keys: KnownKeys::default(),
+            change_limit: ChangeLimit::default(),
+            long_work: LongWork::default(),
             store_health: tokio::sync::Mutex::new(None),
         }))
     }

@@ -1,4 +1,5 @@
-//! Counts failures per source address in a bounded table. Pure: the time comes in.
+//! Counts what somebody does within a minute, in a bounded table: failed authentications by source
+//! address, changes by sub-account. Pure: the time comes in.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,11 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long an address's failures count.
+/// How long what was counted counts.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How many addresses are remembered; beyond it the one whose window began first is forgotten.
-const ADDRESSES: usize = 4096;
+/// How many of whom are remembered; beyond it the one whose window began first is forgotten.
+const REMEMBERED: usize = 4096;
 
 /// What one host can't cheaply change about its address: IPv4 whole, of IPv6 the /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,21 +26,21 @@ impl From<IpAddr> for Source {
     }
 }
 
-/// Failures per address and minute.
-pub(crate) struct FailureTable {
+/// Counts per whom and minute.
+pub(crate) struct Counts<K> {
     limit: u32,
-    windows: BTreeMap<Source, Window>,
+    windows: BTreeMap<K, Window>,
     /// By the begin of their window, oldest first; one entry for each in `windows`.
-    order: VecDeque<Source>,
+    order: VecDeque<K>,
 }
 
 struct Window {
     began: Instant,
-    failures: u32,
+    count: u32,
 }
 
-impl FailureTable {
-    /// A table that allows `limit` failures per address and minute.
+impl<K: Ord + Clone> Counts<K> {
+    /// A table that allows each `limit` in a minute.
     pub(crate) fn new(limit: u32) -> Self {
         Self {
             limit,
@@ -48,33 +49,31 @@ impl FailureTable {
         }
     }
 
-    /// How long an address has to wait, if it has used up its failures.
-    pub(crate) fn wait(&self, source: Source, now: Instant) -> Option<Duration> {
-        let window = self.windows.get(&source)?;
+    /// How long this one has to wait, if it has used up what it may.
+    pub(crate) fn wait(&self, whose: &K, now: Instant) -> Option<Duration> {
+        let window = self.windows.get(whose)?;
         let left = WINDOW.checked_sub(now.saturating_duration_since(window.began))?;
-        (window.failures >= self.limit && !left.is_zero()).then_some(left)
+        (window.count >= self.limit && !left.is_zero()).then_some(left)
     }
 
-    /// Counts a failure. True when it was the address's last allowed one.
-    pub(crate) fn count(&mut self, source: Source, now: Instant) -> bool {
+    /// Counts one. True when it was the last that is allowed.
+    pub(crate) fn count(&mut self, whose: K, now: Instant) -> bool {
         self.forget_old(now);
-        if let Some(window) = self.windows.get_mut(&source) {
-            window.failures = window.failures.saturating_add(1);
-            return window.failures == self.limit;
+        if let Some(window) = self.windows.get_mut(&whose) {
+            window.count = window.count.saturating_add(1);
+            return window.count == self.limit;
         }
-        if self.windows.len() >= ADDRESSES
+        if self.windows.len() >= REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
             self.windows.remove(&oldest);
         }
-        self.order.push_back(source);
-        self.windows.insert(
-            source,
-            Window {
-                began: now,
-                failures: 1,
-            },
-        );
+        self.order.push_back(whose.clone());
+        let window = Window {
+            began: now,
+            count: 1,
+        };
+        self.windows.insert(whose, window);
         self.limit == 1
     }
 
@@ -104,31 +103,31 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_address_waits_for_the_end_of_its_minute_after_its_last_failure() {
-        let mut table = FailureTable::new(2);
+        let mut table = Counts::new(2);
         let start = Instant::now();
         assert!(!table.count(v4(1), start));
-        assert_eq!(table.wait(v4(1), start), None);
+        assert_eq!(table.wait(&v4(1), start), None);
         assert!(table.count(v4(1), start + Duration::from_secs(10)));
         assert_eq!(
-            table.wait(v4(1), start + Duration::from_secs(20)),
+            table.wait(&v4(1), start + Duration::from_secs(20)),
             Some(Duration::from_secs(40))
         );
-        assert_eq!(table.wait(v4(2), start), None, "another address is free");
-        assert_eq!(table.wait(v4(1), start + WINDOW), None);
+        assert_eq!(table.wait(&v4(2), start), None, "another address is free");
+        assert_eq!(table.wait(&v4(1), start + WINDOW), None);
         assert!(!table.count(v4(1), start + WINDOW), "a new minute began");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_table_stays_bounded_and_forgets_the_oldest() {
-        let mut table = FailureTable::new(1);
+        let mut table = Counts::new(1);
         let now = Instant::now();
         for bits in 0..10_000 {
             table.count(v4(bits), now);
         }
-        assert_eq!(table.windows.len(), ADDRESSES);
-        assert_eq!(table.order.len(), ADDRESSES);
-        assert_eq!(table.wait(v4(0), now), None);
-        assert!(table.wait(v4(9_999), now).is_some());
+        assert_eq!(table.windows.len(), REMEMBERED);
+        assert_eq!(table.order.len(), REMEMBERED);
+        assert_eq!(table.wait(&v4(0), now), None);
+        assert!(table.wait(&v4(9_999), now).is_some());
         table.count(v4(1), now + WINDOW);
         assert_eq!(table.windows.len(), 1, "old windows are dropped");
     }

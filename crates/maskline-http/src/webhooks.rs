@@ -5,13 +5,14 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use maskline_events::WebhookType;
-use maskline_store::{NewWebhook, Webhook};
+use maskline_store::{EndpointConfig, NewWebhook, StoreError, Webhook};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::SubAccountAccess;
+use crate::changes::carried_through;
 use crate::error::ApiError;
 use crate::extract::{self, JsonBody};
 use crate::state::ApiState;
@@ -61,6 +62,11 @@ pub(crate) struct WebhookEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     signing_secret: Option<String>,
+    /// Settings that were for the receiver before and are forgotten with its scheme, host or port:
+    /// `headers`, `tls.clientCertificate`. Only in the answer that forgets them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, nullable = false, example = json!(["headers"]))]
+    forgotten_settings: Option<Vec<&'static str>>,
 }
 
 impl From<Webhook> for WebhookEntry {
@@ -71,6 +77,7 @@ impl From<Webhook> for WebhookEntry {
             enabled: webhook.enabled,
             http_auth_header_available: webhook.http_auth_header_available,
             signing_secret: None,
+            forgotten_settings: None,
         }
     }
 }
@@ -153,12 +160,14 @@ async fn list(
 }
 
 /// Sets a webhook; one of the same type is replaced and keeps its signing secret and its settings. With
-/// another scheme, host or port in its URL it forgets its headers, client certificate and key.
+/// another scheme, host or port in its URL it forgets its headers, client certificate and key, and the
+/// answer says so in `forgottenSettings`. One whose settings have TLS is refused a URL without.
 #[utoipa::path(post, path = "/api/v1/subaccounts/{subAccountId}/webhooks", tag = "webhooks",
     operation_id = "setWebhook",
     params(("subAccountId" = String, Path, description = "The sub-account")),
     request_body = SetWebhook,
-    responses((status = 200, description = "All webhooks; a new one with its signing secret", body = WebhookList)),
+    responses((status = 200, description = "All webhooks; a new one with its signing secret", body = WebhookList),
+        (status = 429, description = "Too many changes, or too many failed authentications; see `Retry-After`", body = crate::error::ErrorBody)),
     security(("apiKey" = [])))]
 async fn set(
     access: SubAccountAccess,
@@ -167,20 +176,81 @@ async fn set(
 ) -> Result<Json<WebhookList>, ApiError> {
     let webhook_type = body.r#type;
     let webhook = checked(body, &access.sub_account_id, &state)?;
-    let secret = state.store().set_webhook(webhook, state.now()).await?;
-    state
-        .config
-        .on_change
-        .webhook_changed(&access.sub_account_id, webhook_type);
-    let mut list = listed(access.sub_account_id, &state).await?;
+    let before = config_of(&access.sub_account_id, webhook_type, &state).await?;
+    if before.settings.tls.is_some() && !is_https(&webhook.url) {
+        let reason =
+            "is not https, and the webhook's settings have TLS: PUT settings without `tls` first";
+        return Err(ApiError::field("url", reason));
+    }
+    state.change_limit.admit(&access)?;
+    let id = access.sub_account_id;
+    let (changing, of) = (state.clone(), id.clone());
+    let change = async move {
+        let set = changing.store().set_webhook(webhook, changing.now());
+        let secret = set.await?;
+        changing.config.on_change.webhook_changed(&of, webhook_type);
+        Ok(secret)
+    };
+    let secret = carried_through(change).await?;
+    let after = config_of(&id, webhook_type, &state).await?;
+    let mut list = listed(id, &state).await?;
     if let Some(entry) = list
         .webhooks
         .iter_mut()
         .find(|entry| entry.r#type == webhook_type)
     {
         entry.signing_secret = secret;
+        entry.forgotten_settings = forgotten(&before, &after);
     }
     Ok(Json(list))
+}
+
+/// The settings of a webhook. None are set if there is no such webhook, or what is set can't be read: then
+/// nothing is sent with it, and setting it anew is not refused for it.
+async fn config_of(
+    sub_account_id: &str,
+    webhook_type: WebhookType,
+    state: &ApiState,
+) -> Result<EndpointConfig, ApiError> {
+    match state
+        .settings()
+        .settings(sub_account_id, webhook_type)
+        .await
+    {
+        Ok(shown) => Ok(shown.config),
+        Err(StoreError::NotFound { .. } | StoreError::BrokenRow { .. } | StoreError::Secret) => {
+            Ok(EndpointConfig::default())
+        }
+        Err(
+            error @ (StoreError::Conflict { .. }
+            | StoreError::Full { .. }
+            | StoreError::Unavailable { .. }
+            | StoreError::TooNew { .. }),
+        ) => Err(error.into()),
+    }
+}
+
+fn forgotten(before: &EndpointConfig, after: &EndpointConfig) -> Option<Vec<&'static str>> {
+    let certificate = |config: &EndpointConfig| {
+        let tls = config.settings.tls.as_ref();
+        tls.is_some_and(|tls| tls.client_certificate.is_some())
+    };
+    let headers = |config: &EndpointConfig| !config.secrets.headers.is_empty();
+    let all = [
+        ("headers", headers(before) && !headers(after)),
+        (
+            "tls.clientCertificate",
+            certificate(before) && !certificate(after),
+        ),
+    ];
+    let forgotten = all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name);
+    Some(forgotten.collect::<Vec<_>>()).filter(|names| !names.is_empty())
+}
+
+/// Whether what is sent there goes over TLS.
+pub(crate) fn is_https(url: &str) -> bool {
+    url.get(..8)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 /// Deletes a webhook, its header and its secrets.
@@ -195,16 +265,17 @@ async fn delete(
     TypeInPath(webhook_type): TypeInPath,
     State(state): State<ApiState>,
 ) -> Result<Json<DeletedWebhook>, ApiError> {
-    let webhook = state
-        .store()
-        .delete_webhook(&access.sub_account_id, webhook_type)
-        .await?;
-    state
-        .config
-        .on_change
-        .webhook_changed(&access.sub_account_id, webhook_type);
+    state.change_limit.admit(&access)?;
+    let id = access.sub_account_id;
+    let of = id.clone();
+    let change = async move {
+        let webhook = state.store().delete_webhook(&of, webhook_type).await?;
+        state.config.on_change.webhook_changed(&of, webhook_type);
+        Ok(webhook)
+    };
+    let webhook = carried_through(change).await?;
     Ok(Json(DeletedWebhook {
-        sub_account_id: access.sub_account_id,
+        sub_account_id: id,
         r#type: webhook.webhook_type,
         url: webhook.url,
         enabled: webhook.enabled,
@@ -226,14 +297,15 @@ async fn rotate_secret(
     TypeInPath(webhook_type): TypeInPath,
     State(state): State<ApiState>,
 ) -> Result<Json<RotatedSecret>, ApiError> {
-    let signing_secret = state
-        .store()
-        .rotate_secret(&access.sub_account_id, webhook_type, state.now())
-        .await?;
-    state
-        .config
-        .on_change
-        .webhook_changed(&access.sub_account_id, webhook_type);
+    state.change_limit.admit(&access)?;
+    let id = access.sub_account_id;
+    let change = async move {
+        let rotate = state.store().rotate_secret(&id, webhook_type, state.now());
+        let signing_secret = rotate.await?;
+        state.config.on_change.webhook_changed(&id, webhook_type);
+        Ok(signing_secret)
+    };
+    let signing_secret = carried_through(change).await?;
     Ok(Json(RotatedSecret {
         r#type: webhook_type,
         signing_secret,

@@ -39,7 +39,7 @@ pub use model::{
 pub use parameters::{KnownParameters, ParameterStore};
 pub use secrets::{ApiKeyHash, KeyError, MasterKey};
 pub use settings::{
-    EndpointConfig, EndpointSecrets, EndpointSettings, SettingsChange, SettingsFault,
+    EndpointConfig, EndpointSecrets, EndpointSettings, SettingsDifference, SettingsFault,
     ShownSettings, Signatures, TlsSettings, WebhookSettings,
 };
 pub use sqlite::{

@@ -9,6 +9,11 @@ pub(crate) fn is_same(one: &str, other: &str) -> bool {
     origin(one).is_some_and(|origin_of_one| Some(origin_of_one) == origin(other))
 }
 
+/// Whether what is sent there goes over TLS.
+pub(crate) fn is_https(url: &str) -> bool {
+    origin(url).is_some_and(|(scheme, _)| scheme == "https")
+}
+
 /// `None`: not to be read, and the same as nothing.
 fn origin(url: &str) -> Option<(String, String)> {
     let (scheme, rest) = url.split_once("://")?;

@@ -4,7 +4,6 @@
 //! something is sent (`maskline-webhook`), the SQL (`sqlite::settings`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -135,9 +134,51 @@ pub struct EndpointConfig {
     pub secrets: EndpointSecrets,
 }
 
-/// Settings as the API shows them.
+/// How settings differ from those before, as far as what is known of the receiver goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingsDifference {
+    /// When requests are made, how long they may take, or what of numbers they show.
+    Handling,
+    /// Over which TLS, with which headers or signatures: a receiver that refused the requests of before,
+    /// or took them, need not do so with these.
+    Requests,
+}
+
+impl EndpointConfig {
+    /// How these differ from those before; `None`: not at all.
+    #[must_use]
+    pub fn difference(&self, before: &Self) -> Option<SettingsDifference> {
+        if self == before {
+            return None;
+        }
+        let of_requests = |config: &Self| {
+            // Named, each of them: a new one has to find its side.
+            let EndpointSettings {
+                max_in_flight: _,
+                rate_per_1000_seconds: _,
+                retry_delays_seconds: _,
+                order_deadline_seconds: _,
+                attempt_timeout_ms: _,
+                disable_after_seconds: _,
+                signatures,
+                redaction: _,
+                tls,
+            } = &config.settings;
+            (signatures.unwrap_or_default(), tls.clone())
+        };
+        let are_alike = of_requests(self) == of_requests(before) && self.secrets == before.secrets;
+        Some(match are_alike {
+            true => SettingsDifference::Handling,
+            false => SettingsDifference::Requests,
+        })
+    }
+}
+
+/// A webhook's settings, and what they are for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ShownSettings {
+    /// The webhook's URL.
+    pub url: String,
     /// Whether the webhook is used.
     pub enabled: bool,
     /// Why it was switched off, if it was not its owner who did it.
@@ -169,11 +210,6 @@ impl SettingsFault {
     }
 }
 
-/// Makes settings of those that are there. Given too: the webhook's URL. Called on the writer's
-/// thread, perhaps several times for one change.
-pub type SettingsChange =
-    Arc<dyn Fn(&str, &EndpointConfig) -> Result<EndpointConfig, SettingsFault> + Send + Sync>;
-
 /// The store, as the API's settings of webhooks see it.
 #[async_trait]
 pub trait WebhookSettings: Send + Sync + 'static {
@@ -196,16 +232,17 @@ pub trait WebhookSettings: Send + Sync + 'static {
         sub_account_id: &str,
     ) -> Result<BTreeMap<WebhookType, Hiding>, StoreError>;
 
-    /// Makes settings of those that are there, with nothing in between; gives the new ones.
+    /// Sets these in place of those that were read, and gives them. `None`: the URL or the settings are
+    /// no longer those, and nothing was changed.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if there is no such webhook. Inside: what `change` has against it,
-    /// then nothing was changed.
-    async fn change_settings(
+    /// [`StoreError::NotFound`] if there is no such webhook.
+    async fn replace_settings(
         &self,
         sub_account_id: &str,
         webhook_type: WebhookType,
-        change: SettingsChange,
+        read: ShownSettings,
+        config: EndpointConfig,
         now: Timestamp,
-    ) -> Result<Result<ShownSettings, SettingsFault>, StoreError>;
+    ) -> Result<Option<ShownSettings>, StoreError>;
 }

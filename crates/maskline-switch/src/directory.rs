@@ -22,13 +22,13 @@ pub struct NumberEntry {
     pub early_media: EarlyMedia,
 }
 
-/// A snapshot of the configured numbers. Replaced whole when something changes; calls in progress
-/// keep what they started with.
+/// A snapshot of the configured numbers. Another takes its place when something changes, which shares
+/// with it what did not; calls in progress keep what they started with.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
-    numbers: BTreeMap<Msisdn, Arc<NumberEntry>>,
-    countries: BTreeMap<String, Arc<BTreeSet<String>>>,
-    parameters: BTreeMap<String, EventParameters>,
+    numbers: Arc<BTreeMap<Msisdn, Arc<NumberEntry>>>,
+    countries: Arc<BTreeMap<String, Arc<BTreeSet<String>>>>,
+    parameters: BTreeMap<Arc<str>, Arc<EventParameters>>,
 }
 
 impl Directory {
@@ -56,11 +56,12 @@ impl Directory {
             }
         }
         Self {
-            numbers,
-            countries: own
-                .into_iter()
-                .map(|(sub_account_id, allowed)| (sub_account_id, Arc::new(allowed)))
-                .collect(),
+            numbers: Arc::new(numbers),
+            countries: Arc::new(
+                own.into_iter()
+                    .map(|(sub_account_id, allowed)| (sub_account_id, Arc::new(allowed)))
+                    .collect(),
+            ),
             parameters: BTreeMap::new(),
         }
     }
@@ -72,14 +73,27 @@ impl Directory {
         parameters: impl IntoIterator<Item = (String, EventParameters)>,
     ) -> Self {
         let given = parameters.into_iter();
-        self.parameters = given.filter(|(_, it)| !it.is_empty()).collect();
+        self.parameters = given
+            .filter(|(_, it)| !it.is_empty())
+            .map(|(sub_account_id, it)| (Arc::from(sub_account_id), Arc::new(it)))
+            .collect();
         self
+    }
+
+    /// Replaces the fields that one sub-account adds to its events. What a clone has stays.
+    pub fn set_parameters(&mut self, sub_account_id: &str, parameters: EventParameters) {
+        if parameters.is_empty() {
+            self.parameters.remove(sub_account_id);
+        } else {
+            let (owner, parameters) = (Arc::from(sub_account_id), Arc::new(parameters));
+            self.parameters.insert(owner, parameters);
+        }
     }
 
     /// What a sub-account adds to its events, if anything.
     #[must_use]
     pub fn parameters(&self, sub_account_id: &str) -> Option<&EventParameters> {
-        self.parameters.get(sub_account_id)
+        self.parameters.get(sub_account_id).map(|it| &**it)
     }
 
     /// A virtual number.
@@ -111,6 +125,26 @@ impl Directory {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_parameters_of_one_sub_account_change_alone_and_for_whoever_asks_the_new_directory() {
+        let entry = |value: &str| {
+            let json = format!(r#"[{{"name":"tenant","value":"{value}"}}]"#);
+            EventParameters::new(&serde_json::from_str::<Vec<_>>(&json).unwrap(), |_| true).unwrap()
+        };
+        let owners = ["acme", "other"].map(|it| (it.to_owned(), entry("one")));
+        let before = Directory::default().with_parameters(owners);
+        let mut after = before.clone();
+        after.set_parameters("acme", entry("two"));
+        after.set_parameters("new", entry("three"));
+        assert_eq!(after.parameters("acme"), Some(&entry("two")));
+        assert_eq!(after.parameters("other"), Some(&entry("one")));
+        assert_eq!(after.parameters("new"), Some(&entry("three")));
+        assert!(Arc::ptr_eq(&before.numbers, &after.numbers));
+        after.set_parameters("acme", EventParameters::default());
+        assert_eq!(after.parameters("acme"), None);
+        assert_eq!(before.parameters("acme"), Some(&entry("one")));
+    }
 
     #[test]
     fn a_number_in_a_snapshot_of_before_has_the_policy_of_before() {

@@ -78,9 +78,9 @@ async fn send(
 
 /// Settings as the API would keep them.
 async fn keep(store: &SqliteStore, kind: WebhookType, config: EndpointConfig) {
-    let change = move |_: &str, _: &EndpointConfig| Ok(config.clone());
-    let kept = store.change_settings(OWNER, kind, Arc::new(change), now());
-    assert!(kept.await.unwrap().is_ok());
+    let read = store.settings(OWNER, kind).await.unwrap();
+    let kept = store.replace_settings(OWNER, kind, read, config, now());
+    assert!(kept.await.unwrap().is_some());
 }
 
 #[tokio::test]

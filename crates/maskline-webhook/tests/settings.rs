@@ -9,8 +9,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use maskline_events::{Redaction, WebhookType};
-use maskline_store::{CommittedEvents, Deliveries, DeliveryState, SqliteStore, Store};
-use maskline_webhook::{DeliveryConfig, Dispatcher, Schedule};
+use maskline_store::{
+    CommittedEvents, Deliveries, DeliveryState, SettingsDifference, Signatures, SqliteStore, Store,
+};
+use maskline_webhook::{BreakerConfig, DeliveryConfig, Dispatcher, Schedule};
 use support::{
     Database, OWNER, Receiver, Reply, call, commit, events_of, open_client, set, store_for, until,
     until_async,
@@ -80,8 +82,51 @@ async fn settings_that_change_while_events_wait_take_effect() {
     })
     .await;
     assert_eq!(receiver.requests().len(), 1);
-    dispatcher.settings_changed(OWNER, VCS, &settings);
+    dispatcher.settings_changed(OWNER, VCS, &settings, SettingsDifference::Handling);
     until("all are through", || receiver.requests().len() == 20).await;
+}
+
+#[tokio::test]
+async fn only_a_change_of_its_requests_has_an_endpoint_asked_that_is_left_alone() {
+    let receiver = Receiver::start(|_, _| Reply::Status(503)).await;
+    let database = Database::new();
+    let store = store_for(&database, &receiver.url).await;
+    backlog(&store, 60).await;
+    let config = DeliveryConfig {
+        breaker: BreakerConfig {
+            pause: Duration::from_secs(3_600),
+            longest_pause: Duration::from_secs(3_600),
+            ..BreakerConfig::default()
+        },
+        ..DeliveryConfig::default()
+    };
+    let dispatcher = start(&store, config);
+    let open = || dispatcher.counters().breakers_open.load(Ordering::Relaxed) == 1;
+    until("it is left alone", || {
+        open() && receiver.requests().len() >= 8
+    })
+    .await;
+    for most in [20, 21, 20, 21] {
+        let settings = set(&store, OWNER, VCS, |settings| {
+            settings.max_in_flight = Some(most);
+        })
+        .await;
+        dispatcher.settings_changed(OWNER, VCS, &settings, SettingsDifference::Handling);
+    }
+    let signatures = set(&store, OWNER, VCS, |settings| {
+        settings.signatures = Some(Signatures::Both);
+    })
+    .await;
+    // No more than four more were under way when it was.
+    let before = receiver.requests().len();
+    assert!(before <= 12, "{before}");
+    dispatcher.settings_changed(OWNER, VCS, &signatures, SettingsDifference::Requests);
+    until("it is asked again", || {
+        receiver.requests().len() >= before + 4
+    })
+    .await;
+    let last = receiver.requests().len();
+    assert!(last <= before + 12, "{before} {last}");
 }
 
 #[tokio::test]

@@ -292,7 +292,9 @@ impl Node {
             // A dropped sender stops it as well.
             let _ = stopped.await;
         }));
-        let following = Arc::clone(&reloads).follow(Arc::clone(&store), sip.clone(), directories);
+        let told = sip.clone();
+        let tell = move |directory| told.directory_changed(directory);
+        let following = Arc::clone(&reloads).follow(Arc::clone(&store), directories, tell);
         let directory = tokio::spawn(following);
         Ok(Self {
             store,

@@ -7,8 +7,8 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::TlsCheck;
 use super::secret::Text;
+use crate::webhooks::is_https;
 
 const WHAT: &str = "has to be an object of ca, clientCertificate and clientKey";
 
@@ -81,12 +81,11 @@ impl From<TlsSettings> for TlsBody {
     }
 }
 
-/// What TLS becomes, with its key: a key that is not given stays what it was.
+/// What TLS becomes, with its key, if that can be used: a key that is not given stays what it was.
 pub(super) fn tls(
     wanted: Option<&TlsBody>,
     url: &str,
     key_was: Option<&String>,
-    check: &TlsCheck,
 ) -> Result<(Option<TlsSettings>, Option<String>), SettingsFault> {
     let Some(wanted) = wanted else {
         return Ok((None, None));
@@ -100,15 +99,11 @@ pub(super) fn tls(
     if tls == TlsSettings::default() && key.is_none() {
         return Ok((None, None));
     }
-    let is_https = url
-        .get(..8)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
-    if !is_https {
+    if !is_https(url) {
         return Err(SettingsFault::new(
             "tls",
             "is for a webhook whose url is https: set the webhook anew first, or leave it out",
         ));
     }
-    check(&tls, key.as_deref())?;
     Ok((Some(tls), key))
 }

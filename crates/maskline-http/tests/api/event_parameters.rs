@@ -1,5 +1,7 @@
 //! The fields that a sub-account adds to its call events.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use crate::support::{ADMIN_KEY, start};
@@ -33,7 +35,7 @@ async fn what_is_set_replaces_what_was_and_the_switch_hears_of_it() {
         let expected = whole(&parameters);
         let reply = api.put(PATH, &key, body).await.expect(200);
         assert_eq!(reply.json, expected);
-        assert_eq!(api.changes.take(), ["numbers"]);
+        assert_eq!(api.changes.take(), ["parameters of market"]);
         assert_eq!(api.get(PATH, ADMIN_KEY).await.expect(200).json, expected);
     }
 }
@@ -93,4 +95,59 @@ async fn only_the_sub_accounts_own_key_and_the_admins_open_them() {
     let nobody = "/api/v1/subaccounts/nobody/event-parameters";
     let reply = api.put(nobody, ADMIN_KEY, body).await;
     reply.expect_fault(404, "404", "The sub-account does not exist");
+}
+
+#[tokio::test]
+async fn the_same_again_changes_nothing_and_the_answer_says_what_is_not_yet_in_use() {
+    let api = start().await;
+    let key = api.sub_account("market").await;
+    let body = json!({"parameters": [{"name": "tenant", "value": "eu-1"}]});
+    api.put(PATH, &key, body.clone()).await.expect(200);
+    api.changes.take();
+    let expected = whole(&body["parameters"]);
+    let again = api.put(PATH, &key, body.clone()).await.expect(200);
+    assert_eq!(again.json, expected);
+    assert!(api.changes.take().is_empty());
+
+    api.changes.late.store(true, Ordering::Relaxed);
+    let other = json!({"parameters": [{"name": "tenant", "value": "eu-2"}]});
+    for told in [vec!["parameters of market".to_owned()], vec![]] {
+        let late = api.put(PATH, &key, other.clone()).await.expect(202);
+        let mut expected = whole(&other["parameters"]);
+        expected["statusMessage"] = json!("pending");
+        assert_eq!(late.json, expected);
+        assert_eq!(api.changes.take(), told);
+    }
+    // They are kept all the same.
+    let shown = api.get(PATH, &key).await.expect(200).json;
+    assert_eq!(shown, whole(&other["parameters"]));
+}
+
+#[tokio::test]
+async fn a_sub_account_changes_something_sixty_times_a_minute_and_nobody_else_is_counted() {
+    let api = start().await;
+    let (key, other) = (
+        api.sub_account("market").await,
+        api.sub_account("other").await,
+    );
+    let body = |value: u32| json!({"parameters": [{"name": "tenant", "value": value}]});
+    for value in 0..60 {
+        api.put(PATH, &key, body(value)).await.expect(200);
+    }
+    let refused = api.put(PATH, &key, body(60)).await;
+    let retry_after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&retry_after), "{retry_after}");
+    let message = "The sub-account changes too much; more than 60 times in a minute";
+    refused.expect_fault(429, "429", message);
+    let hook = json!({"type": "VCS", "url": "https://example.com"});
+    let webhooks = "/api/v1/subaccounts/market/webhooks";
+    let refused = api.post(webhooks, &key, hook.clone()).await;
+    refused.expect_fault(429, "429", message);
+    let shown = api.get(PATH, &key).await.expect(200).json;
+    assert_eq!(shown["parameters"][0]["value"], 59);
+    // What changes nothing, the operator, and another sub-account.
+    api.put(PATH, &key, body(59)).await.expect(200);
+    api.put(PATH, ADMIN_KEY, body(60)).await.expect(200);
+    let webhooks = "/api/v1/subaccounts/other/webhooks";
+    api.post(webhooks, &other, hook).await.expect(200);
 }

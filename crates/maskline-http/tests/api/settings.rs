@@ -1,6 +1,7 @@
 //! A webhook's settings.
 
-use std::sync::Arc;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 
 use maskline_events::signing::PublicKey;
 use maskline_events::{Timestamp, WebhookType};
@@ -10,7 +11,7 @@ use maskline_store::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{ADMIN_KEY, Api, START_MS, start};
+use crate::support::{ADMIN_KEY, Api, START_MS, Setup, check_tls, start, start_with};
 
 const WEBHOOKS: &str = "/api/v1/subaccounts/market/webhooks";
 const PATH: &str = "/api/v1/subaccounts/market/webhooks/VCS/settings";
@@ -31,7 +32,10 @@ async fn used(api: &Api, kind: WebhookType) -> EndpointConfig {
 }
 
 async fn with_webhooks() -> (Api, String) {
-    let api = start().await;
+    with_webhooks_of(start().await).await
+}
+
+async fn with_webhooks_of(api: Api) -> (Api, String) {
     let key = api.sub_account("market").await;
     for kind in ["VCS", "VCA"] {
         let body = json!({"type": kind, "url": "https://example.com"});
@@ -70,13 +74,16 @@ async fn what_is_put_is_what_is_shown_and_what_is_left_out_is_unset() {
     assert_eq!(put.json["settings"], all_set());
     let told = api.changes.take();
     assert!(
-        told.len() == 1 && told[0].starts_with("VCS of market: {\"maxInFlight\":8,"),
+        told.len() == 1 && told[0].starts_with("VCS of market, Requests: {\"maxInFlight\":8,"),
         "{told:?}"
     );
-    // What is shown, put back, changes nothing.
+    // What is shown, put back, changes nothing, and so does what was put.
     let shown = api.get(PATH, &key).await.expect(200).json["settings"].clone();
-    let again = api.put(PATH, &key, shown).await.expect(200);
-    assert_eq!(again.json, put.json);
+    for same in [shown, all()] {
+        let again = api.put(PATH, &key, same).await.expect(200);
+        assert_eq!(again.json, put.json);
+    }
+    assert!(api.changes.take().is_empty());
     let one = json!({"attemptTimeoutMs": 100});
     let put = api.put(PATH, ADMIN_KEY, one).await.expect(200);
     let mut expected = unset();
@@ -194,6 +201,9 @@ async fn another_receiver_gets_no_header_value_and_no_key_and_the_settings_show_
     let mut left = all_set();
     left["headers"] = Value::Null;
     left["tls"] = json!({"ca": "CA", "clientCertificate": null, "clientKey": null});
+    // Without its key, and where there is no TLS: nothing is sent there.
+    let mut in_the_clear = left.clone();
+    in_the_clear["tls"]["clientCertificate"] = json!("CERT");
     for (before, after) in [
         ("https://example.com", "http://example.com"),
         ("https://example.com", "https://other.example"),
@@ -217,7 +227,9 @@ async fn another_receiver_gets_no_header_value_and_no_key_and_the_settings_show_
         };
         set(before).await;
         api.put(PATH, &key, all.clone()).await.expect(200);
-        assert_eq!(set(after).await, left, "{after}");
+        let is_https = after.starts_with("https:");
+        let expected = if is_https { &left } else { &in_the_clear };
+        assert_eq!(set(after).await, *expected, "{after}");
         let moved = used(&api, WebhookType::Vcs).await;
         assert!(moved.secrets == EndpointSecrets::default(), "{after}");
         // Going back brings nothing back, nor does null.
@@ -646,4 +658,141 @@ async fn tls_is_for_a_webhook_whose_url_is_https() {
         said.starts_with("tls: is for a webhook whose url is https"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn only_other_tls_headers_or_signatures_are_told_as_other_requests() {
+    let (api, key) = with_webhooks().await;
+    let begin = json!({"headers": {"x-a": "1"}, "tls": {"ca": "CA"}, "maxInFlight": 3});
+    api.put(PATH, &key, begin.clone()).await.expect(200);
+    for (field, value, difference) in [
+        ("maxInFlight", json!(4), "Handling"),
+        ("ratePerSecond", json!(7.5), "Handling"),
+        ("retryDelaysSeconds", json!([5]), "Handling"),
+        ("orderDeadlineSeconds", json!(50), "Handling"),
+        ("attemptTimeoutMs", json!(5_000), "Handling"),
+        ("disableAfterSeconds", json!(50), "Handling"),
+        ("redaction", json!("masked"), "Handling"),
+        // That is what there is without.
+        ("signatures", json!(["v1"]), "Handling"),
+        ("signatures", json!(["v1", "v1a"]), "Requests"),
+        ("headers", json!({"x-a": "2"}), "Requests"),
+        ("headers", json!(null), "Requests"),
+        ("tls", json!({"ca": "CB"}), "Requests"),
+        ("tls", json!(null), "Requests"),
+    ] {
+        api.put(PATH, &key, begin.clone()).await.expect(200);
+        api.changes.take();
+        let mut body = begin.clone();
+        body[field] = value;
+        api.put(PATH, &key, body).await.expect(200);
+        let told = api.changes.take();
+        let begins = format!("VCS of market, {difference}: ");
+        assert!(
+            told.len() == 1 && told[0].starts_with(&begins),
+            "{field}: {told:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn settings_that_change_while_a_certificate_is_checked_stay_and_the_store_waits_for_no_check()
+{
+    let (checking, checked) = mpsc::sync_channel(1);
+    let (go_on, may_go_on) = mpsc::sync_channel::<()>(1);
+    let may_go_on = Mutex::new(may_go_on);
+    let setup = Setup {
+        check_webhook_tls: Arc::new(move |tls, key| {
+            if tls.ca.as_deref() == Some("SLOW") {
+                checking.send(()).unwrap();
+                may_go_on.lock().unwrap().recv().unwrap();
+            }
+            check_tls(tls, key)
+        }),
+        ..Setup::default()
+    };
+    let (api, key) = with_webhooks_of(start_with(setup).await).await;
+    let api = Arc::new(api);
+    let slow = |more: Value| {
+        let (api, key) = (Arc::clone(&api), key.clone());
+        tokio::spawn(async move {
+            let mut body = json!({"tls": {"ca": "SLOW"}});
+            body["maxInFlight"] = more;
+            api.put(PATH, &key, body).await
+        })
+    };
+    let checked = Arc::new(Mutex::new(checked));
+    let is_checking = || {
+        let checked = Arc::clone(&checked);
+        tokio::task::spawn_blocking(move || checked.lock().unwrap().recv().unwrap())
+    };
+    let message = "The webhook or its settings changed meanwhile; try again";
+    // Meanwhile the store takes other changes: of the settings, or of the webhook's URL.
+    for change in 0..2 {
+        let waiting = slow(json!(9));
+        is_checking().await.unwrap();
+        if change == 0 {
+            let other = json!({"maxInFlight": 5});
+            api.put(PATH, &key, other).await.expect(200);
+        } else {
+            let hook = json!({"type": "VCS", "url": "https://example.com/other"});
+            api.post(WEBHOOKS, &key, hook).await.expect(200);
+        }
+        go_on.send(()).unwrap();
+        let refused = waiting.await.unwrap();
+        refused.expect_fault(409, "409", message);
+        let shown = api.get(PATH, &key).await.expect(200).json;
+        assert_eq!(shown["settings"]["maxInFlight"], 5);
+        assert_eq!(shown["settings"]["tls"], Value::Null);
+    }
+    // With nothing in between it is taken.
+    let waiting = slow(json!(9));
+    is_checking().await.unwrap();
+    go_on.send(()).unwrap();
+    let taken = waiting.await.unwrap().expect(200).json;
+    assert_eq!(taken["settings"]["tls"]["ca"], "SLOW");
+}
+
+#[tokio::test]
+async fn a_move_tells_what_it_forgets_and_none_leads_from_tls_into_the_clear() {
+    let (api, key) = with_webhooks().await;
+    let entry = |reply: &Value, kind: &str| {
+        let all = reply["webhooks"].as_array().unwrap();
+        all.iter().find(|it| it["type"] == kind).unwrap().clone()
+    };
+    let hook = |url: &str| json!({"type": "VCS", "url": url});
+    let with_all = json!({"headers": {"x-a": "1"},
+        "tls": {"ca": "CA", "clientCertificate": "CERT", "clientKey": "KEY"}});
+    api.put(PATH, &key, with_all).await.expect(200);
+    for (url, forgotten) in [
+        ("https://example.com/path", Value::Null),
+        (
+            "https://other.example",
+            json!(["headers", "tls.clientCertificate"]),
+        ),
+        ("https://third.example", Value::Null),
+    ] {
+        let set = api.post(WEBHOOKS, &key, hook(url)).await.expect(200).json;
+        assert_eq!(entry(&set, "VCS")["forgottenSettings"], forgotten, "{url}");
+        assert_eq!(entry(&set, "VCA")["forgottenSettings"], Value::Null);
+    }
+    let message = "url: is not https, and the webhook's settings have TLS: PUT settings without \
+                   `tls` first";
+    for tls in [
+        json!({"ca": "CA"}),
+        json!({"clientCertificate": "CERT", "clientKey": "KEY"}),
+    ] {
+        api.put(PATH, &key, json!({ "tls": tls })).await.expect(200);
+        let plain = hook("http://plain.example");
+        let refused = api.post(WEBHOOKS, &key, plain).await;
+        refused.expect_fault(422, "1001", message);
+        let shown = api.get(WEBHOOKS, &key).await.expect(200).json;
+        assert_eq!(entry(&shown, "VCS")["url"], "https://third.example");
+    }
+    let without = json!({"headers": {"x-a": "1"}});
+    api.put(PATH, &key, without).await.expect(200);
+    let plain = hook("http://plain.example");
+    let set = api.post(WEBHOOKS, &key, plain).await.expect(200).json;
+    let forgotten = &entry(&set, "VCS")["forgottenSettings"];
+    assert_eq!(*forgotten, json!(["headers"]));
 }

@@ -14,9 +14,11 @@ use hyper_util::rt::TokioIo;
 use maskline_events::{Msisdn, ReportedEvent, Timestamp, WebhookType};
 use maskline_http::{
     ApiConfig, CallEventSink, NotReported, ProvisioningChanged, ReplayedEvents, ServeLimits,
-    TrunkRegistrationStatus, TrunkStatus, TrunkTarget,
+    TlsCheck, TrunkRegistrationStatus, TrunkStatus, TrunkTarget,
 };
-use maskline_store::{EndpointSettings, SettingsFault, TakenReport};
+use maskline_store::{
+    EndpointSettings, SettingsDifference, SettingsFault, TakenReport, TlsSettings,
+};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,23 +44,37 @@ pub static DOCUMENT: LazyLock<Value> =
 
 /// Notes each change.
 #[derive(Default)]
-pub struct Changes(Mutex<Vec<String>>);
+pub struct Changes {
+    noted: Mutex<Vec<String>>,
+    /// Whether the switch takes long to hear of parameters.
+    pub late: AtomicBool,
+}
 
 impl Changes {
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap())
+        std::mem::take(&mut *self.noted.lock().unwrap())
     }
 }
 
 #[async_trait::async_trait]
 impl ProvisioningChanged for Changes {
     async fn numbers_changed(&self) {
-        self.0.lock().unwrap().push("numbers".to_owned());
+        self.noted.lock().unwrap().push("numbers".to_owned());
+    }
+
+    async fn parameters_changed(&self, sub_account_id: &str) -> bool {
+        let change = format!("parameters of {sub_account_id}");
+        self.noted.lock().unwrap().push(change);
+        !self.late.load(Ordering::Relaxed)
+    }
+
+    async fn parameters_settled(&self) -> bool {
+        !self.late.load(Ordering::Relaxed)
     }
 
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType) {
         let change = format!("{webhook_type} of {sub_account_id}");
-        self.0.lock().unwrap().push(change);
+        self.noted.lock().unwrap().push(change);
     }
 
     fn settings_changed(
@@ -66,10 +82,11 @@ impl ProvisioningChanged for Changes {
         sub_account_id: &str,
         webhook_type: WebhookType,
         settings: &EndpointSettings,
+        difference: SettingsDifference,
     ) {
         let settings = serde_json::to_string(settings).unwrap();
-        let change = format!("{webhook_type} of {sub_account_id}: {settings}");
-        self.0.lock().unwrap().push(change);
+        let change = format!("{webhook_type} of {sub_account_id}, {difference:?}: {settings}");
+        self.noted.lock().unwrap().push(change);
     }
 }
 
@@ -90,7 +107,7 @@ impl CallEventSink for NoReports {
 #[async_trait::async_trait]
 impl ReplayedEvents for Changes {
     async fn replayed(&self, sub_account_id: &str, sessions: Vec<uuid::Uuid>) {
-        let mut noted = self.0.lock().unwrap();
+        let mut noted = self.noted.lock().unwrap();
         noted.extend(
             sessions
                 .iter()
@@ -107,6 +124,14 @@ pub struct Setup {
     pub traces: Option<maskline_http::Traces>,
     pub call_events: Arc<dyn CallEventSink>,
     pub media_report: fn(uuid::Uuid) -> Option<maskline_media::MediaReport>,
+    pub check_webhook_tls: TlsCheck,
+}
+
+/// Certificates go with a key.
+pub fn check_tls(tls: &TlsSettings, key: Option<&str>) -> Result<(), SettingsFault> {
+    let key_fits = tls.client_certificate.is_none() == key.is_none();
+    let fault = || SettingsFault::new("tls.clientKey", "does not fit here");
+    key_fits.then_some(()).ok_or_else(fault)
 }
 
 impl Default for Setup {
@@ -118,6 +143,7 @@ impl Default for Setup {
             traces: None,
             call_events: Arc::new(NoReports),
             media_report: |_| None,
+            check_webhook_tls: Arc::new(check_tls),
         }
     }
 }
@@ -175,17 +201,13 @@ pub async fn start_with(setup: Setup) -> Api {
         egress_addresses: vec!["203.0.113.5".to_owned(), "198.51.100.0/28".to_owned()],
         check_webhook_url: Arc::new(|url| {
             assert!(url != PANIC_URL, "planted: {url}");
-            if url.starts_with("https://") {
+            if url.starts_with("https://") || url.starts_with("http://plain.") {
                 Ok(())
             } else {
                 Err("must be https here".to_owned())
             }
         }),
-        check_webhook_tls: Arc::new(|tls, key| {
-            let key_fits = tls.client_certificate.is_none() == key.is_none();
-            let fault = || SettingsFault::new("tls.clientKey", "does not fit here");
-            key_fits.then_some(()).ok_or_else(fault)
-        }),
+        check_webhook_tls: setup.check_webhook_tls,
         on_change: changes.clone(),
         country_of: Arc::new(|number: &Msisdn| {
             number.digits().starts_with("65").then(|| "SG".to_owned())

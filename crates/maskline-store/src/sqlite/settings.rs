@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use maskline_events::signing::SigningKey;
 use maskline_events::{Hiding, Timestamp, WebhookType};
 use rusqlite::{Connection, OptionalExtension, params};
-use zeroize::Zeroizing;
 
 use super::SqliteStore;
 use super::config::{WEBHOOK, secret_place, webhook_place};
@@ -19,8 +18,7 @@ use crate::model::Endpoint;
 use crate::origin;
 use crate::secrets::{Vault, place};
 use crate::settings::{
-    EndpointConfig, EndpointSecrets, EndpointSettings, SettingsChange, SettingsFault,
-    ShownSettings, TlsSettings, WebhookSettings,
+    EndpointConfig, EndpointSecrets, EndpointSettings, ShownSettings, TlsSettings, WebhookSettings,
 };
 use crate::store::StoreError;
 
@@ -33,9 +31,7 @@ impl WebhookSettings for SqliteStore {
     ) -> Result<ShownSettings, StoreError> {
         let (vault, id) = (self.vault.clone(), sub_account_id.to_owned());
         self.readers
-            .run(move |connection| {
-                shown(connection, &vault, &id, webhook_type).map(|found| found.shown)
-            })
+            .run(move |connection| shown(connection, &vault, &id, webhook_type))
             .await
     }
 
@@ -49,25 +45,21 @@ impl WebhookSettings for SqliteStore {
             .await
     }
 
-    async fn change_settings(
+    async fn replace_settings(
         &self,
         sub_account_id: &str,
         webhook_type: WebhookType,
-        change: SettingsChange,
+        read: ShownSettings,
+        config: EndpointConfig,
         now: Timestamp,
-    ) -> Result<Result<ShownSettings, SettingsFault>, StoreError> {
+    ) -> Result<Option<ShownSettings>, StoreError> {
         let (vault, id) = (self.vault.clone(), sub_account_id.to_owned());
         self.writer
             .run(move |connection| {
-                change_settings(connection, &vault, &id, webhook_type, &change, now)
+                replace_settings(connection, &vault, &id, webhook_type, &read, &config, now)
             })
             .await
     }
-}
-
-struct Found {
-    url: String,
-    shown: ShownSettings,
 }
 
 fn shown(
@@ -75,7 +67,7 @@ fn shown(
     vault: &Vault,
     owner: &str,
     kind: WebhookType,
-) -> Result<Found, Fault> {
+) -> Result<ShownSettings, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT url, enabled, disabled_reason, failing_since, settings, settings_sealed, \
          secret_sealed FROM webhooks WHERE sub_account_id = ?1 AND webhook_type = ?2",
@@ -88,43 +80,43 @@ fn shown(
     let failing_since: Option<i64> = row.get(3)?;
     let secret: Vec<u8> = row.get(6)?;
     let secret = vault.open(&secret_place(owner, kind), &secret)?;
-    Ok(Found {
+    Ok(ShownSettings {
         url: row.get(0)?,
-        shown: ShownSettings {
-            enabled: row.get(1)?,
-            disabled_reason: row.get(2)?,
-            failing_since: failing_since.map(Timestamp::from_unix_ms),
-            config: read(vault, owner, kind, &settings, sealed.as_deref())?,
-            public_key: signing_key(vault, owner, kind, &secret).public_key(),
-        },
+        enabled: row.get(1)?,
+        disabled_reason: row.get(2)?,
+        failing_since: failing_since.map(Timestamp::from_unix_ms),
+        config: read(vault, owner, kind, &settings, sealed.as_deref())?,
+        public_key: signing_key(vault, owner, kind, &secret).public_key(),
     })
 }
 
-fn change_settings(
+fn replace_settings(
     connection: &Connection,
     vault: &Vault,
     owner: &str,
     kind: WebhookType,
-    change: &SettingsChange,
+    read: &ShownSettings,
+    config: &EndpointConfig,
     now: Timestamp,
-) -> Result<Result<ShownSettings, SettingsFault>, Fault> {
-    let Found { url, shown } = shown(connection, vault, owner, kind)?;
-    let config = match change(&url, &shown.config) {
-        Ok(config) => config,
-        Err(fault) => return Ok(Err(fault)),
-    };
-    let (settings, sealed) = written(vault, owner, kind, &config)?;
+) -> Result<Option<ShownSettings>, Fault> {
+    let found = shown(connection, vault, owner, kind)?;
+    if found.url != read.url || found.config != read.config {
+        return Ok(None);
+    }
+    let (settings, sealed) = written(vault, owner, kind, config)?;
     connection.execute(
         "UPDATE webhooks SET settings = ?3, settings_sealed = ?4, updated = ?5 \
          WHERE sub_account_id = ?1 AND webhook_type = ?2",
         params![owner, kind.as_str(), settings, sealed, now.unix_ms()],
     )?;
-    Ok(Ok(ShownSettings { config, ..shown }))
+    let config = config.clone();
+    Ok(Some(ShownSettings { config, ..found }))
 }
 
 /// Before a webhook gets this URL. What its owner alone may know is for one receiver: another one, as
 /// which whoever has an API key could set himself, gets none of it. A certificate is of no use without
-/// its key, and goes with it.
+/// its key, and goes with it; but where there is no TLS it stays, so that nothing is sent there: who has
+/// shown who he is does not go on in the clear unless he says so.
 pub(super) fn forget_if_moved(
     connection: &Connection,
     owner: &str,
@@ -144,7 +136,8 @@ pub(super) fn forget_if_moved(
         return Ok(());
     }
     // Settings that can't be read stay so, and are neither shown nor sent with.
-    if let Ok(mut read) = serde_json::from_str::<EndpointSettings>(&settings)
+    if origin::is_https(url)
+        && let Ok(mut read) = serde_json::from_str::<EndpointSettings>(&settings)
         && let Some(mut tls) = read.tls.take_if(|tls| tls.client_certificate.is_some())
     {
         tls.client_certificate = None;
@@ -164,7 +157,7 @@ pub(super) fn forget_if_moved(
 /// can't make it without the master key; and as it depends on the secret, both are rotated at once.
 fn signing_key(vault: &Vault, owner: &str, kind: WebhookType, secret: &[u8]) -> SigningKey {
     let purpose = webhook_place(owner, kind, "ed25519");
-    let seed = Zeroizing::new(vault.derive(&purpose, secret));
+    let seed = vault.derive(&purpose, secret);
     SigningKey::from_seed(&seed)
 }
 

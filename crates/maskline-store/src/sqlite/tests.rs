@@ -18,6 +18,7 @@ mod intake;
 mod journal;
 mod opening;
 mod parameters;
+mod settings;
 mod traces;
 mod upgrade;
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use maskline_events::WebhookType;
 use maskline_store::{
-    AttemptRecord, CommittedEvents, Deliveries, EndpointSettings, EventRow, Outcome, Settlement,
-    Store, StoreError, StoredEvent,
+    AttemptRecord, CommittedEvents, Deliveries, EndpointSettings, EventRow, Outcome,
+    SettingsDifference, Settlement, Store, StoreError, StoredEvent,
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -143,16 +143,22 @@ impl Dispatcher {
     }
 
     /// Says that a webhook's settings have changed to these. They go for attempts and failures from
-    /// now on.
+    /// now on; what is known of the receiver counts on if its requests stay as they were.
     pub fn settings_changed(
         &self,
         sub_account_id: &str,
         webhook_type: WebhookType,
         settings: &EndpointSettings,
+        difference: SettingsDifference,
     ) {
         self.endpoints
             .settings_changed(sub_account_id, webhook_type, settings);
-        self.told.changed((Arc::from(sub_account_id), webhook_type));
+        match difference {
+            SettingsDifference::Handling => {}
+            SettingsDifference::Requests => {
+                self.told.changed((Arc::from(sub_account_id), webhook_type));
+            }
+        }
     }
 
     /// Says that the store has events of these sessions of a sub-account pending that were settled

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use maskline_events::{Timestamp, WebhookType};
 use maskline_store::{
-    Deliveries, EndpointConfig, EndpointSettings, EventRow, JournalBatch, JournalEntry, MasterKey,
-    NewSubAccount, NewWebhook, Outcome, SqliteLocation, SqliteOptions, SqliteStore, Store,
-    StoredEvent, WebhookSettings,
+    Deliveries, EndpointSettings, EventRow, JournalBatch, JournalEntry, MasterKey, NewSubAccount,
+    NewWebhook, Outcome, SqliteLocation, SqliteOptions, SqliteStore, Store, StoredEvent,
+    WebhookSettings,
 };
 use maskline_webhook::{EgressClient, EgressPolicy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -354,14 +354,12 @@ pub async fn set(
     store: &SqliteStore,
     owner: &str,
     kind: WebhookType,
-    change: impl Fn(&mut EndpointSettings) + Send + Sync + 'static,
+    change: impl Fn(&mut EndpointSettings),
 ) -> EndpointSettings {
-    let change = move |_: &str, was: &EndpointConfig| {
-        let mut config = was.clone();
-        change(&mut config.settings);
-        Ok(config)
-    };
-    let changed = store.change_settings(owner, kind, Arc::new(change), now());
+    let read = store.settings(owner, kind).await.unwrap();
+    let mut config = read.config.clone();
+    change(&mut config.settings);
+    let changed = store.replace_settings(owner, kind, read, config, now());
     changed.await.unwrap().unwrap().config.settings
 }
 

@@ -125,6 +125,53 @@ async fn settings_outlive_a_crash_and_a_receiver_sees_their_cap_their_rate_and_t
     receiver.has(20).await;
 }
 
+/// A customer's server that has trouble, and counts.
+async fn refusing() -> (Arc<AtomicUsize>, String) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/vcs", listener.local_addr().unwrap());
+    let counts = Arc::clone(&count);
+    let refuse = move || {
+        counts.fetch_add(1, Ordering::SeqCst);
+        async { axum::http::StatusCode::SERVICE_UNAVAILABLE }
+    };
+    let app = Router::new().route("/vcs", post(refuse));
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    (count, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_in_trouble_is_left_alone_whatever_its_rate_is_set_to_and_asked_for_other_requests()
+ {
+    let site = Site::open("settings-trouble", Options::new(Transport::Udp)).await;
+    let (count, url) = refusing().await;
+    let hook = json!({"type": "VCS", "url": url});
+    api(&site, "POST", "webhooks", Some(&hook)).await;
+    // Each of them is due at once, and again after minutes.
+    let settings = |most: u32, value: &str| json!({"maxInFlight": most, "retryDelaysSeconds": [600], "headers": {"x-a": value}});
+    set(&site, settings(8, "1")).await;
+    begin(&site, 0..200).await;
+    let count = || count.load(Ordering::SeqCst);
+    eventually("eight have failed", PATIENCE, || {
+        (count() >= 8).then_some(())
+    })
+    .await;
+    for round in 0..20 {
+        // Other settings, and then the same ones.
+        for _ in 0..2 {
+            set(&site, settings(8 + round % 2, "1")).await;
+        }
+    }
+    // The first eight, those that were under way, and one after 1, 2, 4 … s.
+    let before = count();
+    assert!(before <= 20, "{before}");
+    set(&site, settings(8, "2")).await;
+    eventually("it is asked again", PATIENCE, || {
+        (count() >= before + 4).then_some(())
+    })
+    .await;
+}
+
 /// A receiver that demands a client certificate; tells whose it got, with the request's head.
 struct Demanding {
     url: String,

@@ -1,7 +1,6 @@
 //! Keys that are derived and not kept: those of `v1a` signatures, and those of tokens.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use maskline_events::signing::PublicKey;
 use maskline_events::{Msisdn, Redaction, WebhookType};
@@ -37,14 +36,13 @@ async fn with_webhooks(store: &SqliteStore) {
 }
 
 async fn set(store: &SqliteStore, owner: &str, kind: WebhookType, settings: EndpointSettings) {
-    let change = move |_: &str, was: &EndpointConfig| {
-        Ok(EndpointConfig {
-            settings: settings.clone(),
-            ..was.clone()
-        })
+    let read = store.settings(owner, kind).await.unwrap();
+    let config = EndpointConfig {
+        settings,
+        ..read.config.clone()
     };
-    let changed = store.change_settings(owner, kind, Arc::new(change), at(0));
-    assert!(changed.await.unwrap().is_ok());
+    let changed = store.replace_settings(owner, kind, read, config, at(0));
+    assert!(changed.await.unwrap().is_some());
 }
 
 fn signed(signatures: Signatures) -> EndpointSettings {

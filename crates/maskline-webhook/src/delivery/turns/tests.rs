@@ -287,6 +287,32 @@ fn a_changed_endpoint_is_tried_at_once() {
 }
 
 #[test]
+fn another_policy_opens_no_breaker_early_and_takes_no_proof_away() {
+    let (dead, well) = (endpoint("dead"), endpoint("well"));
+    let mut s = Script::proven(32, 100, &[&well]);
+    s.first(&dead, 0..20);
+    for ordinal in 0..8 {
+        s.started();
+        s.end(&dead, ordinal, Health::Silent);
+    }
+    for ordinal in 8..11 {
+        s.end(&dead, ordinal, Health::Silent);
+    }
+    for own in [Some(policy(20, None)), Some(policy(21, None)), None] {
+        s.turns.set_policy(&dead, own.clone());
+        s.turns.set_policy(&well, own);
+        assert!(s.started().is_empty());
+        assert_eq!(s.turns.places().open, 1);
+    }
+    s.pass(SECOND - 1);
+    assert!(s.started().is_empty());
+    s.pass(1);
+    assert_eq!(s.started(), [11], "its probe, when it was due");
+    s.first(&well, 100..110);
+    assert_eq!(s.started().len(), 10, "it has answered before");
+}
+
+#[test]
 fn an_endpoint_s_rate_is_kept_whatever_is_free() {
     let a = endpoint("a");
     let mut s = Script::proven(100, 100, &[&a]);
