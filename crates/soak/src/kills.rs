@@ -110,6 +110,7 @@ impl Kills {
         let closed = Closed::open(&subject.database())?;
         let mut report = Report::new(format!("soak kills --seed {} on {}", self.seed, machine()));
         self.tell(&mut report, &ledger, &times);
+        receiver.tell(&mut report);
         faults(&mut report, &ledger, &history);
         report.tell("events by the API", history.in_words());
         let told = ledger.accepted.load(Ordering::Relaxed) + ledger.sessions();

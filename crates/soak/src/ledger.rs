@@ -281,7 +281,7 @@ impl Ledger {
                 inner.doubts.push(slot);
             }
         }
-        before.tries.saturating_add(1)
+        before.tries
     }
 
     /// It is about to be answered by 2xx.
@@ -434,6 +434,13 @@ mod tests {
         fn count(&self, fault: Fault) -> u64 {
             self.ledger.faults(fault).0
         }
+    }
+
+    #[test]
+    fn attempts_are_counted_from_one() {
+        let world = World::new();
+        let attempts = [(); 3].map(|()| world.ledger.arrived(&world.request(0)));
+        assert_eq!(attempts, [1, 2, 3]);
     }
 
     #[test]

@@ -121,6 +121,7 @@ impl Million {
         let title = format!("soak million --seed {} on {}", self.seed, machine());
         let mut report = Report::new(title);
         self.tell(&mut report, &ledger, took);
+        receiver.tell(&mut report);
         faults(&mut report, &ledger, &history);
         report.tell("events by the API", history.in_words());
         let told = ledger.accepted.load(Ordering::Relaxed) + ledger.sessions();

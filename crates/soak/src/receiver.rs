@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::call::{STEPS, mixed, number_of};
 use crate::client::{field, find};
 use crate::ledger::{Fault, Ledger, Request, Slot};
+use crate::report::Report;
 
 const ACKNOWLEDGED: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 4\r\n\r\noops";
@@ -72,6 +73,8 @@ struct Shared {
     seed: u64,
     healed: AtomicBool,
     open: AtomicUsize,
+    /// Requests that were failed, reset, left without an answer and answered late, as accounts do that are not hung.
+    drawn: [AtomicU64; 4],
     /// Requests that get no answer, by account.
     hanging: Mutex<BTreeMap<u16, usize>>,
     watched: Option<(u16, mpsc::Sender<Seen>)>,
@@ -93,6 +96,7 @@ impl Receiver {
             seed,
             healed: AtomicBool::new(false),
             open: AtomicUsize::new(0),
+            drawn: Default::default(),
             hanging: Mutex::default(),
             watched,
         });
@@ -122,6 +126,19 @@ impl Receiver {
     /// Connections.
     pub(crate) fn open(&self) -> usize {
         self.shared.open.load(Ordering::Acquire)
+    }
+
+    /// Says how it was unkind, and promises that it was in each way.
+    pub(crate) fn tell(&self, report: &mut Report) {
+        let drawn = self.shared.drawn.each_ref();
+        let drawn = drawn.map(|it| it.load(Ordering::Relaxed));
+        let [failed, reset, unanswered, late] = drawn;
+        report.promise(
+            "failed, reset, without answer, late",
+            format!("{failed}, {reset}, {unanswered}, {late}"),
+            "some of each",
+            drawn.iter().all(|count| *count > 0),
+        );
     }
 
     /// Accounts with requests that get no answer.
@@ -277,20 +294,16 @@ impl Shared {
         let place = u64::from(session) << 20 | (event as u64) << 16 | u64::from(attempt);
         let drawn = mixed(self.seed ^ mixed(place));
         let mut permille = drawn % 1_000;
-        for (share, mood) in [
+        let late = (drawn >> 40) as f64 / (1 << 24) as f64;
+        let drawable = [
             (moods.fails, Mood::Fails),
             (moods.resets, Mood::Resets),
             (moods.hangs, Mood::Hangs),
-            (
-                moods.slow,
-                Mood::Slow(
-                    moods
-                        .slowest
-                        .mul_f64((drawn >> 40) as f64 / (1 << 24) as f64),
-                ),
-            ),
-        ] {
+            (moods.slow, Mood::Slow(moods.slowest.mul_f64(late))),
+        ];
+        for ((share, mood), count) in drawable.into_iter().zip(&self.drawn) {
             if permille < share {
+                count.fetch_add(1, Ordering::Relaxed);
                 return mood;
             }
             permille -= share;
