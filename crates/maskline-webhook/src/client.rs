@@ -32,6 +32,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use crate::connections::{self, ConnectionLevels, Seat};
 use crate::connector::{ConnectFault, Deadlined, GuardedConnector};
 use crate::egress::{EgressPolicy, UrlFault, check_url};
 use crate::network::{Network, SystemNetwork};
@@ -41,7 +42,8 @@ use crate::tls::{self, TlsProfile};
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 /// Most unused connections that are kept to one host: it may serve many endpoints, and a connection
-/// made anew costs several times what its request does. There are never more than were in use at once.
+/// made anew costs several times what its request does. There are never more than were in use at once,
+/// and over all hosts they give way to new ones (`connections`).
 const IDLE_PER_HOST: usize = 512;
 /// Most bytes of an answer's head, and of what is read ahead of its body.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -119,6 +121,8 @@ impl SendError {
 
 /// A webhook endpoint, checked and ready to be asked. No `Debug`: it holds secrets.
 pub struct Target {
+    /// The sub-account; empty if none was said.
+    owner: Arc<str>,
     uri: Uri,
     authorization: Option<HeaderValue>,
     secrets: Vec<Vec<u8>>,
@@ -154,6 +158,7 @@ impl Target {
         // Once in memory is enough.
         let tls = settings.tls.take();
         Ok(Self {
+            owner: Arc::from(""),
             uri,
             authorization,
             secrets: endpoint.signing_secrets,
@@ -163,6 +168,14 @@ impl Target {
             tls: tls.map(|tls| Arc::new(TlsProfile::new(tls, secrets.client_key))),
             settings,
         })
+    }
+
+    /// The same as an endpoint of this sub-account.
+    pub(crate) fn owned_by(self, sub_account_id: &str) -> Self {
+        Self {
+            owner: Arc::from(sub_account_id),
+            ..self
+        }
     }
 
     /// How numbers are hidden from it, if they are.
@@ -247,6 +260,9 @@ pub struct EgressClient {
     /// Of endpoints that have set TLS for themselves.
     profiles: Arc<Profiles>,
     policy: EgressPolicy,
+    connector: GuardedConnector,
+    tls: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
 }
 
 impl EgressClient {
@@ -274,6 +290,14 @@ impl EgressClient {
         policy: EgressPolicy,
         extra_roots: &[CertificateDer<'static>],
     ) -> Result<Self, SendError> {
+        Self::by(GuardedConnector::new(policy, network), policy, extra_roots)
+    }
+
+    fn by(
+        connector: GuardedConnector,
+        policy: EgressPolicy,
+        extra_roots: &[CertificateDer<'static>],
+    ) -> Result<Self, SendError> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
@@ -288,12 +312,47 @@ impl EgressClient {
         let tls = tls::builder()?
             .with_root_certificates(Arc::clone(&roots))
             .with_no_client_auth();
-        let connector = GuardedConnector::new(policy, network);
-        Ok(Self {
-            http: http_client(tls, connector.clone()),
-            profiles: Arc::new(Profiles::new(connector, roots)),
+        Ok(Self::with(connector, policy, Arc::new(tls), roots))
+    }
+
+    fn with(
+        connector: GuardedConnector,
+        policy: EgressPolicy,
+        tls: Arc<ClientConfig>,
+        roots: Arc<RootCertStore>,
+    ) -> Self {
+        Self {
+            http: http_client((*tls).clone(), connector.clone()),
+            profiles: Arc::new(Profiles::new(connector.clone(), Arc::clone(&roots))),
             policy,
-        })
+            connector,
+            tls,
+            roots,
+        }
+    }
+
+    /// The same over another network and with connections of its own, for another runtime. All of
+    /// them count together.
+    #[must_use]
+    pub fn apart(&self, network: Arc<dyn Network>) -> Self {
+        let connector = self.connector.over(network);
+        let (tls, roots) = (Arc::clone(&self.tls), Arc::clone(&self.roots));
+        Self::with(connector, self.policy, tls, roots)
+    }
+
+    /// How many connections there are now, those of clients that were made [`apart`](Self::apart)
+    /// included.
+    #[must_use]
+    pub fn connections(&self) -> ConnectionLevels {
+        self.connector.connections().levels()
+    }
+
+    /// One of at most so many connections, to any address.
+    #[cfg(test)]
+    pub(crate) fn at_most(connections: usize, policy: EgressPolicy) -> Result<Self, SendError> {
+        let network = Arc::new(SystemNetwork::default());
+        let connector = GuardedConnector::at_most(connections, policy, network);
+        Self::by(connector, policy, &[])
     }
 
     /// What this client may connect to.
@@ -320,12 +379,20 @@ impl EgressClient {
             None => Ok(self.http.clone()),
             Some(profile) => self.profiles.client(profile),
         };
+        let owner = Arc::clone(&target.owner);
         async move {
             let http = http?;
             let exchange = async {
                 let response = http.request(request).await.map_err(fault)?;
-                read(response, limit_bytes).await
+                let seat = response.extensions().get::<Seat>().cloned();
+                let seat = seat.map(|seat| (seat.writes(), seat));
+                let answer = read(response, limit_bytes).await?;
+                if let Some((writes, seat)) = seat {
+                    seat.rest(writes);
+                }
+                Ok(answer)
             };
+            let exchange = connections::owned(owner, exchange);
             timeout_at(Instant::now() + deadline, Box::pin(exchange))
                 .await
                 .unwrap_or(Err(SendError::Timeout(deadline)))
@@ -423,7 +490,7 @@ fn fault(error: legacy::Error) -> SendError {
                 ConnectFault::Refused(reason) => {
                     SendError::Refused(format!("the name resolves to a {reason} address only"))
                 }
-                ConnectFault::Unresolved | ConnectFault::Io(_) => {
+                ConnectFault::Unresolved | ConnectFault::Full | ConnectFault::Io(_) => {
                     SendError::Connect(fault.to_string())
                 }
             };

@@ -2,7 +2,7 @@
 //! the policy allows, so that no answer of DNS reaches into the operator's network. Knows no
 //! proxy.
 //!
-//! What lives elsewhere: TLS on top, kept connections and the deadline (`client`).
+//! What lives elsewhere: how many connections there may be (`connections`), TLS on top, kept connections and the deadline (`client`).
 
 use std::fmt;
 use std::future::Future;
@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use hyper::Uri;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower_service::Service;
 
 use crate::address::{self, Host, Refused};
+use crate::connections::{self, Connections, Full, MAX_CONNECTIONS, Stream};
 use crate::egress::{self, EgressPolicy, UrlFault};
 use crate::network::Network;
 
@@ -40,6 +40,8 @@ pub(crate) enum ConnectFault {
     Refused(Refused),
     #[error("the name does not resolve")]
     Unresolved,
+    #[error("no connection: too many are open")]
+    Full,
     #[error("no connection: {}", .0.kind())]
     Io(io::Error),
 }
@@ -49,14 +51,40 @@ pub(crate) enum ConnectFault {
 pub(crate) struct GuardedConnector {
     policy: EgressPolicy,
     network: Arc<dyn Network>,
+    connections: Connections,
 }
 
 impl GuardedConnector {
     pub(crate) fn new(policy: EgressPolicy, network: Arc<dyn Network>) -> Self {
-        Self { policy, network }
+        Self::at_most(MAX_CONNECTIONS, policy, network)
     }
 
-    async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, ConnectFault> {
+    /// One whose clones make so many connections at most.
+    pub(crate) fn at_most(
+        connections: usize,
+        policy: EgressPolicy,
+        network: Arc<dyn Network>,
+    ) -> Self {
+        Self {
+            policy,
+            network,
+            connections: Connections::new(connections),
+        }
+    }
+
+    /// The same over another network.
+    pub(crate) fn over(&self, network: Arc<dyn Network>) -> Self {
+        Self {
+            network,
+            ..self.clone()
+        }
+    }
+
+    pub(crate) const fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    async fn connect(self, uri: Uri, owner: Arc<str>) -> Result<TokioIo<Stream>, ConnectFault> {
         let port = egress::port(&uri)?;
         let candidates = match egress::target_host(&uri, &self.policy)? {
             Host::Address(address) => vec![address],
@@ -68,7 +96,7 @@ impl GuardedConnector {
         };
         // What was checked is what is connected to: the name is not asked for again.
         let allowed = allowed(candidates, port, &self.policy)?;
-        first_to_answer(&self.network, allowed)
+        first_to_answer(&self.network, allowed, &self.connections, &owner)
             .await
             .map(TokioIo::new)
     }
@@ -97,27 +125,41 @@ fn allowed(
 }
 
 /// Tries the addresses in the resolver's order, the next one when the last has failed or takes
-/// long, and keeps the first connection.
+/// long and there is a place for one more, and keeps the first connection.
 async fn first_to_answer(
     network: &Arc<dyn Network>,
     addresses: Vec<SocketAddr>,
-) -> Result<TcpStream, ConnectFault> {
+    connections: &Connections,
+    owner: &Arc<str>,
+) -> Result<Stream, ConnectFault> {
     let mut waiting = addresses.into_iter();
     let mut running = JoinSet::new();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
-        if let Some(address) = waiting.next() {
-            running.spawn(network.connect(address));
+        if waiting.len() > 0 {
+            let place = if running.is_empty() {
+                let place = connections.take(owner).await;
+                Some(place.map_err(|Full| ConnectFault::Full)?)
+            } else {
+                connections.try_take(owner)
+            };
+            if let Some(place) = place
+                && let Some(address) = waiting.next()
+            {
+                let connecting = network.connect(address);
+                running.spawn(async move {
+                    let tcp = connecting.await?;
+                    // A request is one small write: waiting for more only adds delay.
+                    tcp.set_nodelay(true)?;
+                    Ok(place.filled(tcp))
+                });
+            }
         } else if running.is_empty() {
             return Err(ConnectFault::Io(last));
         }
         tokio::select! {
             Some(finished) = running.join_next() => match finished {
-                Ok(Ok(stream)) => {
-                    // A request is one small write: waiting for more only adds delay.
-                    stream.set_nodelay(true).map_err(ConnectFault::Io)?;
-                    return Ok(stream);
-                }
+                Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => last = error,
                 Err(_) => {}
             },
@@ -127,7 +169,7 @@ async fn first_to_answer(
 }
 
 impl Service<Uri> for GuardedConnector {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<Stream>;
     type Error = ConnectFault;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectFault>> + Send>>;
 
@@ -136,7 +178,7 @@ impl Service<Uri> for GuardedConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
+        Box::pin(self.clone().connect(uri, connections::owner()))
     }
 }
 
@@ -220,8 +262,10 @@ mod tests {
             closed.local_addr().unwrap()
         };
         let network: Arc<dyn Network> = Arc::new(crate::network::SystemNetwork::default());
-        let both = first_to_answer(&network, vec![dead, alive]).await;
+        let (connections, owner) = (Connections::new(1), Arc::from("a"));
+        let both = first_to_answer(&network, vec![dead, alive], &connections, &owner).await;
         assert_eq!(both.unwrap().peer_addr().unwrap(), alive);
-        assert!(first_to_answer(&network, vec![dead]).await.is_err());
+        let one = first_to_answer(&network, vec![dead], &connections, &owner).await;
+        assert!(matches!(one, Err(ConnectFault::Io(_))));
     }
 }

@@ -127,7 +127,7 @@ impl Endpoints {
         let known = match found {
             Ok(endpoint) => endpoint.map(|endpoint| {
                 Target::new(endpoint, &self.policy)
-                    .map(Arc::new)
+                    .map(|target| Arc::new(target.owned_by(sub_account_id)))
                     .map_err(Arc::new)
             }),
             Err(error) => {

@@ -11,6 +11,7 @@ pub mod action;
 mod address;
 pub mod client;
 mod clock;
+mod connections;
 mod connector;
 pub mod delivery;
 pub mod egress;
@@ -23,6 +24,7 @@ mod tls;
 pub use action::{ActionAnswer, ActionFault, ActionRequest, CallActionClient};
 pub use address::Refused;
 pub use client::{EgressClient, SendError};
+pub use connections::{ConnectionLevels, MAX_CONNECTIONS};
 pub use delivery::{
     AttemptReport, BreakerConfig, DeliveryConfig, DeliveryCounters, DeliveryObserver, Dispatcher,
     Drained, EndpointPolicy, LAG_BOUNDS_MS, Rate, Schedule, TypeCounters,

@@ -144,6 +144,12 @@ async fn a_receiver_that_demands_a_client_certificate_gets_the_endpoint_s_own_an
     assert_eq!(shown, [&one.der, &two.der, &one.der].repeat(3));
     let connections = receiver.connections.load(Ordering::SeqCst) - before;
     assert_eq!(connections, 3, "kept, and not shared");
+    // Each is kept and counted, and what was refused no longer is.
+    until("three are kept", || {
+        let levels = client.connections();
+        (levels.used, levels.kept) == (0, 3)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -157,11 +157,10 @@ impl Node {
             None => None,
         };
         let observer = observers(observer, otlp.as_ref());
-        let egress = || {
-            let network = SystemNetwork::from_sources(config.egress_sources);
-            EgressClient::over(Arc::new(network), policy, &[])
-        };
-        let to_endpoints = egress()?;
+        // Each with name lookups of its own.
+        let network = || Arc::new(SystemNetwork::from_sources(config.egress_sources));
+        let to_endpoints = EgressClient::over(network(), policy, &[])?;
+        let to_ask = to_endpoints.apart(network());
         let delivery = {
             let _on_web = web.enter();
             Arc::new(Dispatcher::start(
@@ -176,7 +175,7 @@ impl Node {
             let _on_web = web.enter();
             Retention::start(Arc::clone(&store) as Arc<dyn EventHistory>, keep)
         });
-        let action = CallActionClient::new(egress()?, delivery.endpoints(), config.vca_timeout);
+        let action = CallActionClient::new(to_ask, delivery.endpoints(), config.vca_timeout);
         let journal = Arc::new(Journal::start(
             Arc::clone(&as_store),
             report_senders,

@@ -1,12 +1,15 @@
 //! The limit of open files: a call takes four sockets or more, and what a shell or service manager
 //! allows at first (1,024) is far less than a node is meant to carry.
 
+use maskline_webhook::MAX_CONNECTIONS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
 /// For SIP connections, the API, webhooks and the store.
 const OTHERS: u64 = 4_096;
+/// Webhooks leave half of them.
+const _: () = assert!(2 * MAX_CONNECTIONS as u64 <= OTHERS);
 /// RTP and RTCP, towards each party.
 const SOCKETS_PER_CALL: u64 = 4;
 

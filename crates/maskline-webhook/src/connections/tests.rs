@@ -1,0 +1,263 @@
+//! Places step by step, and real connections on loopback.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use maskline_store::Endpoint;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::*;
+use crate::client::{Answer, EgressClient, Post, SendError, Target};
+use crate::egress::EgressPolicy;
+use crate::network::SystemNetwork;
+
+fn name(owner: &str) -> Arc<str> {
+    Arc::from(owner)
+}
+
+/// Takes as many as there are for one owner.
+fn all(connections: &Connections, owner: &str) -> Vec<Place> {
+    std::iter::from_fn(|| connections.try_take(&name(owner))).collect()
+}
+
+/// The answer over it is whole.
+fn rest(place: &Place) {
+    place.seat.rest(place.seat.writes());
+}
+
+fn is_given_up(place: &mut Place) -> bool {
+    place.ended.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+}
+
+#[test]
+fn the_more_a_sub_account_uses_the_more_must_be_free() {
+    let connections = Connections::new(160);
+    let held: Vec<Vec<Place>> = ["a", "b", "c", "d"]
+        .map(|owner| all(&connections, owner))
+        .into();
+    let counts: Vec<usize> = held.iter().map(Vec::len).collect();
+    assert_eq!(counts, [80, 10, 10, 10]);
+    let more: Vec<Vec<Place>> = (0..20)
+        .map(|n| all(&connections, &format!("more{n}")))
+        .collect();
+    let counts: Vec<usize> = more.iter().map(Vec::len).collect();
+    assert_eq!(counts[..4], [10, 4, 4, 4]);
+    assert_eq!(counts.iter().sum::<usize>(), 50, "all 160 in all");
+    drop(held);
+    assert_eq!(all(&connections, "a").len(), 30);
+    drop(more);
+    assert!(connections.lock().owners.is_empty() && connections.lock().open.is_empty());
+}
+
+#[test]
+fn what_is_kept_gives_way_one_of_its_own_first_and_then_the_oldest() {
+    let connections = Connections::new(8);
+    let of = |owner: &str| connections.try_take(&name(owner)).unwrap();
+    let mut kept = [of("a"), of("b"), of("a"), of("b"), of("c"), of("c")];
+    for place in &kept {
+        rest(place);
+    }
+    let busy = [of("c"), of("a")];
+    let given_up =
+        |kept: &mut [Place; 6]| -> Vec<bool> { kept.iter_mut().map(is_given_up).collect() };
+    assert_eq!(given_up(&mut kept), [false; 6]);
+    let mut held = vec![of("b")];
+    assert_eq!(
+        given_up(&mut kept),
+        [false, true, false, false, false, false]
+    );
+    held.push(of("d"));
+    assert_eq!(
+        given_up(&mut kept),
+        [true, true, false, false, false, false]
+    );
+    assert!(kept[2].seat.begin(), "one that is used again");
+    held.extend([of("a"), of("d")]);
+    assert_eq!(given_up(&mut kept), [true, true, false, true, true, false]);
+    held.push(of("d"));
+    assert_eq!(given_up(&mut kept), [true, true, false, true, true, true]);
+    for place in &kept {
+        let lost = !place.seat.begin();
+        assert_eq!(lost, place.seat.0.id != kept[2].seat.0.id);
+    }
+    assert!(
+        connections.try_take(&name("e")).is_none(),
+        "what is used never does"
+    );
+    drop(busy);
+    assert!(connections.try_take(&name("e")).is_some());
+    drop((held, kept));
+    let table = connections.lock();
+    assert!(table.open.is_empty() && table.owners.is_empty());
+    assert!(table.kept.is_empty() && table.kept_of.is_empty());
+}
+
+#[test]
+fn a_connection_over_which_the_next_request_went_out_is_not_kept() {
+    let connections = Connections::new(8);
+    let place = connections.try_take(&name("a")).unwrap();
+    assert!(place.seat.begin());
+    let writes = place.seat.writes();
+    assert!(place.seat.begin());
+    place.seat.rest(writes);
+    assert!(connections.lock().kept.is_empty());
+    rest(&place);
+    rest(&place);
+    assert_eq!(connections.lock().kept.len(), 1);
+    assert!(connections.lock().owners.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_none_waits_for_two_seconds_and_is_served_when_one_is_free() {
+    let connections = Connections::new(1);
+    let began = Instant::now();
+    let only = connections.take(&name("a")).await.unwrap();
+    assert!(matches!(connections.take(&name("b")).await, Err(Full)));
+    assert_eq!(began.elapsed(), WAIT);
+    let waits = tokio::spawn({
+        let connections = connections.clone();
+        async move { connections.take(&name("b")).await.map(drop) }
+    });
+    tokio::time::sleep(WAIT / 2).await;
+    rest(&only);
+    assert_eq!(waits.await.unwrap(), Ok(()));
+    assert_eq!(began.elapsed(), WAIT + WAIT / 2);
+}
+
+/// A server on loopback that answers each request, or none.
+struct Host {
+    url: String,
+    open: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Host {
+    async fn start(answers: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = Self {
+            url: format!("http://{}/", listener.local_addr().unwrap()),
+            open: Arc::default(),
+            requests: Arc::default(),
+        };
+        let (open, requests) = (Arc::clone(&host.open), Arc::clone(&host.requests));
+        tokio::spawn(async move {
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                let (open, requests) = (Arc::clone(&open), Arc::clone(&requests));
+                tokio::spawn(async move {
+                    open.fetch_add(1, Ordering::SeqCst);
+                    let mut buffer = vec![0; 4_096];
+                    while let Ok(1..) = tcp.read(&mut buffer).await {
+                        requests.fetch_add(1, Ordering::SeqCst);
+                        if answers {
+                            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                            tcp.write_all(answer).await.unwrap();
+                        }
+                    }
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        host
+    }
+}
+
+const OPEN: EgressPolicy = EgressPolicy {
+    allow_private_targets: true,
+};
+
+fn post(
+    client: &EgressClient,
+    owner: &str,
+    host: &Host,
+) -> impl Future<Output = Result<Answer, SendError>> + Send + use<> {
+    let endpoint = Endpoint {
+        url: host.url.clone(),
+        ..Endpoint::default()
+    };
+    let target = Target::new(endpoint, &OPEN).unwrap().owned_by(owner);
+    let post = Post {
+        event_id: Uuid::nil(),
+        body: Bytes::from_static(b"{}"),
+        gap: false,
+        unix_seconds: 0,
+    };
+    client.post(&target, post, 100, Duration::from_secs(30))
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let ends = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < ends, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_to_one_host_after_the_other_are_never_more_than_there_may_be() {
+    let client = EgressClient::at_most(4, OPEN).unwrap();
+    let mut hosts = Vec::new();
+    for _ in 0..20 {
+        hosts.push(Host::start(true).await);
+    }
+    for round in 1..=2 {
+        for host in &hosts {
+            assert_eq!(post(&client, "a", host).await.unwrap().status, 200);
+            assert_eq!(post(&client, "a", host).await.unwrap().status, 200);
+        }
+        let requests = |host: &Host| host.requests.load(Ordering::SeqCst);
+        assert!(hosts.iter().all(|host| requests(host) == 2 * round));
+    }
+    let open = || hosts.iter().map(|host| host.open.load(Ordering::SeqCst));
+    until("four are left", || open().sum::<usize>() == 4).await;
+    let left: Vec<usize> = open().collect();
+    assert_eq!(left[16..], [1; 4], "those that were used last: {left:?}");
+}
+
+#[tokio::test]
+async fn clients_apart_count_together() {
+    let client = EgressClient::at_most(4, OPEN).unwrap();
+    let other = client.apart(Arc::new(SystemNetwork::default()));
+    let mut hosts = Vec::new();
+    for n in 0..8 {
+        let host = Host::start(true).await;
+        let by = if n < 4 { &client } else { &other };
+        post(by, "a", &host).await.unwrap();
+        hosts.push(host);
+    }
+    let open = || hosts.iter().map(|host| host.open.load(Ordering::SeqCst));
+    until("four are left", || open().sum::<usize>() == 4).await;
+    assert_eq!(open().skip(4).sum::<usize>(), 4);
+    for client in [&client, &other] {
+        let levels = client.connections();
+        assert_eq!((levels.used, levels.kept), (0, 4));
+    }
+}
+
+#[tokio::test]
+async fn requests_of_one_sub_account_that_hang_keep_another_from_no_connection() {
+    let client = EgressClient::at_most(16, OPEN).unwrap();
+    let (hangs, well) = (Host::start(false).await, Host::start(true).await);
+    let mut hung = JoinSet::new();
+    for _ in 0..40 {
+        hung.spawn(post(&client, "a", &hangs));
+    }
+    until("half are in use", || hangs.open.load(Ordering::SeqCst) == 8).await;
+    for _ in 0..50 {
+        let (one, other) = tokio::join!(post(&client, "b", &well), post(&client, "b", &well));
+        assert_eq!((one.unwrap().status, other.unwrap().status), (200, 200));
+    }
+    // The rest fails for want of a connection, and only they.
+    for _ in 0..32 {
+        let error = hung.join_next().await.unwrap().unwrap().unwrap_err();
+        assert!(error.is_connection_failure(), "{error}");
+        assert_eq!(error.to_string(), "no connection: too many are open");
+    }
+    assert_eq!(hangs.open.load(Ordering::SeqCst), 8);
+    drop(hung);
+    until("all are closed", || hangs.open.load(Ordering::SeqCst) == 0).await;
+}
