@@ -1,18 +1,18 @@
-//! Whose turn it is: a fair share of the attempts for each endpoint, first tries before retries,
-//! and nobody behind those that hang.
+//! Whose turn it is: a fair share of the attempts for each endpoint, first tries and retries
+//! alternating, and nobody behind those that hang.
 //!
 //! Endpoints take turns, one attempt each, those with the fewest under way first; for whom there is a
-//! place, `rings` says. An attempt that has run for [`FAST_MS`] is slow: an endpoint with such an
-//! attempt starts no first tries ahead of the others', nor does it after that until it has answered
-//! within that time.
+//! place, `rings` says. What an endpoint starts is in turn a first try and a retry, when both wait.
+//! An attempt that has run for [`FAST_MS`] is slow: an endpoint with such an attempt goes behind the
+//! others, and after that until it has answered within that time.
 //!
-//! | an endpoint | attempts at once | of which class |
+//! | an endpoint | attempts at once | goes |
 //! | --- | --- | --- |
-//! | is unproven: gave no 2xx yet, or no answer since | [`FEW`] | all as retries |
-//! | is proven, and quick | its cap | first tries; retries half of its cap |
-//! | is proven, and slow | its cap | all as retries |
+//! | is unproven: gave no 2xx yet, or no answer since | [`FEW`] | behind |
+//! | is proven, and quick | its cap, half of it for retries | ahead |
+//! | is proven, and slow | its cap | behind |
 //! | has an open breaker | 0 | |
-//! | has a half-open one | 1 | as a retry |
+//! | has a half-open one | 1 | behind |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::breaker::{Breaker, BreakerConfig, Health};
 use super::policy::{Bucket, EndpointPolicy};
-use super::rings::{FEW, Held, Rings, Turn};
+use super::rings::{FEW, Held, Rank, Rings, Turn};
 #[cfg(doc)]
 use super::running::FAST_MS;
 use super::running::{Age, Running};
@@ -76,8 +76,7 @@ pub(crate) struct Turns {
     now: Timestamp,
     lines: BTreeMap<EndpointKey, Line>,
     /// Endpoints that may start something, in turn.
-    first: Rings,
-    retry: Rings,
+    rings: Rings,
     running: Running,
     places: Places,
     waiting: usize,
@@ -112,10 +111,9 @@ struct Line {
     known: Known,
     breaker: Breaker,
     bucket: Option<Bucket>,
-    /// Whose turn it is while first tries and retries share places.
+    /// A retry goes before the next first try, so that none waits while those go on.
     retry_is_next: bool,
-    in_first: Option<Turn>,
-    in_retry: Option<Turn>,
+    turn: Option<Turn>,
     wake: Option<Timestamp>,
     used: Timestamp,
     is_remembered: bool,
@@ -134,8 +132,7 @@ impl Line {
             known: Known::Unproven,
             breaker: Breaker::NEW,
             retry_is_next: false,
-            in_first: None,
-            in_retry: None,
+            turn: None,
             wake: None,
             used: now,
             is_remembered: false,
@@ -159,46 +156,41 @@ impl Line {
         }
     }
 
-    /// Whether its first tries go ahead of retries.
-    fn goes_ahead(&self) -> bool {
-        self.known == Known::Quick && self.old == 0
+    /// Whether it answers quickly.
+    fn rank(&self) -> Rank {
+        if self.known == Known::Quick && self.old == 0 {
+            Rank::Ahead
+        } else {
+            Rank::Behind
+        }
     }
 
-    /// Whether something is to be started in this class but for the rate and the places of all.
-    fn wants(&self, class: Class) -> bool {
-        if self.in_flight >= self.cap() {
-            return false;
-        }
-        match class {
-            Class::First => self.goes_ahead() && !self.first.is_empty(),
-            Class::Retry if self.goes_ahead() => {
-                self.retries < half(self.cap()) && !self.retry.is_empty()
+    /// Whether a retry is to be started but for the rate and the places of all.
+    fn may_retry(&self) -> bool {
+        !self.retry.is_empty()
+            && match self.rank() {
+                Rank::Ahead => self.retries < half(self.cap()),
+                Rank::Behind => true,
             }
-            Class::Retry => self.waiting() > 0,
-        }
     }
 
-    fn turn(&mut self, class: Class) -> &mut Option<Turn> {
-        match class {
-            Class::First => &mut self.in_first,
-            Class::Retry => &mut self.in_retry,
-        }
+    /// Whether something is to be started but for the rate and the places of all.
+    fn wants(&self) -> bool {
+        self.in_flight < self.cap() && (!self.first.is_empty() || self.may_retry())
     }
 
-    fn take(&mut self, class: Class) -> Option<EventKey> {
-        match class {
+    fn take(&mut self) -> Option<(EventKey, Class)> {
+        let class = if self.may_retry() && (self.retry_is_next || self.first.is_empty()) {
+            Class::Retry
+        } else {
+            Class::First
+        };
+        let event = match class {
             Class::First => self.first.pop_front(),
-            Class::Retry if self.goes_ahead() => self.retry.pop_front(),
-            Class::Retry => {
-                self.retry_is_next = !self.retry_is_next;
-                let (one, other) = if self.retry_is_next {
-                    (&mut self.retry, &mut self.first)
-                } else {
-                    (&mut self.first, &mut self.retry)
-                };
-                one.pop_front().or_else(|| other.pop_front())
-            }
-        }
+            Class::Retry => self.retry.pop_front(),
+        }?;
+        self.retry_is_next = class == Class::First;
+        Some((event, class))
     }
 }
 
@@ -212,8 +204,7 @@ impl Turns {
             policies: BTreeMap::new(),
             now: Timestamp::from_unix_ms(0),
             lines: BTreeMap::new(),
-            first: Rings::default(),
-            retry: Rings::default(),
+            rings: Rings::default(),
             running: Running::default(),
             places: Places::default(),
             waiting: 0,
@@ -359,20 +350,10 @@ impl Turns {
     /// The next event to attempt, if a place is free. The attempt counts as running from here to
     /// [`Turns::finished`].
     pub(crate) fn next(&mut self) -> Option<Start> {
-        self.start(Class::First)
-            .or_else(|| self.start(Class::Retry))
-    }
-
-    fn start(&mut self, class: Class) -> Option<Start> {
-        let taken = self.in_flight();
-        let rings = match class {
-            Class::First => &mut self.first,
-            Class::Retry => &mut self.retry,
-        };
-        let endpoint = rings.pop(class, self.in_all, taken)?;
+        let endpoint = self.rings.pop(self.in_all, self.in_flight())?;
         let line = self.lines.get_mut(&endpoint)?;
-        *line.turn(class) = None;
-        let event = line.take(class)?;
+        line.turn = None;
+        let (event, class) = line.take()?;
         line.in_flight += 1;
         line.retries += usize::from(class == Class::Retry);
         if let Some(bucket) = &mut line.bucket {
@@ -468,39 +449,31 @@ impl Turns {
         }
     }
 
-    /// Puts an endpoint into the rings in which it could start something, and out of the others;
+    /// Puts an endpoint where it stands if it could start something, and out of the rings if not;
     /// forgets one of which there is nothing to know.
     fn rejoin(&mut self, endpoint: &EndpointKey) {
         let Some(line) = self.lines.get_mut(endpoint) else {
             return;
         };
-        let mut first = line.wants(Class::First);
-        let mut retry = line.wants(Class::Retry);
-        if (first || retry)
+        let mut wants = line.wants();
+        if wants
             && let Some(bucket) = &line.bucket
             && !bucket.has_one(self.now)
         {
-            (first, retry) = (false, false);
+            wants = false;
             if line.wake.is_none() {
                 let at = bucket.next(self.now);
                 line.wake = Some(at);
                 self.wakes.insert((at, endpoint.clone()));
             }
         }
-        let held = Held::of(line.in_flight);
-        for (rings, class, wants) in [
-            (&mut self.first, Class::First, first),
-            (&mut self.retry, Class::Retry, retry),
-        ] {
-            let turn = line.turn(class);
-            if wants && turn.is_some_and(|turn| turn.held() == held) {
-                continue;
-            }
-            if let Some(turn) = turn.take() {
-                rings.leave(turn);
+        let (rank, held) = (line.rank(), Held::of(line.in_flight));
+        if !(wants && line.turn.is_some_and(|turn| turn.is(rank, held))) {
+            if let Some(turn) = line.turn.take() {
+                self.rings.leave(turn);
             }
             if wants {
-                *turn = Some(rings.join(endpoint, held));
+                line.turn = Some(self.rings.join(endpoint, rank, held));
             }
         }
         if line.waiting() > 0 || line.in_flight > 0 {

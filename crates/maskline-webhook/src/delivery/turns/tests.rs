@@ -11,6 +11,8 @@ use super::super::Schedule;
 use super::super::policy::Rate;
 use super::*;
 
+mod retries;
+
 const START: Timestamp = Timestamp::from_unix_ms(1_767_694_639_000);
 const SECOND: i64 = 1_000;
 
@@ -157,7 +159,7 @@ fn an_endpoint_alone_has_all_places_but_those_kept_for_others() {
 }
 
 #[test]
-fn a_first_try_never_waits_behind_retries() {
+fn retries_have_half_of_an_endpoint_s_places_and_alternate_with_first_tries() {
     let (a, b) = (endpoint("a"), endpoint("b"));
     let mut s = Script::proven(4, 8, &[&a, &b]);
     for ordinal in 0..20 {
@@ -165,10 +167,18 @@ fn a_first_try_never_waits_behind_retries() {
         s.retry(&b, [100 + ordinal]);
     }
     assert_eq!(s.started(), [0, 100, 1, 101]);
-    s.first(&a, 50..53);
+    s.first(&a, 50..60);
     assert_eq!(s.started(), [50, 51]);
+    s.end(&a, 50, Health::Well);
+    assert_eq!(s.started(), [52], "it has half of them for retries");
     s.end(&a, 0, Health::Well);
-    assert_eq!(s.started()[0], 52);
+    assert_eq!(s.started(), [2]);
+    for (ended, started) in [([1, 2], [53, 3]), ([53, 3], [54, 4])] {
+        for ordinal in ended {
+            s.end(&a, ordinal, Health::Well);
+        }
+        assert_eq!(s.started(), started);
+    }
 }
 
 #[test]
@@ -388,7 +398,7 @@ fn what_is_known_of_an_endpoint_is_forgotten_when_it_is_not_used() {
     assert!(s.turns.lines.contains_key(&a));
     s.pass(10 * 60 * SECOND);
     assert!(s.turns.lines.is_empty() && s.turns.remembered.is_empty());
-    assert!(s.turns.first.is_empty() && s.turns.retry.is_empty() && s.turns.wakes.is_empty());
+    assert!(s.turns.rings.is_empty() && s.turns.wakes.is_empty());
 }
 
 /// Endpoints in virtual time: the first `hung` answer nothing for 10 s, one answers within 5 ms.
@@ -650,7 +660,7 @@ fn nothing_stays_behind_when_all_answer_again() {
         assert_eq!(places, Places::default(), "seed {seed}");
         world.go_on(world.now.plus_ms(3 * REMEMBERED_MS), false);
         assert!(
-            world.turns.lines.is_empty() && world.turns.first.is_empty(),
+            world.turns.lines.is_empty() && world.turns.rings.is_empty(),
             "seed {seed}"
         );
     }
