@@ -84,8 +84,8 @@ pub(crate) struct Turns {
     held: usize,
     /// When an endpoint may go on, by its breaker or its rate.
     wakes: BTreeSet<(Timestamp, EndpointKey)>,
-    /// Endpoints that are remembered, and when to look whether they are still in use.
-    remembered: VecDeque<(Timestamp, EndpointKey)>,
+    /// Endpoints that are remembered, once each, and when to look whether they are still in use.
+    remembered: BTreeSet<(Timestamp, EndpointKey)>,
 }
 
 /// What is known of an endpoint's answers.
@@ -116,7 +116,8 @@ struct Line {
     turn: Option<Turn>,
     wake: Option<Timestamp>,
     used: Timestamp,
-    is_remembered: bool,
+    /// When to look whether it is still in use.
+    look: Option<Timestamp>,
 }
 
 impl Line {
@@ -135,7 +136,7 @@ impl Line {
             turn: None,
             wake: None,
             used: now,
-            is_remembered: false,
+            look: None,
         }
     }
 
@@ -210,7 +211,7 @@ impl Turns {
             waiting: 0,
             held: 0,
             wakes: BTreeSet::new(),
-            remembered: VecDeque::new(),
+            remembered: BTreeSet::new(),
         }
     }
 
@@ -297,19 +298,19 @@ impl Turns {
                 self.rejoin(&endpoint);
             }
         }
-        while let Some((at, _)) = self.remembered.front()
+        while let Some((at, _)) = self.remembered.first()
             && *at <= now
-            && let Some((_, endpoint)) = self.remembered.pop_front()
+            && let Some((_, endpoint)) = self.remembered.pop_first()
         {
-            let Some(line) = self.lines.get(&endpoint) else {
+            let Some(line) = self.lines.get_mut(&endpoint) else {
                 continue;
             };
+            line.look = None;
             let unused = line.waiting() == 0 && line.in_flight == 0;
             if unused && line.used.plus_ms(REMEMBERED_MS) <= now {
                 self.forget(&endpoint);
             } else {
-                let again = now.plus_ms(REMEMBERED_MS);
-                self.remembered.push_back((again, endpoint));
+                self.remember(&endpoint);
             }
         }
     }
@@ -482,19 +483,30 @@ impl Turns {
         // A rate has to be remembered until it would be full again, so as not to start anew.
         if line.known == Known::Unproven && line.breaker == Breaker::NEW && line.bucket.is_none() {
             self.forget(endpoint);
-        } else if !line.is_remembered {
-            line.is_remembered = true;
+        } else {
+            self.remember(endpoint);
+        }
+    }
+
+    fn remember(&mut self, endpoint: &EndpointKey) {
+        if let Some(line) = self.lines.get_mut(endpoint)
+            && line.look.is_none()
+        {
             let at = self.now.plus_ms(REMEMBERED_MS);
-            self.remembered.push_back((at, endpoint.clone()));
+            line.look = Some(at);
+            self.remembered.insert((at, endpoint.clone()));
         }
     }
 
     fn forget(&mut self, endpoint: &EndpointKey) {
         self.set_breaker(endpoint, Breaker::NEW);
-        if let Some(line) = self.lines.remove(endpoint)
-            && let Some(at) = line.wake
-        {
-            self.wakes.remove(&(at, endpoint.clone()));
+        if let Some(line) = self.lines.remove(endpoint) {
+            if let Some(at) = line.wake {
+                self.wakes.remove(&(at, endpoint.clone()));
+            }
+            if let Some(at) = line.look {
+                self.remembered.remove(&(at, endpoint.clone()));
+            }
         }
     }
 }

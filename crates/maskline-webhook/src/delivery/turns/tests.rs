@@ -401,6 +401,26 @@ fn what_is_known_of_an_endpoint_is_forgotten_when_it_is_not_used() {
     assert!(s.turns.rings.is_empty() && s.turns.wakes.is_empty());
 }
 
+#[test]
+fn an_endpoint_is_remembered_once_however_often_it_is_changed_and_used() {
+    let (a, b) = (endpoint("a"), endpoint("b"));
+    let mut s = Script::new(4, 4);
+    for ordinal in 0..10_000 {
+        for (of, ordinal) in [(&a, ordinal), (&b, 10_000 + ordinal)] {
+            s.turns.changed(of);
+            s.first(of, [ordinal]);
+            assert_eq!(s.started(), [ordinal]);
+            s.end(of, ordinal, Health::Well);
+        }
+        assert_eq!(s.turns.remembered.len(), 2);
+        s.pass(SECOND);
+    }
+    s.turns.changed(&a);
+    assert_eq!((s.turns.lines.len(), s.turns.remembered.len()), (1, 1));
+    s.pass(20 * 60 * SECOND);
+    assert_eq!((s.turns.lines.len(), s.turns.remembered.len()), (0, 0));
+}
+
 /// Endpoints in virtual time: the first `hung` answer nothing for 10 s, one answers within 5 ms.
 struct World {
     random: ChaCha8Rng,
