@@ -1,9 +1,10 @@
 //! Who is to start an attempt, in turn, and for whom there is a place.
 //!
 //! There are twice `in_all` places. An endpoint that has nothing under way may have any of them, one
-//! with a [`Few`](Held::Few) starts another while a quarter of all is free, one with more while half
-//! is. One that is not known to answer quickly wants a quarter more to be free, but for its only
-//! attempt.
+//! with less than [`FEW`] starts another while a quarter of all is free, one with more while half is.
+//! One that is not known to answer quickly wants a quarter more to be free, but for its only attempt.
+//! Whoever holds least goes first: so those that want more than there is come to hold equally much,
+//! however long each of their attempts takes.
 //!
 //! So the last quarter is taken by one attempt of each endpoint: as long as fewer endpoints than that
 //! hang, whatever they did before, one that has nothing under way waits for no place.
@@ -23,36 +24,20 @@ pub(super) enum Rank {
     Behind,
 }
 
-/// How much an endpoint has under way when it is to start one more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Held {
-    Nothing,
-    /// One more makes at most [`FEW`].
-    Few,
-    Many,
-}
-
-impl Held {
-    pub(super) const fn of(in_flight: usize) -> Self {
-        match in_flight {
-            0 => Self::Nothing,
-            1..FEW => Self::Few,
-            FEW.. => Self::Many,
-        }
-    }
-}
-
 /// Where an endpoint stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
     rank: Rank,
-    held: Held,
-    number: u64,
+    place: Place,
 }
 
+/// How many attempts it has under way when it is to start one more, and its turn among those with as
+/// many.
+type Place = (usize, u64);
+
 impl Turn {
-    pub(super) fn is(self, rank: Rank, held: Held) -> bool {
-        self.rank == rank && self.held == held
+    pub(super) fn is(self, rank: Rank, held: usize) -> bool {
+        self.rank == rank && self.place.0 == held
     }
 }
 
@@ -61,12 +46,12 @@ impl Turn {
 #[derive(Debug, Default)]
 pub(super) struct Rings {
     next: u64,
-    ahead: BTreeMap<(Held, u64), EndpointKey>,
-    behind: BTreeMap<(Held, u64), EndpointKey>,
+    ahead: BTreeMap<Place, EndpointKey>,
+    behind: BTreeMap<Place, EndpointKey>,
 }
 
 impl Rings {
-    fn of(&mut self, rank: Rank) -> &mut BTreeMap<(Held, u64), EndpointKey> {
+    fn of(&mut self, rank: Rank) -> &mut BTreeMap<Place, EndpointKey> {
         match rank {
             Rank::Ahead => &mut self.ahead,
             Rank::Behind => &mut self.behind,
@@ -74,15 +59,15 @@ impl Rings {
     }
 
     /// Puts an endpoint behind those of its rank that hold as much.
-    pub(super) fn join(&mut self, endpoint: &EndpointKey, rank: Rank, held: Held) -> Turn {
-        let number = self.next;
+    pub(super) fn join(&mut self, endpoint: &EndpointKey, rank: Rank, held: usize) -> Turn {
+        let place = (held, self.next);
         self.next += 1;
-        self.of(rank).insert((held, number), endpoint.clone());
-        Turn { rank, held, number }
+        self.of(rank).insert(place, endpoint.clone());
+        Turn { rank, place }
     }
 
     pub(super) fn leave(&mut self, turn: Turn) {
-        self.of(turn.rank).remove(&(turn.held, turn.number));
+        self.of(turn.rank).remove(&turn.place);
     }
 
     /// Whose turn it is with so many places taken, and out of the ring with it: of those ahead and
@@ -103,13 +88,13 @@ impl Rings {
 }
 
 /// How many places there are for endpoints of this rank that hold so much.
-fn places(rank: Rank, held: Held, in_all: usize) -> usize {
+fn places(rank: Rank, held: usize, in_all: usize) -> usize {
     let quarter = in_all / 2;
     let places = match (rank, held) {
-        (Rank::Ahead | Rank::Behind, Held::Nothing) => 2 * in_all,
-        (Rank::Ahead, Held::Few) => in_all + quarter,
-        (Rank::Ahead, Held::Many) | (Rank::Behind, Held::Few) => in_all,
-        (Rank::Behind, Held::Many) => quarter,
+        (Rank::Ahead | Rank::Behind, 0) => 2 * in_all,
+        (Rank::Ahead, 1..FEW) => in_all + quarter,
+        (Rank::Ahead, FEW..) | (Rank::Behind, 1..FEW) => in_all,
+        (Rank::Behind, FEW..) => quarter,
     };
     places.max(1)
 }

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::breaker::{Breaker, BreakerConfig, Health};
 use super::policy::{Bucket, EndpointPolicy};
-use super::rings::{FEW, Held, Rank, Rings, Turn};
+use super::rings::{FEW, Rank, Rings, Turn};
 #[cfg(doc)]
 use super::running::FAST_MS;
 use super::running::{Age, Running};
@@ -468,7 +468,7 @@ impl Turns {
                 self.wakes.insert((at, endpoint.clone()));
             }
         }
-        let (rank, held) = (line.rank(), Held::of(line.in_flight));
+        let (rank, held) = (line.rank(), line.in_flight);
         if !(wants && line.turn.is_some_and(|turn| turn.is(rank, held))) {
             if let Some(turn) = line.turn.take() {
                 self.rings.leave(turn);

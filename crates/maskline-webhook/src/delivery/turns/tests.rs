@@ -11,7 +11,7 @@ use super::super::Schedule;
 use super::super::policy::Rate;
 use super::*;
 
-mod retries;
+mod busy;
 
 const START: Timestamp = Timestamp::from_unix_ms(1_767_694_639_000);
 const SECOND: i64 = 1_000;

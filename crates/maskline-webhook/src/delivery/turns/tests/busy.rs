@@ -1,4 +1,4 @@
-//! How long a retry that is due waits, in virtual time, while all are busy.
+//! How long a retry that is due waits, and how places are shared, in virtual time while all are busy.
 
 use super::*;
 
@@ -10,8 +10,8 @@ const RETRY_MS: i64 = SECOND;
 enum Answers {
     /// 200 after 150 to 250 ms, and 503 to one in a hundred.
     Quickly,
-    /// 200 after 9 s, and 503 to one in a hundred.
-    Late,
+    /// 200 after so many ms, and 503 to one in a hundred.
+    After(i64),
     /// At once for a second, and then nothing for 10 s.
     ThenHangs,
 }
@@ -24,6 +24,8 @@ struct Tenant {
     due: BTreeMap<u64, (Timestamp, usize)>,
     waited: i64,
     retried: usize,
+    /// What it started from that second on.
+    started: usize,
 }
 
 fn tenants(count: usize, answers: Answers, cap: usize, per_second: i64) -> Vec<Tenant> {
@@ -35,6 +37,7 @@ fn tenants(count: usize, answers: Answers, cap: usize, per_second: i64) -> Vec<T
             due: BTreeMap::new(),
             waited: 0,
             retried: 0,
+            started: 0,
         })
         .collect()
 }
@@ -89,6 +92,7 @@ fn run(tenants: &mut [Tenant], seconds: i64, from: i64, seed: u64) -> usize {
         while let Some(start) = turns.next() {
             let of = start.event.session.as_u128() as usize;
             let tenant = &mut tenants[of];
+            tenant.started += usize::from(ms > from * SECOND);
             if let Some((since, _)) = tenant.due.remove(&start.event.ordinal) {
                 tenant.waited = tenant.waited.max(now.unix_ms() - since.unix_ms());
                 tenant.retried += 1;
@@ -103,7 +107,7 @@ fn run(tenants: &mut [Tenant], seconds: i64, from: i64, seed: u64) -> usize {
             let well = if fails { Health::Failing } else { Health::Well };
             let (takes, health) = match tenant.answers {
                 Answers::Quickly => (random.random_range(150..=MS_OF_AN_ANSWER), well),
-                Answers::Late => (9 * SECOND, well),
+                Answers::After(ms) => (ms, well),
                 Answers::ThenHangs if ms < SECOND => (5, Health::Well),
                 Answers::ThenHangs => (HANGS_MS, Health::Silent),
             };
@@ -137,7 +141,7 @@ fn a_retry_of_a_busy_endpoint_waits_no_longer_than_for_an_answer_of_its_own() {
 
 #[test]
 fn a_retry_beside_endpoints_that_answer_late_waits_for_nothing() {
-    let mut all = tenants(4, Answers::Late, 64, 20);
+    let mut all = tenants(4, Answers::After(9 * SECOND), 64, 20);
     all.extend(tenants(1, Answers::Quickly, 64, 100));
     let fewest = run(&mut all, 60, 20, 0);
     let steady = &all[4];
@@ -155,4 +159,19 @@ fn a_retry_while_all_places_for_many_are_taken_waits_for_two_answers_of_its_own_
     let steady = &all[17];
     assert!(steady.retried > 3, "{}", steady.retried);
     assert!(steady.waited <= 2 * MS_OF_AN_ANSWER, "{}", steady.waited);
+}
+
+#[test]
+fn one_that_answers_sooner_gets_as_many_places_as_those_that_hold_theirs_for_long() {
+    for (seed, late) in [(0, 8), (1, 16)] {
+        // They have taken all that there is for them when it comes.
+        let mut all = tenants(late, Answers::After(9 * SECOND), 32, 20);
+        all.extend(tenants(1, Answers::After(1_200), 32, 100));
+        let fewest = run(&mut all, 80, 20, seed);
+        assert!(fewest >= 250, "{fewest}");
+        let share = fewest as i64 / (late as i64 + 1);
+        let of_share = share * 60 * SECOND / 1_200;
+        let started = all[late].started as i64;
+        assert!(started * 10 >= of_share * 9, "{started} of {of_share}");
+    }
 }
