@@ -1,10 +1,8 @@
-//! Changes by sub-accounts: how many they may make, and that each is carried through; and work that is
-//! too long for the threads that serve requests.
+//! Changes by sub-accounts: how many they may make, and that each is carried through.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::auth::SubAccountAccess;
@@ -13,9 +11,6 @@ use crate::throttle::Counts;
 
 /// How many changes a sub-account's own keys may make in a minute, all together.
 const PER_MINUTE: u32 = 60;
-
-/// How much long work is done at once, whoever asks for it.
-const AT_ONCE: usize = 2;
 
 /// Changes that sub-accounts have made in the last minute. The operator's are not counted.
 pub(crate) struct ChangeLimit(Mutex<Counts<String>>);
@@ -55,70 +50,12 @@ pub(crate) async fn carried_through<T: Send + 'static>(
         .unwrap_or(Err(ApiError::Panicked))
 }
 
-/// Where long work is done.
-pub(crate) struct LongWork(Arc<Semaphore>);
-
-impl Default for LongWork {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
-    }
-}
-
-impl LongWork {
-    /// Does it on a thread of its own, in turn.
-    pub(crate) async fn done<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, ApiError> {
-        // Closed by nobody.
-        let turn = Arc::clone(&self.0).acquire_owned().await;
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work()
-        });
-        done.await.map_err(|_| ApiError::Panicked)
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::thread;
     use std::time::Duration;
 
     use super::*;
-
-    #[tokio::test]
-    async fn long_work_is_done_elsewhere_and_two_at_a_time() {
-        let work = Arc::new(LongWork::default());
-        let here = thread::current().id();
-        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let all: Vec<_> = (0..16)
-            .map(|_| {
-                let (work, now, most) = (Arc::clone(&work), Arc::clone(&now), Arc::clone(&most));
-                tokio::spawn(async move {
-                    let job = move || {
-                        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                        thread::sleep(Duration::from_millis(5));
-                        now.fetch_sub(1, Ordering::SeqCst);
-                        thread::current().id()
-                    };
-                    work.done(job).await.unwrap()
-                })
-            })
-            .collect();
-        for done in all {
-            assert_ne!(done.await.unwrap(), here);
-        }
-        assert!(most.load(Ordering::SeqCst) <= AT_ONCE);
-        let panics = work.done(|| unreachable!("planted")).await;
-        assert!(matches!(panics, Err(ApiError::Panicked)));
-        // The turn of who panicked is not lost.
-        for _ in 0..=AT_ONCE {
-            assert_eq!(work.done(|| 1).await.unwrap(), 1);
-        }
-    }
 
     #[tokio::test]
     async fn a_change_runs_to_its_end_although_nobody_waits_for_it() {

@@ -159,7 +159,7 @@ async fn show(
     request_body = SettingsBody,
     responses((status = 200, description = "The settings as they are now", body = ShownBody),
         (status = 409, description = "The webhook or its settings were changed while these were checked: try again", body = crate::error::ErrorBody),
-        (status = 429, description = "Too many changes, or too many failed authentications; see `Retry-After`", body = crate::error::ErrorBody)),
+        (status = 429, description = "Too many changes, too many whose certificates wait to be checked, or too many failed authentications; see `Retry-After`", body = crate::error::ErrorBody)),
     security(("apiKey" = [])))]
 async fn set(
     access: SubAccountAccess,
@@ -174,8 +174,8 @@ async fn set(
         return Ok(Json(answer(access.sub_account_id, webhook_type, read)));
     };
     state.change_limit.admit(&access)?;
-    check_tls(&config, &read.config, &state).await?;
     let id = access.sub_account_id;
+    check_tls(&id, &config, &read.config, &state).await?;
     let change = async move {
         let (store, now) = (state.settings(), state.now());
         let set = store.replace_settings(&id, webhook_type, read, config, now);
@@ -197,6 +197,7 @@ fn faulty(fault: SettingsFault) -> ApiError {
 /// Whether certificates and keys can be used, unless they are those that were set before. Reading and
 /// comparing them takes milliseconds.
 async fn check_tls(
+    owner: &str,
     config: &EndpointConfig,
     before: &EndpointConfig,
     state: &ApiState,
@@ -207,8 +208,9 @@ async fn check_tls(
         return Ok(());
     };
     let (key, check) = (key.clone(), Arc::clone(&state.config.check_webhook_tls));
-    let checked = state.long_work.done(move || check(&tls, key.as_deref()));
-    checked.await?.map_err(faulty)
+    let turn = state.checking.turn(owner).await?;
+    let (checked, _place) = turn.work(move || check(&tls, key.as_deref())).await?;
+    checked.map_err(faulty)
 }
 
 fn answer(sub_account_id: String, r#type: WebhookType, shown: ShownSettings) -> ShownBody {

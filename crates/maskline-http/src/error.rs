@@ -59,6 +59,8 @@ pub(crate) enum ApiError {
         /// When to come back.
         retry_after_s: u64,
     },
+    /// Too many requests of a sub-account for what takes long have no answer yet.
+    TooManyAtOnce,
     /// The request took too long.
     TimedOut,
     /// The store failed.
@@ -85,9 +87,10 @@ impl ApiError {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyIncomplete => StatusCode::BAD_REQUEST,
             Self::InvalidJson | Self::Field { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooManyFailures { .. } | Self::TooManyChanges { .. } | Self::Busy => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::TooManyFailures { .. }
+            | Self::TooManyChanges { .. }
+            | Self::TooManyAtOnce
+            | Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::Store(_) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -110,6 +113,7 @@ impl ApiError {
             | Self::BodyIncomplete
             | Self::TooManyFailures { .. }
             | Self::TooManyChanges { .. }
+            | Self::TooManyAtOnce
             | Self::TimedOut
             | Self::Store(_)
             | Self::Panicked => self.status().as_u16().to_string(),
@@ -143,6 +147,9 @@ impl ApiError {
             }
             Self::TooManyChanges { .. } => {
                 "The sub-account changes too much; more than 60 times in a minute".to_owned()
+            }
+            Self::TooManyAtOnce => {
+                "The sub-account has 16 such requests that are not yet answered".to_owned()
             }
             Self::TimedOut => "The request took too long".to_owned(),
             Self::Store(_) | Self::Panicked => "Internal error".to_owned(),
@@ -262,7 +269,7 @@ pub(crate) fn rendered(mut response: Response, now: Timestamp) -> Response {
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
         }
-        ApiError::Busy => {
+        ApiError::Busy | ApiError::TooManyAtOnce => {
             answer
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{FromRequestParts, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use maskline_events::{Hiding, Timestamp, WebhookType};
 use maskline_store::{
@@ -22,9 +23,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::auth::SubAccountAccess;
+use crate::changes::carried_through;
 use crate::error::ApiError;
 use crate::extract::{self, JsonBody, QueryOf};
 use crate::state::ApiState;
+use crate::turns::Place;
 
 /// Events in one answer.
 const MOST_EVENTS: u32 = 1_000;
@@ -318,7 +321,8 @@ fn position(cursor: Option<&str>) -> Result<Option<u64>, ApiError> {
     operation_id = "listEvents",
     params(("subAccountId" = String, Path, description = "The sub-account"), ListQuery),
     responses((status = 200, description = "The events", body = EventList),
-        (status = 422, description = "A parameter is wrong", body = crate::error::ErrorBody)),
+        (status = 422, description = "A parameter is wrong", body = crate::error::ErrorBody),
+        (status = 429, description = "Sixteen of the sub-account's readers wait for their answer or still get it, or too many failed authentications; see `Retry-After`", body = crate::error::ErrorBody)),
     security(("apiKey" = [])))]
 async fn list(
     access: SubAccountAccess,
@@ -342,28 +346,51 @@ async fn list(
     };
     let after = position(query.after.as_deref())?;
     let owner = access.sub_account_id;
-    let page = state
-        .history()
-        .page(&owner, after, webhook_type, limit)
-        .await?;
-    let hidings = state.settings().hidings(&owner).await?;
-    // Up to 1,000 bodies are read, hidden and written again.
-    let answer = move || listed(owner, page, &hidings).into_response();
-    state.long_work.done(answer).await
+    // Before anything is read: a page is megabytes, and who waits has none.
+    let turn = state.reading.turn(&owner).await?;
+    let read = async move {
+        let history = state.history();
+        let page = history.page(&owner, after, webhook_type, limit).await?;
+        let hidings = state.settings().hidings(&owner).await?;
+        // Up to 1,000 bodies are read, hidden and written again.
+        let list = move || serde_json::to_vec(&listed(owner, page, &hidings));
+        let (list, place) = turn.work(list).await?;
+        // Texts and numbers: that can't fail.
+        let list = list.map_err(|_never| ApiError::Panicked)?;
+        Ok(sent(Kept {
+            list,
+            _place: place,
+        }))
+    };
+    // Else whoever hangs up at once has any number of pages read at once.
+    carried_through(read).await
 }
 
-fn listed(
-    owner: String,
-    page: EventPage,
-    hidings: &BTreeMap<WebhookType, Hiding>,
-) -> Json<EventList> {
+/// A list until it has been sent: its reader, however slow, has a place less meanwhile.
+struct Kept {
+    list: Vec<u8>,
+    _place: Place,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.list
+    }
+}
+
+fn sent(list: Kept) -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, Bytes::from_owner(list)).into_response()
+}
+
+fn listed(owner: String, page: EventPage, hidings: &BTreeMap<WebhookType, Hiding>) -> EventList {
     let found = page.events.len();
     let events: Vec<EventEntry> = page
         .events
         .into_iter()
         .filter_map(|(position, stored)| entry(position, stored, hidings))
         .collect();
-    Json(EventList {
+    EventList {
         sub_account_id: owner,
         count: events.len(),
         unreadable: (events.len() < found).then(|| found - events.len()),
@@ -373,7 +400,7 @@ fn listed(
         gap: page.gap,
         status_code: 0,
         status_message: "ok",
-    })
+    }
 }
 
 /// An event as its webhook would be sent it now.
@@ -530,3 +557,22 @@ const ANY: &[DeliveryState] = &[
     DeliveryState::NoEndpoint,
 ];
 const FAILED: &[DeliveryState] = &[DeliveryState::Dead, DeliveryState::NoEndpoint];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::turns::Lines;
+
+    #[test]
+    fn a_list_keeps_its_place_until_it_has_been_sent() {
+        let lines = Lines::default();
+        let response = sent(Kept {
+            list: b"{}".to_vec(),
+            _place: lines.place("market", 1).unwrap(),
+        });
+        assert!(lines.place("market", 1).is_none());
+        drop(response);
+        assert!(lines.place("market", 1).is_some());
+    }
+}

@@ -28,6 +28,7 @@ mod system;
 mod throttle;
 mod traces;
 mod trunks;
+mod turns;
 mod webhooks;
 
 pub use call_events::{CallEventSink, NotReported};

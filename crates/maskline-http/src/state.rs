@@ -16,11 +16,12 @@ use uuid::Uuid;
 
 use crate::auth::{KeyHash, KnownKeys, Throttles};
 use crate::call_events::CallEventSink;
-use crate::changes::{ChangeLimit, LongWork};
+use crate::changes::ChangeLimit;
 use crate::endpoint_settings::TlsCheck;
 use crate::events::ReplayedEvents;
 use crate::traces::Traces;
 use crate::trunks::TrunkStatus;
+use crate::turns::LongWork;
 use crate::{frame, openapi};
 
 /// Reads the clock.
@@ -43,6 +44,11 @@ pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// How many failed authentications per minute one source address may make, unless configured.
 pub const DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 20;
+
+/// Pages of up to 1,000 events that are in memory to be read, hidden and written.
+const PAGES_AT_ONCE: usize = 2;
+/// Checks of certificates and keys, milliseconds each.
+const CHECKS_AT_ONCE: usize = 1;
 
 /// Told of each change, after it is durable, so that the switch and the delivery need not poll.
 ///
@@ -136,7 +142,10 @@ pub(crate) struct Inner {
     pub(crate) throttles: Throttles,
     pub(crate) known_keys: KnownKeys,
     pub(crate) change_limit: ChangeLimit,
-    pub(crate) long_work: LongWork,
+    /// Pages of events.
+    pub(crate) reading: LongWork,
+    /// Certificates and keys that are about to be set: whoever sets them waits for no reader.
+    pub(crate) checking: LongWork,
     store_health: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
@@ -162,7 +171,8 @@ impl ApiState {
             throttles,
             known_keys: KnownKeys::default(),
             change_limit: ChangeLimit::default(),
-            long_work: LongWork::default(),
+            reading: LongWork::new(PAGES_AT_ONCE),
+            checking: LongWork::new(CHECKS_AT_ONCE),
             store_health: tokio::sync::Mutex::new(None),
         }))
     }

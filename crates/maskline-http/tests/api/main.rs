@@ -17,6 +17,7 @@ mod events;
 mod media;
 mod number_change;
 mod numbers;
+mod readers;
 mod schema;
 mod serving;
 mod settings;

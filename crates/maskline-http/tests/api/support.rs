@@ -17,7 +17,7 @@ use maskline_http::{
     TlsCheck, TrunkRegistrationStatus, TrunkStatus, TrunkTarget,
 };
 use maskline_store::{
-    EndpointSettings, SettingsDifference, SettingsFault, TakenReport, TlsSettings,
+    EndpointSettings, EventHistory, SettingsDifference, SettingsFault, TakenReport, TlsSettings,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -116,6 +116,9 @@ impl ReplayedEvents for Changes {
     }
 }
 
+/// Puts something in front of the store.
+pub type InFront<T> = Box<dyn FnOnce(Arc<T>) -> Arc<T>>;
+
 /// What differs from test to test.
 pub struct Setup {
     pub admin_key: Option<&'static str>,
@@ -125,6 +128,7 @@ pub struct Setup {
     pub call_events: Arc<dyn CallEventSink>,
     pub media_report: fn(uuid::Uuid) -> Option<maskline_media::MediaReport>,
     pub check_webhook_tls: TlsCheck,
+    pub history: InFront<dyn EventHistory>,
 }
 
 /// Certificates go with a key.
@@ -144,6 +148,7 @@ impl Default for Setup {
             call_events: Arc::new(NoReports),
             media_report: |_| None,
             check_webhook_tls: Arc::new(check_tls),
+            history: Box::new(|store| store),
         }
     }
 }
@@ -171,7 +176,7 @@ pub async fn start_with(setup: Setup) -> Api {
     let router = maskline_http::router(ApiConfig {
         store: store.shared(),
         parameters: store.parameters(),
-        history: store.history(),
+        history: (setup.history)(store.history()),
         settings: store.settings(),
         replayed: changes.clone(),
         admin_key: setup.admin_key.map(str::to_owned),
