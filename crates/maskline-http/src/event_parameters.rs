@@ -162,16 +162,14 @@ async fn replace(
     }
     let id = access.sub_account_id;
     let change = async move {
-        let on_change = &state.config.on_change;
-        let is_known = if is_new {
+        if is_new {
             let set = state
                 .parameters()
                 .set_event_parameters(&id, entries.clone());
             set.await?;
-            on_change.parameters_changed(&id).await
-        } else {
-            on_change.parameters_settled().await
-        };
+        }
+        // Also of what is not new: whoever has set it may not have come as far as this.
+        let is_known = state.config.on_change.parameters_set(&id).await;
         let (status, message) = match is_known {
             true => (StatusCode::OK, "ok"),
             false => (StatusCode::ACCEPTED, "pending"),

@@ -58,11 +58,10 @@ pub trait ProvisioningChanged: Send + Sync {
     /// Sub-accounts or numbers changed. The answer to the client waits for this, so that whoever
     /// provisioned a number can call it at once.
     async fn numbers_changed(&self);
-    /// What a sub-account adds to its events changed. True once the events that happen from now on
-    /// have it; false if that takes longer than a client should wait, though it is still on its way.
-    async fn parameters_changed(&self, sub_account_id: &str) -> bool;
-    /// Nothing of that changed, but an earlier change may be on its way: the same of that.
-    async fn parameters_settled(&self) -> bool;
+    /// What a sub-account adds to its events changed, or was set again as it is. True once the events
+    /// that happen from now on have what the store has now; false if that takes longer than a client
+    /// should wait, though it is still on its way.
+    async fn parameters_set(&self, sub_account_id: &str) -> bool;
     /// One webhook was set, deleted, or got a new secret.
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType);
     /// The settings of one webhook are these now, and differ so from what they were.

@@ -58,12 +58,14 @@ fn readable(owner: &str, entries: Option<Vec<ParameterEntry>>) -> Option<EventPa
     read
 }
 
-/// The directory with what these sub-accounts add to their events now, and all else as it was.
+/// The directory with what these sub-accounts add to their events now, and all else as it was; `None`:
+/// it has that already.
 async fn with_parameters_of(
     owners: &BTreeSet<String>,
     mut directory: Directory,
     store: &dyn ParameterStore,
-) -> Result<Arc<Directory>, StoreError> {
+) -> Result<Option<Arc<Directory>>, StoreError> {
+    let mut is_new = false;
     for owner in owners {
         let entries = match store.event_parameters(owner).await {
             Ok(entries) => Some(entries),
@@ -72,9 +74,12 @@ async fn with_parameters_of(
             Err(error) => return Err(error),
         };
         let parameters = readable(owner, entries).unwrap_or_default();
-        directory.set_parameters(owner, parameters);
+        if directory.parameters(owner) != Some(&parameters).filter(|it| !it.is_empty()) {
+            directory.set_parameters(owner, parameters);
+            is_new = true;
+        }
     }
-    Ok(Arc::new(directory))
+    Ok(is_new.then(|| Arc::new(directory)))
 }
 
 /// How long a change may take to reach the switch before the API answers all the same.
@@ -130,7 +135,7 @@ impl Reloads {
         self.settled().await
     }
 
-    /// The same where nothing has changed but what one sub-account adds to its events.
+    /// The same where nothing can have changed but what one sub-account adds to its events.
     async fn reload_parameters(&self, sub_account_id: &str) -> bool {
         self.changed().parameters.insert(sub_account_id.to_owned());
         self.ask();
@@ -141,7 +146,7 @@ impl Reloads {
         self.asked.send_modify(|asked| *asked += 1);
     }
 
-    /// The same where nothing has changed, but may have before.
+    /// Waits until all is carried over that was asked for until now.
     async fn settled(&self) -> bool {
         let wanted = *self.asked.borrow();
         let mut done = self.done.subscribe();
@@ -166,15 +171,17 @@ impl Reloads {
             let wanted = *asked.borrow_and_update();
             let changed = std::mem::take(&mut *self.changed());
             let read = if changed.everything {
-                directory(&store).await
+                directory(&store).await.map(Some)
             } else {
                 let before = Directory::clone(&known.borrow());
                 with_parameters_of(&changed.parameters, before, &*store).await
             };
             match read {
                 Ok(directory) => {
-                    known.send_replace(Arc::clone(&directory));
-                    tell(directory);
+                    if let Some(directory) = directory {
+                        known.send_replace(Arc::clone(&directory));
+                        tell(directory);
+                    }
                     self.done.send_replace(wanted);
                     if !changed.everything {
                         tokio::time::sleep(BETWEEN).await;
@@ -205,12 +212,8 @@ impl ProvisioningChanged for Changes {
         self.reloads.reload().await;
     }
 
-    async fn parameters_changed(&self, sub_account_id: &str) -> bool {
+    async fn parameters_set(&self, sub_account_id: &str) -> bool {
         self.reloads.reload_parameters(sub_account_id).await
-    }
-
-    async fn parameters_settled(&self) -> bool {
-        self.reloads.settled().await
     }
 
     fn webhook_changed(&self, sub_account_id: &str, webhook_type: WebhookType) {

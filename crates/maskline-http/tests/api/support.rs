@@ -62,13 +62,9 @@ impl ProvisioningChanged for Changes {
         self.noted.lock().unwrap().push("numbers".to_owned());
     }
 
-    async fn parameters_changed(&self, sub_account_id: &str) -> bool {
+    async fn parameters_set(&self, sub_account_id: &str) -> bool {
         let change = format!("parameters of {sub_account_id}");
         self.noted.lock().unwrap().push(change);
-        !self.late.load(Ordering::Relaxed)
-    }
-
-    async fn parameters_settled(&self) -> bool {
         !self.late.load(Ordering::Relaxed)
     }
 

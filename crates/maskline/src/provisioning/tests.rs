@@ -127,8 +127,24 @@ async fn what_is_asked_for_together_is_told_at_once() {
     assert!(all.join_all().await.into_iter().all(|is_known| is_known));
     assert_eq!(world.told() - before, 1);
     assert!(names.iter().all(|name| world.knows(name, Some("one"))));
-    assert!(world.reloads.settled().await);
-    assert_eq!(world.told() - before, 1);
+}
+
+#[tokio::test]
+async fn who_sets_the_same_again_hears_of_it_when_it_is_in_use_and_the_shards_hear_of_nothing() {
+    let world = World::open(&["acme", "other"]).await;
+    let before = world.told();
+    for round in ["one", "two"] {
+        // It is kept, and whoever set it has not yet told of it.
+        world.set("acme", round).await;
+        assert!(world.reloads.reload_parameters("acme").await);
+        assert!(world.knows("acme", Some(round)));
+        let told = world.told();
+        for owner in ["acme", "other"] {
+            assert!(world.reloads.reload_parameters(owner).await);
+        }
+        assert_eq!(world.told(), told);
+    }
+    assert_eq!(world.told() - before, 2);
 }
 
 #[tokio::test(start_paused = true)]
