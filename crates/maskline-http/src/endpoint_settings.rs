@@ -177,6 +177,8 @@ async fn set(
     let id = access.sub_account_id;
     check_tls(&id, &config, &read.config, &state).await?;
     let change = async move {
+        // Told in the order in which they are written.
+        let _front = state.settings_changes.front(&id).await;
         let (store, now) = (state.settings(), state.now());
         let set = store.replace_settings(&id, webhook_type, read, config, now);
         let shown = set

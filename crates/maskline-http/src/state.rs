@@ -21,7 +21,7 @@ use crate::endpoint_settings::TlsCheck;
 use crate::events::ReplayedEvents;
 use crate::traces::Traces;
 use crate::trunks::TrunkStatus;
-use crate::turns::LongWork;
+use crate::turns::{Lines, LongWork};
 use crate::{frame, openapi};
 
 /// Reads the clock.
@@ -145,6 +145,8 @@ pub(crate) struct Inner {
     pub(crate) reading: LongWork,
     /// Certificates and keys that are about to be set: whoever sets them waits for no reader.
     pub(crate) checking: LongWork,
+    /// Settings of webhooks that are written and told.
+    pub(crate) settings_changes: Lines,
     store_health: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
@@ -172,6 +174,7 @@ impl ApiState {
             change_limit: ChangeLimit::default(),
             reading: LongWork::new(PAGES_AT_ONCE),
             checking: LongWork::new(CHECKS_AT_ONCE),
+            settings_changes: Lines::default(),
             store_health: tokio::sync::Mutex::new(None),
         }))
     }

@@ -10,7 +10,7 @@ use crate::error::ApiError;
 
 /// Requests of one sub-account for work of one kind that have a place: they wait, are worked on, or their
 /// answer is being sent.
-pub(crate) const MOST_PLACES: usize = 16;
+const MOST_PLACES: usize = 16;
 
 /// A line for each sub-account that has anything in it; the others are forgotten.
 #[derive(Clone, Default)]
@@ -34,13 +34,23 @@ impl Lines {
         if lines.get(owner).is_some_and(|line| line.places >= most) {
             return None;
         }
+        Some(self.join(&mut lines, owner))
+    }
+
+    /// A place in a sub-account's line, however long it is, once it is at the front.
+    pub(crate) async fn front(&self, owner: &str) -> (OwnedMutexGuard<()>, Place) {
+        let place = self.join(&mut self.lines(), owner);
+        (place.front().await, place)
+    }
+
+    fn join(&self, lines: &mut BTreeMap<String, Line>, owner: &str) -> Place {
         let line = lines.entry(owner.to_owned()).or_default();
         line.places += 1;
-        Some(Place {
+        Place {
             lines: self.clone(),
             owner: owner.to_owned(),
             front: Arc::clone(&line.front),
-        })
+        }
     }
 }
 
@@ -53,7 +63,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// Waits for the front of the line, which is left when what this gives is dropped.
-    pub(crate) async fn front(&self) -> OwnedMutexGuard<()> {
+    async fn front(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.front).lock_owned().await
     }
 }
@@ -208,6 +218,25 @@ mod tests {
             turn.work(|| ()).await.unwrap();
         }
         assert!(work.lines.lines().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_must_not_be_refused_waits_however_many_do() {
+        let lines = Lines::default();
+        let first = now_or_never(lines.front("market")).unwrap();
+        let waiting: Vec<_> = (0..2 * MOST_PLACES)
+            .map(|_| Box::pin(lines.front("market")))
+            .map(|mut front| {
+                assert!(now_or_never(front.as_mut()).is_none());
+                front
+            })
+            .collect();
+        assert!(now_or_never(lines.front("shop")).is_some());
+        drop(first);
+        for front in waiting {
+            drop(now_or_never(front).unwrap());
+        }
+        assert!(lines.lines().is_empty());
     }
 
     #[tokio::test]

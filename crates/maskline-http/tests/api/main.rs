@@ -21,6 +21,7 @@ mod readers;
 mod schema;
 mod serving;
 mod settings;
+mod settings_order;
 mod store;
 mod support;
 mod system;

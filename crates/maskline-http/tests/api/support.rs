@@ -18,6 +18,7 @@ use maskline_http::{
 };
 use maskline_store::{
     EndpointSettings, EventHistory, SettingsDifference, SettingsFault, TakenReport, TlsSettings,
+    WebhookSettings,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -125,6 +126,7 @@ pub struct Setup {
     pub media_report: fn(uuid::Uuid) -> Option<maskline_media::MediaReport>,
     pub check_webhook_tls: TlsCheck,
     pub history: InFront<dyn EventHistory>,
+    pub settings: InFront<dyn WebhookSettings>,
 }
 
 /// Certificates go with a key.
@@ -145,6 +147,7 @@ impl Default for Setup {
             media_report: |_| None,
             check_webhook_tls: Arc::new(check_tls),
             history: Box::new(|store| store),
+            settings: Box::new(|store| store),
         }
     }
 }
@@ -173,7 +176,7 @@ pub async fn start_with(setup: Setup) -> Api {
         store: store.shared(),
         parameters: store.parameters(),
         history: (setup.history)(store.history()),
-        settings: store.settings(),
+        settings: (setup.settings)(store.settings()),
         replayed: changes.clone(),
         admin_key: setup.admin_key.map(str::to_owned),
         trunks: vec!["carrier".to_owned(), "backup".to_owned()],
