@@ -139,7 +139,7 @@ pub(crate) struct EventList {
     more: bool,
     /// Whether events after the cursor are no longer kept. Never without a cursor.
     gap: bool,
-    /// Events here that can't be read; the log of the switch names them. Absent: none.
+    /// Events here that can't be read; the log of the switch names the first. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     unreadable: Option<usize>,
@@ -384,16 +384,37 @@ fn sent(list: Kept) -> Response {
 }
 
 fn listed(owner: String, page: EventPage, hidings: &BTreeMap<WebhookType, Hiding>) -> EventList {
-    let found = page.events.len();
-    let events: Vec<EventEntry> = page
-        .events
-        .into_iter()
-        .filter_map(|(position, stored)| entry(position, stored, hidings))
-        .collect();
+    let mut events = Vec::with_capacity(page.events.len());
+    let (mut unreadable, mut first) = (0_usize, None);
+    for (position, stored) in page.events {
+        match entry(position, stored, hidings) {
+            Ok(entry) => events.push(entry),
+            Err(fault) => {
+                unreadable += 1;
+                first.get_or_insert(fault);
+            }
+        }
+    }
+    if let Some(Unreadable {
+        position,
+        session_id,
+        reason,
+    }) = first
+    {
+        // One line for all: whoever asks for these asks again.
+        tracing::warn!(
+            sub_account = owner,
+            unreadable,
+            position,
+            ?session_id,
+            reason,
+            "events can't be shown; the first of them is named"
+        );
+    }
     EventList {
         sub_account_id: owner,
         count: events.len(),
-        unreadable: (events.len() < found).then(|| found - events.len()),
+        unreadable: Some(unreadable).filter(|count| *count > 0),
         events,
         next: cursor(page.next),
         more: page.more,
@@ -403,14 +424,21 @@ fn listed(owner: String, page: EventPage, hidings: &BTreeMap<WebhookType, Hiding
     }
 }
 
+/// An event that can't be shown.
+struct Unreadable {
+    position: u64,
+    session_id: Option<Uuid>,
+    reason: String,
+}
+
 /// An event as its webhook would be sent it now.
 fn entry(
     position: u64,
     stored: StoredEvent,
     hidings: &BTreeMap<WebhookType, Hiding>,
-) -> Option<EventEntry> {
+) -> Result<EventEntry, Unreadable> {
     match stored {
-        StoredEvent::Whole(event, outcome) => Some(EventEntry {
+        StoredEvent::Whole(event, outcome) => Ok(EventEntry {
             cursor: cursor(position),
             event_id: event.event_id,
             session_id: event.session_id,
@@ -420,21 +448,20 @@ fn entry(
             attempts: outcome.attempts,
             body: match hidings.get(&event.webhook_type) {
                 None => event.body,
-                Some(hiding) => match hiding.body(&event.body) {
-                    Ok(hidden) => hidden,
-                    Err(reason) => {
-                        tracing::warn!(position, %reason, "an event can't be shown");
-                        return None;
-                    }
-                },
+                Some(hiding) => hiding.body(&event.body).map_err(|reason| Unreadable {
+                    position,
+                    session_id: Some(event.session_id),
+                    reason: reason.to_string(),
+                })?,
             },
         }),
         StoredEvent::Broken {
             session_id, reason, ..
-        } => {
-            tracing::warn!(position, ?session_id, reason, "an event can't be read");
-            None
-        }
+        } => Err(Unreadable {
+            position,
+            session_id,
+            reason,
+        }),
     }
 }
 
@@ -561,8 +588,83 @@ const FAILED: &[DeliveryState] = &[DeliveryState::Dead, DeliveryState::NoEndpoin
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fmt;
+    use std::sync::Mutex;
+
+    use tracing::field::{Field, Visit};
+    use tracing::{Event, Metadata, Subscriber, span};
+
     use super::*;
     use crate::turns::Lines;
+
+    /// The log, line by line.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0 += &format!("{field}={value:?} ");
+        }
+    }
+
+    impl Subscriber for Log {
+        fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _attributes: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _span: &span::Id, _values: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _span: &span::Id, _follows: &span::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+
+        fn enter(&self, _span: &span::Id) {}
+
+        fn exit(&self, _span: &span::Id) {}
+    }
+
+    #[test]
+    fn however_many_events_can_t_be_read_the_log_gets_one_line_with_the_count_and_the_first() {
+        let broken = |position| {
+            let event = StoredEvent::Broken {
+                session_id: Some(Uuid::nil()),
+                ordinal: 1,
+                reason: format!("damage {position}"),
+            };
+            (position, event)
+        };
+        for (count, lines) in [(0, 0), (1_000, 1)] {
+            let page = EventPage {
+                events: (7..7 + count).map(broken).collect(),
+                next: 1_007,
+                more: false,
+                gap: false,
+            };
+            let log = Log::default();
+            let list = tracing::subscriber::with_default(log.clone(), || {
+                listed("market".to_owned(), page, &BTreeMap::new())
+            });
+            assert!(list.events.is_empty());
+            assert_eq!(list.unreadable, (count > 0).then_some(1_000));
+            let log = log.0.lock().unwrap();
+            assert_eq!(log.len(), lines, "{log:?}");
+            for line in log.iter() {
+                for part in ["unreadable=1000 ", "position=7 ", "damage 7", "market"] {
+                    assert!(line.contains(part), "{line}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_list_keeps_its_place_until_it_has_been_sent() {
