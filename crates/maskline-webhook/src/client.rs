@@ -25,7 +25,7 @@ use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use maskline_events::redaction::Unreadable;
 use maskline_events::signing::SigningKey;
-use maskline_events::{Hiding, signing};
+use maskline_events::{Hiding, WebhookType, signing};
 use maskline_store::{Endpoint, EndpointConfig, EndpointSettings};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -81,6 +81,9 @@ pub enum SendError {
     /// No connection.
     #[error("{0}")]
     Connect(String),
+    /// No connection either, for want of one of our own: it says nothing of the endpoint.
+    #[error("too many connections are open")]
+    Full,
     /// No TLS session: the certificate was not accepted, or the handshake failed.
     #[error("TLS: {0}")]
     Tls(String),
@@ -104,7 +107,7 @@ impl SendError {
     #[must_use]
     pub const fn is_connection_failure(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Closed => true,
+            Self::Connect(_) | Self::Full | Self::Closed => true,
             Self::Url(_)
             | Self::Body(_)
             | Self::AuthHeader
@@ -121,7 +124,7 @@ impl SendError {
 
 /// A webhook endpoint, checked and ready to be asked. No `Debug`: it holds secrets.
 pub struct Target {
-    /// The sub-account; empty if none was said.
+    /// Whose connections it takes; empty if nobody's was said.
     owner: Arc<str>,
     uri: Uri,
     authorization: Option<HeaderValue>,
@@ -170,10 +173,10 @@ impl Target {
         })
     }
 
-    /// The same as an endpoint of this sub-account.
-    pub(crate) fn owned_by(self, sub_account_id: &str) -> Self {
+    /// The same as this webhook of this sub-account.
+    pub(crate) fn owned_by(self, sub_account_id: &str, webhook_type: WebhookType) -> Self {
         Self {
-            owner: Arc::from(sub_account_id),
+            owner: format!("{sub_account_id}/{}", webhook_type.as_str()).into(),
             ..self
         }
     }
@@ -490,7 +493,8 @@ fn fault(error: legacy::Error) -> SendError {
                 ConnectFault::Refused(reason) => {
                     SendError::Refused(format!("the name resolves to a {reason} address only"))
                 }
-                ConnectFault::Unresolved | ConnectFault::Full | ConnectFault::Io(_) => {
+                ConnectFault::Full => SendError::Full,
+                ConnectFault::Unresolved | ConnectFault::Io(_) => {
                     SendError::Connect(fault.to_string())
                 }
             };

@@ -2,10 +2,11 @@
 //! settings: being made, in use and kept for the next request.
 //!
 //! Each is counted from before its socket is made until that is closed. One that is kept only saves
-//! time, so it counts for nobody and gives way when a new one is wanted: one that its sub-account
+//! time, so it counts for nobody and gives way when a new one is wanted: one that its webhook
 //! made first, else the one that was used longest ago. Of those that are being made or in use, the
-//! more a sub-account has, the more must be free for one more. So whoever moves from host to host,
-//! or has many that hang, makes its own requests wait and nobody else's.
+//! more a webhook has, the more must be free for one more. So whoever moves from host to host,
+//! or has many that hang, makes its own requests wait and nobody else's, and status events that
+//! hang keep no call of the same sub-account from its question.
 //!
 //! What lives elsewhere: making them (`connector`), requests over them (`client`).
 
@@ -22,23 +23,28 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Most connections to customers' servers, each a descriptor. Twice what deliveries have at once
 /// by default.
 pub const MAX_CONNECTIONS: usize = 2_048;
-/// A sub-account may have so many in use as long as any is free.
+/// A webhook may have so many in use as long as any is free.
 const FEW: usize = 4;
 /// How long a request waits for one before it fails.
 const WAIT: Duration = Duration::from_secs(2);
+/// Who waits looks again after this. One is woken for each that is freed, and it may be one that
+/// must leave it free.
+const LOOKS: Duration = Duration::from_millis(100);
+/// How long a connection that was made may wait for its first request before it counts as kept.
+const UNUSED: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
-    /// The sub-account whose request is being made. The HTTP client tells a connector of nothing but
+    /// The webhook whose request is being made. The HTTP client tells a connector of nothing but
     /// the URI.
     static OWNER: Arc<str>;
 }
 
-/// Makes `request` one of this sub-account's.
+/// Makes `request` one of this webhook's.
 pub(crate) fn owned<F: Future>(owner: Arc<str>, request: F) -> impl Future<Output = F::Output> {
     OWNER.scope(owner, request)
 }
@@ -113,19 +119,35 @@ impl Connections {
             if let Some(place) = self.try_take(owner) {
                 return Ok(place);
             }
-            if timeout_at(ends, freed).await.is_err() {
+            let now = Instant::now();
+            if now >= ends {
                 return Err(Full);
             }
+            // Either way it looks again.
+            let _ = timeout_at(ends.min(now + LOOKS), freed).await;
         }
     }
 
-    /// A place for one more connection, if there is any for this sub-account.
+    /// A place for one more connection, if there is any for this webhook.
     pub(crate) fn try_take(&self, owner: &Arc<str>) -> Option<Place> {
+        let most = self.0.most;
+        self.take_of(owner, |has| places(has, most))
+    }
+
+    /// A place for a connection beside one that is being made for the same request. It may save
+    /// time, and must cost nobody one: half of all must be free.
+    pub(crate) fn try_take_another(&self, owner: &Arc<str>) -> Option<Place> {
+        let half = self.0.most - self.0.most / 2;
+        self.take_of(owner, |_| half)
+    }
+
+    /// A place if fewer are in use than there may be by how many the webhook has.
+    fn take_of(&self, owner: &Arc<str>, limit: impl Fn(usize) -> usize) -> Option<Place> {
         let most = self.0.most;
         let mut table = self.lock();
         let has = table.owners.get(owner).copied().unwrap_or(0);
         let used = table.open.len() - table.kept.len();
-        if used >= places(has, most) {
+        if used >= limit(has) {
             return None;
         }
         if table.open.len() >= most {
@@ -243,7 +265,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let connections = &self.seat.0.connections;
         connections.lock().close(self.seat.0.id);
-        connections.0.freed.notify_waiters();
+        connections.0.freed.notify_one();
     }
 }
 
@@ -285,7 +307,14 @@ impl Seat {
         table.kept_of.insert((Arc::clone(&owner), since), self.0.id);
         table.uses_no_more(&owner);
         drop(table);
-        self.0.connections.0.freed.notify_waiters();
+        self.0.connections.0.freed.notify_one();
+    }
+
+    /// Keeps it if nothing is written over it for a while.
+    pub(crate) async fn rest_unless_used(self) {
+        let writes = self.writes();
+        sleep(UNUSED).await;
+        self.rest(writes);
     }
 
     /// Something is to be written; false: the connection was given up.

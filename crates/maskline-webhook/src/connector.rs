@@ -14,13 +14,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::Uri;
+use hyper::http::Extensions;
+use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower_service::Service;
 
 use crate::address::{self, Host, Refused};
-use crate::connections::{self, Connections, Full, MAX_CONNECTIONS, Stream};
+use crate::connections::{self, Connections, Full, MAX_CONNECTIONS, Seat, Stream};
 use crate::egress::{self, EgressPolicy, UrlFault};
 use crate::network::Network;
 
@@ -40,7 +42,7 @@ pub(crate) enum ConnectFault {
     Refused(Refused),
     #[error("the name does not resolve")]
     Unresolved,
-    #[error("no connection: too many are open")]
+    #[error("too many connections are open")]
     Full,
     #[error("no connection: {}", .0.kind())]
     Io(io::Error),
@@ -125,7 +127,7 @@ fn allowed(
 }
 
 /// Tries the addresses in the resolver's order, the next one when the last has failed or takes
-/// long and there is a place for one more, and keeps the first connection.
+/// long and there is room for one more, and keeps the first connection.
 async fn first_to_answer(
     network: &Arc<dyn Network>,
     addresses: Vec<SocketAddr>,
@@ -141,7 +143,7 @@ async fn first_to_answer(
                 let place = connections.take(owner).await;
                 Some(place.map_err(|Full| ConnectFault::Full)?)
             } else {
-                connections.try_take(owner)
+                connections.try_take_another(owner)
             };
             if let Some(place) = place
                 && let Some(address) = waiting.next()
@@ -183,7 +185,8 @@ impl Service<Uri> for GuardedConnector {
 }
 
 /// A connector with a deadline of its own: the pool goes on with a connect whose request was
-/// served by another connection, and nothing else would end it.
+/// served by another connection, and nothing else would end it. Nor would such a connection have
+/// an answer behind which it is kept: it is, if nothing is asked over it within a second.
 #[derive(Clone)]
 pub(crate) struct Deadlined<C> {
     pub(crate) inner: C,
@@ -193,6 +196,7 @@ pub(crate) struct Deadlined<C> {
 impl<C> Service<Uri> for Deadlined<C>
 where
     C: Service<Uri>,
+    C::Response: Connection,
     C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     C::Future: Send + 'static,
 {
@@ -209,7 +213,15 @@ where
         let deadline = self.deadline;
         Box::pin(async move {
             match tokio::time::timeout(deadline, connecting).await {
-                Ok(connected) => connected.map_err(Into::into),
+                Ok(Ok(connection)) => {
+                    let mut extras = Extensions::new();
+                    connection.connected().get_extras(&mut extras);
+                    if let Some(seat) = extras.remove::<Seat>() {
+                        tokio::spawn(seat.rest_unless_used());
+                    }
+                    Ok(connection)
+                }
+                Ok(Err(error)) => Err(error.into()),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             }
         })

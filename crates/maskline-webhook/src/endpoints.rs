@@ -127,7 +127,7 @@ impl Endpoints {
         let known = match found {
             Ok(endpoint) => endpoint.map(|endpoint| {
                 Target::new(endpoint, &self.policy)
-                    .map(|target| Arc::new(target.owned_by(sub_account_id)))
+                    .map(|target| Arc::new(target.owned_by(sub_account_id, webhook_type)))
                     .map_err(Arc::new)
             }),
             Err(error) => {

@@ -4,7 +4,7 @@
 //! What lives elsewhere: what is set (`tls`), where a connection may go (`connector`).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::RootCertStore;
@@ -55,20 +55,19 @@ impl Profiles {
     /// The client of this profile, made if there is none.
     pub(crate) fn client(&self, profile: &Arc<TlsProfile>) -> Result<Http, SendError> {
         let now = Instant::now();
-        // Nothing panics while it is held, and a map is whole between two calls.
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if now >= clients.swept + IDLE {
-            clients.swept = now;
-            clients.of.retain(|_, used| now < used.last + IDLE);
+        if let Some(http) = self.lock().known(profile, now) {
+            return Ok(http);
         }
-        if let Some(used) = clients.of.get_mut(profile) {
-            used.last = now;
-            return Ok(used.http.clone());
-        }
+        // PEM is read while nobody waits for the others' clients.
         let config = profile
             .config(&self.roots)
             .map_err(|fault| SendError::Tls(format!("{} {}", fault.field, fault.reason)))?;
         let http = http_client(config, self.connector.clone());
+        let mut clients = self.lock();
+        // Who came first made it.
+        if let Some(http) = clients.known(profile, now) {
+            return Ok(http);
+        }
         if clients.of.len() >= self.most {
             let oldest = clients.of.iter().min_by_key(|(_, used)| used.last);
             if let Some(oldest) = oldest.map(|(profile, _)| Arc::clone(profile)) {
@@ -81,6 +80,24 @@ impl Profiles {
         };
         clients.of.insert(Arc::clone(profile), used);
         Ok(http)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Clients> {
+        // Nothing panics while it is held, and a map is whole between two calls.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clients {
+    /// The client of this profile, if there is one; those that nobody uses go.
+    fn known(&mut self, profile: &Arc<TlsProfile>, now: Instant) -> Option<Http> {
+        if now >= self.swept + IDLE {
+            self.swept = now;
+            self.of.retain(|_, used| now < used.last + IDLE);
+        }
+        let used = self.of.get_mut(profile)?;
+        used.last = now;
+        Some(used.http.clone())
     }
 }
 

@@ -10,7 +10,7 @@ use maskline_media::Engine;
 use maskline_net::SipNode;
 use maskline_rtpengine::{InstanceStatus, Rtpengine};
 use maskline_store::{Journal, SqliteStore};
-use maskline_webhook::DeliveryCounters;
+use maskline_webhook::{DeliveryCounters, EgressClient};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::reports::ReportCounters;
@@ -24,6 +24,8 @@ pub(crate) struct Sources {
     pub(crate) journal: Arc<Journal>,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) delivery: Arc<DeliveryCounters>,
+    /// What goes to customers' servers.
+    pub(crate) egress: EgressClient,
     pub(crate) reports: Arc<ReportCounters>,
     /// Events that were deleted for their age; `None`: they are kept for ever.
     pub(crate) forgotten: Option<Arc<AtomicU64>>,

@@ -161,6 +161,7 @@ impl Node {
         let network = || Arc::new(SystemNetwork::from_sources(config.egress_sources));
         let to_endpoints = EgressClient::over(network(), policy, &[])?;
         let to_ask = to_endpoints.apart(network());
+        let egress = to_endpoints.clone();
         let delivery = {
             let _on_web = web.enter();
             Arc::new(Dispatcher::start(
@@ -241,6 +242,7 @@ impl Node {
             journal: Arc::clone(&journal),
             store: Arc::clone(&store),
             delivery: Arc::clone(delivery.counters()),
+            egress,
             reports: reports.counters(),
             forgotten: retention.as_ref().map(Retention::forgotten),
             sip: sip.clone(),

@@ -101,7 +101,7 @@ impl Hung {
             }
             self.hang(&hung, number).await?;
             with.push(self.measure(&mut hung).await?);
-            fewest = fewest.min(hung.receiver.hanging());
+            fewest = fewest.min(hung.receiver.hanging(number));
             let last = |windows: &[Window]| {
                 windows
                     .last()
@@ -177,7 +177,7 @@ impl Hung {
         let wanted = BACKLOG * u64::from(self.endpoints);
         let deadline = Instant::now() + FILLS;
         while site.ledger.accepted.load(Ordering::Relaxed) < wanted
-            || site.receiver.hanging() < usize::from(self.endpoints)
+            || site.receiver.hanging(0) < usize::from(self.endpoints)
         {
             if Instant::now() > deadline {
                 bail!(
@@ -198,9 +198,9 @@ impl Hung {
             site.subject.move_webhook(account, &url).await?;
         }
         let deadline = Instant::now() + HANGS;
-        while site.receiver.hanging() < usize::from(self.endpoints) {
+        while site.receiver.hanging(number) < usize::from(self.endpoints) {
             if Instant::now() > deadline {
-                let hanging = site.receiver.hanging();
+                let hanging = site.receiver.hanging(number);
                 bail!(
                     "{hanging} endpoints hang after {HANGS:?}\n{}",
                     site.subject.log()

@@ -42,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) slot: Slot,
     /// The number in its path.
     pub(crate) account: u16,
+    /// And what follows it there; 0: nothing.
+    pub(crate) number: u32,
     pub(crate) id: Uuid,
     pub(crate) body: u64,
     pub(crate) gap: bool,
@@ -419,6 +421,7 @@ mod tests {
                     event,
                 },
                 account: 1,
+                number: 0,
                 id: Uuid::from_u128(event as u128 + 1),
                 body: 7,
                 gap: false,

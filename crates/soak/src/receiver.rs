@@ -75,8 +75,8 @@ struct Shared {
     open: AtomicUsize,
     /// Requests that were failed, reset, left without an answer and answered late, as accounts do that are not hung.
     drawn: [AtomicU64; 4],
-    /// Requests that get no answer, by account.
-    hanging: Mutex<BTreeMap<u16, usize>>,
+    /// Requests that get no answer, by account and the number of its URL.
+    hanging: Mutex<BTreeMap<(u16, u32), usize>>,
     watched: Option<(u16, mpsc::Sender<Seen>)>,
 }
 
@@ -141,10 +141,11 @@ impl Receiver {
         );
     }
 
-    /// Accounts with requests that get no answer.
-    pub(crate) fn hanging(&self) -> usize {
+    /// Accounts with requests that get no answer, at their URLs of this number; 0: at the first ones.
+    pub(crate) fn hanging(&self, number: u32) -> usize {
         let hanging = self.shared.hanging();
-        hanging.values().filter(|count| **count > 0).count()
+        let of_number = hanging.iter().filter(|((_, of), _)| *of == number);
+        of_number.filter(|(_, count)| **count > 0).count()
     }
 }
 
@@ -207,9 +208,10 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             }
             Mood::Resets => return SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
             Mood::Hangs => {
-                *shared.hanging().entry(request.account).or_default() += 1;
+                let at = (request.account, request.number);
+                *shared.hanging().entry(at).or_default() += 1;
                 let ended = stream.read_buf(&mut buffer).await;
-                *shared.hanging().entry(request.account).or_default() -= 1;
+                *shared.hanging().entry(at).or_default() -= 1;
                 return ended.map(drop);
             }
             Mood::Slow(time) => sleep(time).await,
@@ -243,7 +245,9 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option
 
 fn understood(head: &str, body: &[u8]) -> anyhow::Result<Request> {
     let path = head.split(' ').nth(1).context("no path")?;
-    let account = path.split('/').nth(1).context("no account")?.parse()?;
+    let mut places = path.split('/').skip(1);
+    let account = places.next().context("no account")?.parse()?;
+    let number = places.next().map_or(Ok(0), str::parse)?;
     let id = field(head, "webhook-id").context("no webhook-id")?;
     let id = Uuid::parse_str(id)?;
     let body_text = std::str::from_utf8(body)?;
@@ -264,6 +268,7 @@ fn understood(head: &str, body: &[u8]) -> anyhow::Result<Request> {
     Ok(Request {
         slot: Slot { session, event },
         account,
+        number,
         id,
         body: hasher.finish(),
         gap: field(head, "webhook-gap") == Some("true"),
@@ -278,7 +283,7 @@ fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Shared {
-    fn hanging(&self) -> MutexGuard<'_, BTreeMap<u16, usize>> {
+    fn hanging(&self) -> MutexGuard<'_, BTreeMap<(u16, u32), usize>> {
         self.hanging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

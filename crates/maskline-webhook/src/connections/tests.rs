@@ -5,6 +5,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
+use maskline_events::WebhookType;
 use maskline_store::Endpoint;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -35,7 +36,7 @@ fn is_given_up(place: &mut Place) -> bool {
 }
 
 #[test]
-fn the_more_a_sub_account_uses_the_more_must_be_free() {
+fn the_more_a_webhook_uses_the_more_must_be_free() {
     let connections = Connections::new(160);
     let held: Vec<Vec<Place>> = ["a", "b", "c", "d"]
         .map(|owner| all(&connections, owner))
@@ -52,6 +53,36 @@ fn the_more_a_sub_account_uses_the_more_must_be_free() {
     assert_eq!(all(&connections, "a").len(), 30);
     drop(more);
     assert!(connections.lock().owners.is_empty() && connections.lock().open.is_empty());
+}
+
+#[test]
+fn another_address_of_a_name_is_tried_beside_the_first_only_while_half_is_free() {
+    let connections = Connections::new(16);
+    let mut held: Vec<Place> = (0..7)
+        .map(|n| connections.try_take(&name(&format!("w{n}"))).unwrap())
+        .collect();
+    held.extend(connections.try_take_another(&name("w0")));
+    assert_eq!(held.len(), 8);
+    assert!(connections.try_take_another(&name("w0")).is_none());
+    assert!(connections.try_take_another(&name("w9")).is_none());
+    assert!(connections.try_take(&name("w0")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nothing_is_asked_over_is_kept_after_a_second() {
+    let connections = Connections::new(8);
+    let [unused, used] = ["a", "b"].map(|it| connections.try_take(&name(it)).unwrap());
+    let resting = [&unused, &used].map(|it| tokio::spawn(it.seat.clone().rest_unless_used()));
+    tokio::task::yield_now().await;
+    assert!(used.seat.begin());
+    for resting in resting {
+        resting.await.unwrap();
+    }
+    let levels = connections.levels();
+    assert_eq!((levels.used, levels.kept), (1, 1));
+    assert!(connections.lock().owners.contains_key("b"));
+    assert!(unused.seat.begin(), "its first request goes out over it");
+    assert_eq!(connections.levels().kept, 0);
 }
 
 #[test]
@@ -123,7 +154,7 @@ async fn who_finds_none_waits_for_two_seconds_and_is_served_when_one_is_free() {
         let connections = connections.clone();
         async move { connections.take(&name("b")).await.map(drop) }
     });
-    tokio::time::sleep(WAIT / 2).await;
+    sleep(WAIT / 2).await;
     rest(&only);
     assert_eq!(waits.await.unwrap(), Ok(()));
     assert_eq!(began.elapsed(), WAIT + WAIT / 2);
@@ -179,7 +210,8 @@ fn post(
         url: host.url.clone(),
         ..Endpoint::default()
     };
-    let target = Target::new(endpoint, &OPEN).unwrap().owned_by(owner);
+    let target = Target::new(endpoint, &OPEN).unwrap();
+    let target = target.owned_by(owner, WebhookType::Vcs);
     let post = Post {
         event_id: Uuid::nil(),
         body: Bytes::from_static(b"{}"),
@@ -193,7 +225,7 @@ async fn until(what: &str, done: impl Fn() -> bool) {
     let ends = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < ends, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -239,7 +271,7 @@ async fn clients_apart_count_together() {
 }
 
 #[tokio::test]
-async fn requests_of_one_sub_account_that_hang_keep_another_from_no_connection() {
+async fn requests_of_one_webhook_that_hang_keep_another_from_no_connection() {
     let client = EgressClient::at_most(16, OPEN).unwrap();
     let (hangs, well) = (Host::start(false).await, Host::start(true).await);
     let mut hung = JoinSet::new();
@@ -254,8 +286,7 @@ async fn requests_of_one_sub_account_that_hang_keep_another_from_no_connection()
     // The rest fails for want of a connection, and only they.
     for _ in 0..32 {
         let error = hung.join_next().await.unwrap().unwrap().unwrap_err();
-        assert!(error.is_connection_failure(), "{error}");
-        assert_eq!(error.to_string(), "no connection: too many are open");
+        assert!(matches!(error, SendError::Full), "{error}");
     }
     assert_eq!(hangs.open.load(Ordering::SeqCst), 8);
     drop(hung);

@@ -122,6 +122,11 @@ impl Sender {
                 record.truncated = answer.truncated;
                 result
             }
+            // It is ours to mend: no attempt of the endpoint's is used up, and its breaker is not told.
+            Err(SendError::Full) => {
+                self.counters.postponed.fetch_add(1, Ordering::Relaxed);
+                return (AttemptResult::Postponed, None);
+            }
             Err(error) => unanswered(&error),
         };
         (result, Some(record))

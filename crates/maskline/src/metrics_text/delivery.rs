@@ -26,6 +26,7 @@ impl Sources {
         for (kind, name, value) in [
             ("counter", "parked_total", &counters.parked),
             ("counter", "disabled_total", &counters.disabled),
+            ("counter", "postponed_total", &counters.postponed),
             ("counter", "broken_rows_total", &counters.broken_rows),
             ("counter", "batches_missed_total", &counters.missed),
             ("gauge", "events", &counters.events),
@@ -52,6 +53,12 @@ impl Sources {
             let _ = writeln!(text, "{name}{{state=\"{state}\"}} {}", read(level));
         }
         self.by_type(text);
+        let name = "maskline_egress_connections";
+        head(text, "gauge", name);
+        let levels = self.egress.connections();
+        for (state, level) in [("used", levels.used), ("kept", levels.kept)] {
+            let _ = writeln!(text, "{name}{{state=\"{state}\"}} {level}");
+        }
     }
 
     fn by_type(&self, text: &mut String) {
