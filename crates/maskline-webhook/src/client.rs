@@ -32,7 +32,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::connections::{self, ConnectionLevels, Seat};
+use crate::connections::{self, ConnectionLevels, Owner, Seat};
 use crate::connector::{ConnectFault, Deadlined, GuardedConnector};
 use crate::egress::{EgressPolicy, UrlFault, check_url};
 use crate::network::{Network, SystemNetwork};
@@ -395,7 +395,7 @@ impl EgressClient {
                 }
                 Ok(answer)
             };
-            let exchange = connections::owned(owner, exchange);
+            let exchange = connections::owned(Owner::new(owner, deadline), exchange);
             timeout_at(Instant::now() + deadline, Box::pin(exchange))
                 .await
                 .unwrap_or(Err(SendError::Timeout(deadline)))

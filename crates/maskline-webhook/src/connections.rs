@@ -30,7 +30,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub const MAX_CONNECTIONS: usize = 2_048;
 /// A webhook may have so many in use as long as any is free.
 const FEW: usize = 4;
-/// How long a request waits for one before it fails.
+/// How long a request waits for one before it fails, at most; never longer than half of its deadline,
+/// so that it fails for this and not for being late.
 const WAIT: Duration = Duration::from_secs(2);
 /// Who waits looks again after this. One is woken for each that is freed, and it may be one that
 /// must leave it free.
@@ -41,17 +42,37 @@ const UNUSED: Duration = Duration::from_secs(1);
 tokio::task_local! {
     /// The webhook whose request is being made. The HTTP client tells a connector of nothing but
     /// the URI.
-    static OWNER: Arc<str>;
+    static OWNER: Owner;
+}
+
+/// Whose request it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    /// The webhook.
+    pub(crate) webhook: Arc<str>,
+    /// How long it waits for a connection.
+    pub(crate) waits: Duration,
+}
+
+impl Owner {
+    /// Of a request with this deadline.
+    pub(crate) fn new(webhook: Arc<str>, deadline: Duration) -> Self {
+        Self {
+            webhook,
+            waits: WAIT.min(deadline / 2),
+        }
+    }
 }
 
 /// Makes `request` one of this webhook's.
-pub(crate) fn owned<F: Future>(owner: Arc<str>, request: F) -> impl Future<Output = F::Output> {
+pub(crate) fn owned<F: Future>(owner: Owner, request: F) -> impl Future<Output = F::Output> {
     OWNER.scope(owner, request)
 }
 
 /// Whose request this is.
-pub(crate) fn owner() -> Arc<str> {
-    OWNER.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""))
+pub(crate) fn owner() -> Owner {
+    let known = OWNER.try_with(Owner::clone);
+    known.unwrap_or_else(|_| Owner::new(Arc::from(""), WAIT * 2))
 }
 
 /// How many connections there are.
@@ -109,14 +130,14 @@ impl Connections {
     /// A place for one more connection, waited for if there is none.
     ///
     /// # Errors
-    /// There was none for two seconds.
-    pub(crate) async fn take(&self, owner: &Arc<str>) -> Result<Place, Full> {
-        let ends = Instant::now() + WAIT;
+    /// There was none for as long as it waits.
+    pub(crate) async fn take(&self, owner: &Owner) -> Result<Place, Full> {
+        let ends = Instant::now() + owner.waits;
         loop {
             let mut freed = pin!(self.0.freed.notified());
             // Whatever is freed from here on is heard.
             freed.as_mut().enable();
-            if let Some(place) = self.try_take(owner) {
+            if let Some(place) = self.try_take(&owner.webhook) {
                 return Ok(place);
             }
             let now = Instant::now();

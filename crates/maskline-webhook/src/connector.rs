@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use tower_service::Service;
 
 use crate::address::{self, Host, Refused};
-use crate::connections::{self, Connections, Full, MAX_CONNECTIONS, Seat, Stream};
+use crate::connections::{self, Connections, Full, MAX_CONNECTIONS, Owner, Seat, Stream};
 use crate::egress::{self, EgressPolicy, UrlFault};
 use crate::network::Network;
 
@@ -86,7 +86,7 @@ impl GuardedConnector {
         &self.connections
     }
 
-    async fn connect(self, uri: Uri, owner: Arc<str>) -> Result<TokioIo<Stream>, ConnectFault> {
+    async fn connect(self, uri: Uri, owner: Owner) -> Result<TokioIo<Stream>, ConnectFault> {
         let port = egress::port(&uri)?;
         let candidates = match egress::target_host(&uri, &self.policy)? {
             Host::Address(address) => vec![address],
@@ -132,7 +132,7 @@ async fn first_to_answer(
     network: &Arc<dyn Network>,
     addresses: Vec<SocketAddr>,
     connections: &Connections,
-    owner: &Arc<str>,
+    owner: &Owner,
 ) -> Result<Stream, ConnectFault> {
     let mut waiting = addresses.into_iter();
     let mut running = JoinSet::new();
@@ -143,7 +143,7 @@ async fn first_to_answer(
                 let place = connections.take(owner).await;
                 Some(place.map_err(|Full| ConnectFault::Full)?)
             } else {
-                connections.try_take_another(owner)
+                connections.try_take_another(&owner.webhook)
             };
             if let Some(place) = place
                 && let Some(address) = waiting.next()
@@ -274,7 +274,8 @@ mod tests {
             closed.local_addr().unwrap()
         };
         let network: Arc<dyn Network> = Arc::new(crate::network::SystemNetwork::default());
-        let (connections, owner) = (Connections::new(1), Arc::from("a"));
+        let connections = Connections::new(1);
+        let owner = Owner::new(Arc::from("a"), Duration::from_secs(1));
         let both = first_to_answer(&network, vec![dead, alive], &connections, &owner).await;
         assert_eq!(both.unwrap().peer_addr().unwrap(), alive);
         let one = first_to_answer(&network, vec![dead], &connections, &owner).await;

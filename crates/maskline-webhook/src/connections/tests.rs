@@ -146,13 +146,19 @@ fn a_connection_over_which_the_next_request_went_out_is_not_kept() {
 #[tokio::test(start_paused = true)]
 async fn who_finds_none_waits_for_two_seconds_and_is_served_when_one_is_free() {
     let connections = Connections::new(1);
+    let owner = |webhook| Owner::new(name(webhook), Duration::from_secs(10));
+    let only = connections.take(&owner("a")).await.unwrap();
     let began = Instant::now();
-    let only = connections.take(&name("a")).await.unwrap();
-    assert!(matches!(connections.take(&name("b")).await, Err(Full)));
+    let hasty = Owner::new(name("b"), Duration::from_millis(100));
+    assert!(matches!(connections.take(&hasty).await, Err(Full)));
+    assert_eq!(began.elapsed(), Duration::from_millis(50));
+    let began = Instant::now();
+    assert!(matches!(connections.take(&owner("b")).await, Err(Full)));
     assert_eq!(began.elapsed(), WAIT);
     let waits = tokio::spawn({
         let connections = connections.clone();
-        async move { connections.take(&name("b")).await.map(drop) }
+        let owner = owner("b");
+        async move { connections.take(&owner).await.map(drop) }
     });
     sleep(WAIT / 2).await;
     rest(&only);

@@ -193,3 +193,77 @@ fn unanswered(error: &SendError) -> AttemptResult {
         retry_after: None,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use maskline_events::{Timestamp, WebhookType};
+    use maskline_store::{
+        Deliveries, MasterKey, NewSubAccount, NewWebhook, SqliteLocation, SqliteOptions,
+        SqliteStore,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::egress::EgressPolicy;
+
+    #[tokio::test]
+    async fn who_finds_no_connection_of_ours_is_put_off_and_nothing_is_said_of_its_endpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = SqliteLocation::File(folder.path().join("store.db"));
+        let key = MasterKey::from_base64(&format!("{}=", "A".repeat(43))).unwrap();
+        let options = SqliteOptions {
+            reserve_bytes: 0,
+            ..SqliteOptions::default()
+        };
+        let store = Arc::new(SqliteStore::open(&location, &key, options).unwrap());
+        let at = clock::wall();
+        let sub_account = NewSubAccount {
+            sub_account_id: "shop".to_owned(),
+            countries: Vec::new(),
+        };
+        store.create_sub_account(sub_account, at).await.unwrap();
+        let webhook = NewWebhook {
+            sub_account_id: "shop".to_owned(),
+            webhook_type: WebhookType::Vcs,
+            url: "http://127.0.0.1:9/".to_owned(),
+            http_auth_header: None,
+            enabled: true,
+        };
+        store.set_webhook(webhook, at).await.unwrap();
+        let policy = EgressPolicy {
+            allow_private_targets: true,
+        };
+        let as_store = Arc::clone(&store) as Arc<dyn Store>;
+        let endpoints = || Endpoints::new(Arc::clone(&as_store), policy, Duration::ZERO);
+        let sender = |connections| Sender {
+            client: EgressClient::at_most(connections, policy).unwrap(),
+            endpoints: Arc::new(endpoints()),
+            store: Arc::clone(&as_store),
+            deadline: Duration::from_millis(500),
+            disable_after: Some(Duration::ZERO),
+            failing: Arc::new(Failing::new(Arc::clone(&store) as Arc<dyn Deliveries>)),
+            told: Arc::default(),
+            counters: Arc::default(),
+        };
+        let event = Arc::new(EventRow {
+            event_id: Uuid::from_u128(1),
+            session_id: Uuid::from_u128(2),
+            sub_account_id: "shop".to_owned(),
+            ordinal: 1,
+            webhook_type: WebhookType::Vcs,
+            at: Timestamp::from_unix_ms(0),
+            body: "{}".to_owned(),
+        });
+        let none = sender(0);
+        let (result, record) = none.attempt(Arc::clone(&event), false).await;
+        assert!(matches!(result, AttemptResult::Postponed), "{result:?}");
+        assert!(record.is_none());
+        assert_eq!(none.counters.postponed.load(Ordering::Relaxed), 1);
+        let lookup = endpoints().lookup("shop", WebhookType::Vcs, at).await;
+        assert!(lookup.unwrap().is_some(), "it is not disabled");
+        // With one the endpoint's own failure is its own.
+        let (result, _) = sender(1).attempt(event, false).await;
+        assert!(matches!(result, AttemptResult::Failed { .. }), "{result:?}");
+    }
+}

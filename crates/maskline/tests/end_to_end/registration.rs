@@ -24,22 +24,27 @@ async fn registration(site: &Site) -> Value {
     answer.json()["trunks"][0]["registration"].clone()
 }
 
-/// Waits until the trunk is registered, as the API has it.
-async fn is_registered(site: &Site) {
+/// The trunk's state once the API has it so.
+async fn registration_when(site: &Site, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let state = registration(site).await;
-        if state["registered"] == json!(true) {
-            assert_eq!(state, json!({ "registered": true }));
-            return;
+        if is(&state) {
+            return state;
         }
         assert!(
             tokio::time::Instant::now() < end,
-            "not registered: {state}\n{}",
+            "not {what}: {state}\n{}",
             site.switch.as_ref().unwrap().log()
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Waits until the trunk is registered, as the API has it.
+async fn is_registered(site: &Site) {
+    let state = registration_when(site, "registered", |it| it["registered"] == json!(true)).await;
+    assert_eq!(state, json!({ "registered": true }));
 }
 
 /// A site whose switch starts anew once the carrier is there: a REGISTER that nobody hears is
@@ -127,7 +132,8 @@ async fn a_trunk_that_is_not_registered_says_why() {
     };
     let log = eventually("the log tells it", Duration::from_secs(10), log).await;
     assert!(log.contains("no registrar answered"), "{log}");
-    let state = registration(&site).await;
+    // The log is a moment ahead of the API.
+    let state = registration_when(&site, "failed", |it| it["failure"].is_string()).await;
     assert_eq!(state["registered"], json!(false));
     let failure = state["failure"].as_str().unwrap();
     assert!(
