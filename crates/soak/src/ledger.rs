@@ -55,6 +55,8 @@ struct Event {
     body: u64,
     /// Milliseconds since the ledger began.
     acknowledged: Option<u32>,
+    /// The same of its last request, if that was acknowledged.
+    settled: Option<u32>,
     /// The switch's life in which it last arrived, and in which it was first heard of.
     arrived: Option<u16>,
     known: Option<u16>,
@@ -88,7 +90,8 @@ struct Inner {
     now: Life,
     /// Of acknowledged events, how long before the kill they were, at most.
     oldest_duplicate: Duration,
-    killed: Option<u32>,
+    /// When each life ended, the first one's first.
+    kills: Vec<u32>,
     faults: BTreeMap<Fault, (u64, Vec<String>)>,
     /// First arrivals with earlier events of their session that were not acknowledged.
     doubts: Vec<Slot>,
@@ -133,7 +136,7 @@ impl Ledger {
                 started: now,
                 now: Life::default(),
                 oldest_duplicate: Duration::ZERO,
-                killed: None,
+                kills: Vec::new(),
                 faults: BTreeMap::new(),
                 doubts: Vec::new(),
                 gaps: BTreeSet::new(),
@@ -183,7 +186,7 @@ impl Ledger {
     /// The switch is about to be killed.
     pub(crate) fn is_killed(&self) {
         let now = self.clock();
-        self.inner().killed = Some(now);
+        self.inner().kills.push(now);
     }
 
     /// Of the present life.
@@ -236,7 +239,7 @@ impl Ledger {
         self.arrivals.fetch_add(1, Ordering::Relaxed);
         let (slot, now) = (request.slot, self.clock());
         let mut inner = self.inner();
-        let (life, killed, since) = (inner.life, inner.killed, inner.started.elapsed());
+        let (life, since) = (inner.life, inner.started.elapsed());
         inner.now.first.get_or_insert(since);
         let open_before = inner.open_before(slot);
         if inner.account(slot.session) != Some(request.account) {
@@ -249,6 +252,8 @@ impl Ledger {
         event.tries = event.tries.saturating_add(1);
         let before = *event;
         event.arrived = Some(life);
+        // Who fails a repetition is asked again.
+        event.settled = None;
         event.known.get_or_insert(life);
         event.id = request.id;
         event.body = request.body;
@@ -261,10 +266,12 @@ impl Ledger {
         if before.known.is_some_and(|known| known < life) {
             inner.now.first_old.get_or_insert(since);
         }
-        if let Some(acknowledged) = before.acknowledged {
+        if let Some(acknowledged) = before.settled {
             self.duplicates.fetch_add(1, Ordering::Relaxed);
             inner.now.duplicates += 1;
-            match killed {
+            // The kill that made it forget: the lives between may have been too short to send it again.
+            let ended = before.arrived.and_then(|it| usize::from(it).checked_sub(1));
+            match ended.and_then(|at| inner.kills.get(at)).copied() {
                 Some(killed) if before.arrived.is_some_and(|arrived| arrived < life) => {
                     let age = Duration::from_millis(u64::from(killed.saturating_sub(acknowledged)));
                     inner.oldest_duplicate = inner.oldest_duplicate.max(age);
@@ -294,6 +301,7 @@ impl Ledger {
         let Some(event) = inner.event(slot) else {
             return;
         };
+        event.settled = Some(now);
         let first = event.acknowledged.replace(now).is_none();
         drop(inner);
         if first {
@@ -437,6 +445,23 @@ mod tests {
         fn count(&self, fault: Fault) -> u64 {
             self.ledger.faults(fault).0
         }
+    }
+
+    #[test]
+    fn a_repetition_after_a_kill_that_is_not_acknowledged_may_come_again() {
+        let world = World::new();
+        let request = world.request(0);
+        world.ledger.arrived(&request);
+        world.ledger.acknowledges(request.slot);
+        world.ledger.is_killed();
+        world.ledger.starts();
+        world.ledger.arrived(&request);
+        world.ledger.arrived(&request);
+        assert_eq!(world.ledger.duplicates.load(Ordering::Relaxed), 1);
+        assert_eq!(world.ledger.faults(Fault::Doubled).0, 0);
+        world.ledger.acknowledges(request.slot);
+        world.ledger.arrived(&request);
+        assert_eq!(world.ledger.faults(Fault::Doubled).0, 1);
     }
 
     #[test]
