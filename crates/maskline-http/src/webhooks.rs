@@ -5,7 +5,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use maskline_events::WebhookType;
-use maskline_store::{EndpointConfig, NewWebhook, StoreError, Webhook};
+use maskline_store::{EndpointConfig, NewWebhook, StoreError, Webhook, is_https};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -245,12 +245,6 @@ fn forgotten(before: &EndpointConfig, after: &EndpointConfig) -> Option<Vec<&'st
     ];
     let forgotten = all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name);
     Some(forgotten.collect::<Vec<_>>()).filter(|names| !names.is_empty())
-}
-
-/// Whether what is sent there goes over TLS.
-pub(crate) fn is_https(url: &str) -> bool {
-    url.get(..8)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 /// Deletes a webhook, its header and its secrets.

@@ -36,6 +36,7 @@ pub use model::{
     NewSubAccount, NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount,
     VirtualNumber, Webhook,
 };
+pub use origin::is_https;
 pub use parameters::{KnownParameters, ParameterStore};
 pub use secrets::{ApiKeyHash, KeyError, MasterKey};
 pub use settings::{

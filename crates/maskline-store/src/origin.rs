@@ -9,8 +9,9 @@ pub(crate) fn is_same(one: &str, other: &str) -> bool {
     origin(one).is_some_and(|origin_of_one| Some(origin_of_one) == origin(other))
 }
 
-/// Whether what is sent there goes over TLS.
-pub(crate) fn is_https(url: &str) -> bool {
+/// Whether what is sent to this URL goes over TLS.
+#[must_use]
+pub fn is_https(url: &str) -> bool {
     origin(url).is_some_and(|(scheme, _)| scheme == "https")
 }
 

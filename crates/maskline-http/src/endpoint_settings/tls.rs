@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use maskline_store::{SettingsFault, TlsSettings};
+use maskline_store::{SettingsFault, TlsSettings, is_https};
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::secret::Text;
-use crate::webhooks::is_https;
 
 const WHAT: &str = "has to be an object of ca, clientCertificate and clientKey";
 
