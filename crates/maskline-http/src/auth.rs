@@ -252,6 +252,18 @@ pub(crate) struct SubAccountAccess {
     pub(crate) is_admin: bool,
 }
 
+impl SubAccountAccess {
+    /// In whose line the request stands for what takes long: the operator's is its own, so that it can
+    /// look and replay whatever a sub-account does. No sub-account is called "".
+    pub(crate) fn line(&self) -> &str {
+        if self.is_admin {
+            ""
+        } else {
+            &self.sub_account_id
+        }
+    }
+}
+
 impl FromRequestParts<ApiState> for SubAccountAccess {
     type Rejection = ApiError;
 

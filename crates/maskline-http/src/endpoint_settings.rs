@@ -174,8 +174,8 @@ async fn set(
         return Ok(Json(answer(access.sub_account_id, webhook_type, read)));
     };
     state.change_limit.admit(&access)?;
+    check_tls(access.line(), &config, &read.config, &state).await?;
     let id = access.sub_account_id;
-    check_tls(&id, &config, &read.config, &state).await?;
     let change = async move {
         // Told in the order in which they are written.
         let _front = state.settings_changes.front(&id).await;
@@ -199,7 +199,7 @@ fn faulty(fault: SettingsFault) -> ApiError {
 /// Whether certificates and keys can be used, unless they are those that were set before. Reading and
 /// comparing them takes milliseconds.
 async fn check_tls(
-    owner: &str,
+    line: &str,
     config: &EndpointConfig,
     before: &EndpointConfig,
     state: &ApiState,
@@ -210,7 +210,7 @@ async fn check_tls(
         return Ok(());
     };
     let (key, check) = (key.clone(), Arc::clone(&state.config.check_webhook_tls));
-    let turn = state.checking.turn(owner).await?;
+    let turn = state.checking.turn(line).await?;
     let (checked, _place) = turn.work(move || check(&tls, key.as_deref())).await?;
     checked.map_err(faulty)
 }

@@ -59,7 +59,7 @@ pub(crate) enum ApiError {
         /// When to come back.
         retry_after_s: u64,
     },
-    /// Too many requests of a sub-account for what takes long have no answer yet.
+    /// Too many requests of a sub-account, or of the operator, for what takes long have no answer yet.
     TooManyAtOnce,
     /// The request took too long.
     TimedOut,
@@ -149,7 +149,7 @@ impl ApiError {
                 "The sub-account changes too much; more than 60 times in a minute".to_owned()
             }
             Self::TooManyAtOnce => {
-                "The sub-account has 16 such requests that are not yet answered".to_owned()
+                "16 such requests are not yet answered; try again when they are".to_owned()
             }
             Self::TimedOut => "The request took too long".to_owned(),
             Self::Store(_) | Self::Panicked => "Internal error".to_owned(),

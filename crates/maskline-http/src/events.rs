@@ -1,21 +1,15 @@
-//! A sub-account's events, looked back at: what came (for receivers that were away), the log of one
-//! event's attempts, and sending events once more. An addition to the contract.
+//! A sub-account's events, looked back at: what came (for receivers that were away), and the log of one
+//! event's attempts. An addition to the contract.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use async_trait::async_trait;
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequestParts, State};
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use maskline_events::{Hiding, Timestamp, WebhookType};
-use maskline_store::{
-    DeliveryState, EventHistory, EventPage, LoggedAttempt, Replay, ReplayOf, ReplayStep,
-    StoreError, StoredEvent,
-};
+use maskline_store::{DeliveryState, EventPage, LoggedAttempt, StoredEvent};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,29 +19,18 @@ use uuid::Uuid;
 use crate::auth::SubAccountAccess;
 use crate::changes::carried_through;
 use crate::error::ApiError;
-use crate::extract::{self, JsonBody, QueryOf};
+use crate::extract::{self, QueryOf};
 use crate::state::ApiState;
-use crate::turns::Place;
+use crate::turns::{Place, Turn};
 
 /// Events in one answer.
 const MOST_EVENTS: u32 = 1_000;
 const EVENTS: u32 = 100;
-/// Steps of one replay: 10,000 events, or 400,000 that were looked at.
-const STEPS: u32 = 20;
-
-/// Hears of replays.
-#[async_trait]
-pub trait ReplayedEvents: Send + Sync + 'static {
-    /// These sessions of a sub-account have events that are pending again, durably. May wait while too
-    /// many are said at once.
-    async fn replayed(&self, sub_account_id: &str, sessions: Vec<Uuid>);
-}
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(attempts))
-        .routes(routes!(replay))
 }
 
 /// Which events.
@@ -217,70 +200,6 @@ pub(crate) struct AttemptList {
     status_message: &'static str,
 }
 
-/// How a delivery ended.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum Ended {
-    /// Acknowledged by a 2xx.
-    Delivered,
-    /// Every retry was used up, or the receiver answered 410.
-    Dead,
-    /// There was no enabled webhook of its type.
-    NoEndpoint,
-}
-
-impl From<Ended> for DeliveryState {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Delivered => Self::Delivered,
-            Ended::Dead => Self::Dead,
-            Ended::NoEndpoint => Self::NoEndpoint,
-        }
-    }
-}
-
-/// Which events to send once more: `eventId`, or `sessionId`, or `type` with `from` and `to`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ReplayRequest {
-    /// This event.
-    #[schema(value_type = Option<String>, format = "uuid")]
-    event_id: Option<Uuid>,
-    /// Every event of this session.
-    #[schema(value_type = Option<String>, format = "uuid")]
-    session_id: Option<Uuid>,
-    /// Events of this type that happened from `from` to `to`.
-    #[schema(value_type = Option<String>, pattern = "^(VCA|VCS|VSS|VRU|VNU)$", example = "VCS")]
-    r#type: Option<WebhookType>,
-    /// The earliest.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    from: Option<Timestamp>,
-    /// The latest.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    to: Option<Timestamp>,
-    /// Only those whose delivery ended so. Without it: any by id, `DEAD` and `NO_ENDPOINT` by time.
-    states: Option<Vec<Ended>>,
-    /// The `next` of an answer, to go on.
-    after: Option<String>,
-}
-
-/// Events that will be sent once more.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Replayed {
-    /// How many. Those whose delivery is not over are not among them: they are sent anyway.
-    events: u64,
-    /// There may be more: ask again with this as `after`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "e1fa0")]
-    next: Option<String>,
-    /// 0.
-    status_code: i32,
-    /// `ok`.
-    #[schema(example = "ok")]
-    status_message: &'static str,
-}
-
 /// The `{eventId}` of a path. One that is no UUID names nothing.
 pub(crate) struct EventInPath(Uuid);
 
@@ -295,11 +214,12 @@ impl FromRequestParts<ApiState> for EventInPath {
     }
 }
 
-fn cursor(position: u64) -> String {
+pub(crate) fn cursor(position: u64) -> String {
     format!("e{position:x}")
 }
 
-fn position(cursor: Option<&str>) -> Result<Option<u64>, ApiError> {
+/// The position of a cursor.
+pub(crate) fn position(cursor: Option<&str>) -> Result<Option<u64>, ApiError> {
     let Some(text) = cursor else {
         return Ok(None);
     };
@@ -345,25 +265,32 @@ async fn list(
         ),
     };
     let after = position(query.after.as_deref())?;
-    let owner = access.sub_account_id;
     // Before anything is read: a page is megabytes, and who waits has none.
-    let turn = state.reading.turn(&owner).await?;
+    let turn = state.reading.turn(access.line()).await?;
+    let owner = access.sub_account_id;
     let read = async move {
         let history = state.history();
         let page = history.page(&owner, after, webhook_type, limit).await?;
         let hidings = state.settings().hidings(&owner).await?;
         // Up to 1,000 bodies are read, hidden and written again.
-        let list = move || serde_json::to_vec(&listed(owner, page, &hidings));
-        let (list, place) = turn.work(list).await?;
-        // Texts and numbers: that can't fail.
-        let list = list.map_err(|_never| ApiError::Panicked)?;
-        Ok(sent(Kept {
-            list,
-            _place: place,
-        }))
+        written(turn, move || listed(owner, page, &hidings)).await
     };
     // Else whoever hangs up at once has any number of pages read at once.
     carried_through(read).await
+}
+
+/// A list as it is sent, made and written during a turn.
+async fn written<T: Serialize>(
+    turn: Turn,
+    list: impl FnOnce() -> T + Send + 'static,
+) -> Result<Response, ApiError> {
+    let (list, place) = turn.work(move || serde_json::to_vec(&list())).await?;
+    // Texts and numbers: that can't fail.
+    let list = list.map_err(|_never| ApiError::Panicked)?;
+    Ok(sent(Kept {
+        list,
+        _place: place,
+    }))
 }
 
 /// A list until it has been sent: its reader, however slow, has a place less meanwhile.
@@ -470,126 +397,42 @@ fn entry(
     tag = "events", operation_id = "listAttempts",
     params(("subAccountId" = String, Path, description = "The sub-account"),
         ("eventId" = String, Path, description = "The event")),
-    responses((status = 200, description = "The log", body = AttemptList)),
+    responses((status = 200, description = "The log", body = AttemptList),
+        (status = 429, description = "Sixteen of the sub-account's readers wait for their answer or still get it, or too many failed authentications; see `Retry-After`", body = crate::error::ErrorBody)),
     security(("apiKey" = [])))]
 async fn attempts(
     access: SubAccountAccess,
     EventInPath(event_id): EventInPath,
     State(state): State<ApiState>,
-) -> Result<Json<AttemptList>, ApiError> {
-    let lines = state
-        .history()
-        .attempts(&access.sub_account_id, event_id)
-        .await?
-        .ok_or(ApiError::NotFound("The event"))?;
-    let attempts: Vec<AttemptEntry> = lines.into_iter().map(AttemptEntry::from).collect();
-    Ok(Json(AttemptList {
+) -> Result<Response, ApiError> {
+    // A hundred answers of 16 kB are as much as a page.
+    let turn = state.reading.turn(access.line()).await?;
+    let read = async move {
+        let lines = state
+            .history()
+            .attempts(&access.sub_account_id, event_id)
+            .await?
+            .ok_or(ApiError::NotFound("The event"))?;
+        written(turn, move || logged(event_id, lines)).await
+    };
+    carried_through(read).await
+}
+
+fn logged(event_id: Uuid, lines: Vec<LoggedAttempt>) -> AttemptList {
+    AttemptList {
         event_id,
-        count: attempts.len(),
-        attempts,
+        count: lines.len(),
+        attempts: lines.into_iter().map(AttemptEntry::from).collect(),
         status_code: 0,
         status_message: "ok",
-    }))
-}
-
-/// Sends events once more: the same `eventId` and body, in order, by the webhook as it is now.
-#[utoipa::path(post, path = "/api/v1/subaccounts/{subAccountId}/replays", tag = "events",
-    operation_id = "replayEvents",
-    params(("subAccountId" = String, Path, description = "The sub-account")),
-    request_body = ReplayRequest,
-    responses((status = 202, description = "They are durably on their way", body = Replayed)),
-    security(("apiKey" = [])))]
-async fn replay(
-    access: SubAccountAccess,
-    State(state): State<ApiState>,
-    JsonBody(body): JsonBody<ReplayRequest>,
-) -> Result<(StatusCode, Json<Replayed>), ApiError> {
-    let after = position(body.after.as_deref())?.unwrap_or(0);
-    let replay = checked(body, access.sub_account_id)?;
-    let now = state.now();
-    let (history, sink) = (
-        Arc::clone(&state.config.history),
-        Arc::clone(&state.config.replayed),
-    );
-    // Its own task: what is pending again is told, whether the client waits for the answer or not.
-    let done = tokio::spawn(async move { replayed(&*history, &*sink, &replay, after, now).await });
-    let (events, next) = done.await.map_err(|_| ApiError::Panicked)??;
-    let answer = Replayed {
-        events,
-        next: next.map(cursor),
-        status_code: 0,
-        status_message: "ok",
-    };
-    Ok((StatusCode::ACCEPTED, Json(answer)))
-}
-
-async fn replayed(
-    history: &dyn EventHistory,
-    sink: &dyn ReplayedEvents,
-    replay: &Replay,
-    after: u64,
-    now: Timestamp,
-) -> Result<(u64, Option<u64>), StoreError> {
-    let (mut events, mut next) = (0, Some(after));
-    for _ in 0..STEPS {
-        let Some(after) = next else {
-            break;
-        };
-        let step: ReplayStep = history.replay(replay, after, now).await?;
-        if !step.sessions.is_empty() {
-            sink.replayed(&replay.sub_account_id, step.sessions).await;
-        }
-        events += step.events;
-        next = step.next;
     }
-    Ok((events, next))
 }
-
-fn checked(body: ReplayRequest, sub_account_id: String) -> Result<Replay, ApiError> {
-    const WHICH: &str = "needs `eventId`, or `sessionId`, or `type`, `from` and `to`";
-    let times = (body.r#type, body.from, body.to);
-    let (of, default) = match (body.event_id, body.session_id, times) {
-        (Some(id), None, (None, None, None)) => (ReplayOf::Event(id), ANY),
-        (None, Some(id), (None, None, None)) => (ReplayOf::Session(id), ANY),
-        (None, None, (Some(webhook_type), Some(from), Some(to))) => {
-            if from > to {
-                return Err(ApiError::field("to", "is before `from`"));
-            }
-            let time = ReplayOf::Time {
-                webhook_type,
-                from,
-                to,
-            };
-            (time, FAILED)
-        }
-        _ => return Err(ApiError::field("body", WHICH)),
-    };
-    let states = match body.states {
-        None => default.to_vec(),
-        Some(states) if states.is_empty() => {
-            return Err(ApiError::field("states", "is empty"));
-        }
-        Some(states) => states.into_iter().map(DeliveryState::from).collect(),
-    };
-    Ok(Replay {
-        sub_account_id,
-        of,
-        states,
-    })
-}
-
-const ANY: &[DeliveryState] = &[
-    DeliveryState::Delivered,
-    DeliveryState::Dead,
-    DeliveryState::NoEndpoint,
-];
-const FAILED: &[DeliveryState] = &[DeliveryState::Dead, DeliveryState::NoEndpoint];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::fmt;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use tracing::field::{Field, Visit};
     use tracing::{Event, Metadata, Subscriber, span};

@@ -22,6 +22,7 @@ mod media;
 mod number_change;
 mod numbers;
 mod openapi;
+mod replays;
 mod serve;
 mod state;
 mod system;
@@ -33,8 +34,8 @@ mod webhooks;
 
 pub use call_events::{CallEventSink, NotReported};
 pub use endpoint_settings::TlsCheck;
-pub use events::ReplayedEvents;
 pub use openapi::openapi_json;
+pub use replays::ReplayedEvents;
 pub use serve::{ServeLimits, serve, serve_with};
 pub use state::{
     ApiConfig, Clock, CountryLookup, DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE, MediaReports,

@@ -10,7 +10,7 @@ use crate::error::ErrorBody;
 use crate::state::ApiState;
 use crate::{
     admin, call_events, endpoint_settings, event_parameters, events, media, number_change, numbers,
-    system, traces, trunks, webhooks,
+    replays, system, traces, trunks, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -39,6 +39,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(webhooks::routes())
         .merge(endpoint_settings::routes())
         .merge(events::routes())
+        .merge(replays::routes())
         .merge(event_parameters::routes())
         .merge(numbers::routes())
         .merge(call_events::routes())

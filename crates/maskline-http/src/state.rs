@@ -18,7 +18,7 @@ use crate::auth::{KeyHash, KnownKeys, Throttles};
 use crate::call_events::CallEventSink;
 use crate::changes::ChangeLimit;
 use crate::endpoint_settings::TlsCheck;
-use crate::events::ReplayedEvents;
+use crate::replays::ReplayedEvents;
 use crate::traces::Traces;
 use crate::trunks::TrunkStatus;
 use crate::turns::{Lines, LongWork};
@@ -47,6 +47,8 @@ pub const DEFAULT_FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 20;
 
 /// Pages of up to 1,000 events that are in memory to be read, hidden and written.
 const PAGES_AT_ONCE: usize = 2;
+/// Replays, which write step by step.
+const REPLAYS_AT_ONCE: usize = 2;
 /// Checks of certificates and keys, milliseconds each.
 const CHECKS_AT_ONCE: usize = 1;
 
@@ -141,8 +143,10 @@ pub(crate) struct Inner {
     pub(crate) throttles: Throttles,
     pub(crate) known_keys: KnownKeys,
     pub(crate) change_limit: ChangeLimit,
-    /// Pages of events.
+    /// Pages of events, and logs of one.
     pub(crate) reading: LongWork,
+    /// Replays: each looks at much, on the thread that writes.
+    pub(crate) replaying: LongWork,
     /// Certificates and keys that are about to be set: whoever sets them waits for no reader.
     pub(crate) checking: LongWork,
     /// Settings of webhooks that are written and told.
@@ -173,6 +177,7 @@ impl ApiState {
             known_keys: KnownKeys::default(),
             change_limit: ChangeLimit::default(),
             reading: LongWork::new(PAGES_AT_ONCE),
+            replaying: LongWork::new(REPLAYS_AT_ONCE),
             checking: LongWork::new(CHECKS_AT_ONCE),
             settings_changes: Lines::default(),
             store_health: tokio::sync::Mutex::new(None),

@@ -1,25 +1,41 @@
-//! Who reads events while others do.
+//! Who reads or replays events while others do.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use maskline_events::{Timestamp, WebhookType};
 use maskline_store::{
-    EventHistory, EventPage, ForgetStep, LoggedAttempt, Replay, ReplayStep, StoreError,
+    EventHistory, EventPage, ForgetStep, LoggedAttempt, Replay, ReplayOf, ReplayStep, StoreError,
 };
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::support::{Api, DEADLINE, Reply, Setup, start_with};
+use crate::support::{ADMIN_KEY, Api, DEADLINE, Reply, Setup, start_with};
 
-/// A history that is slow to give the pages of those who have something.
+/// An event that there is not, which is found out at once.
+const QUICK: Uuid = Uuid::max();
+
+/// A history that is slow to give the pages of some, and to replay what they ask for.
 struct Slow {
     store: Arc<dyn EventHistory>,
     go_on: Arc<Semaphore>,
-    reading: Arc<Mutex<BTreeMap<String, usize>>>,
+    at_work: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Slow {
+    /// Waits for a permit if this is one of the slow, with nothing of the kind beside it.
+    async fn worked(&self, what: &str, owner: &str) {
+        if owner.starts_with("slow") {
+            let work = format!("{what} of {owner}");
+            let is_first = self.at_work.lock().unwrap().insert(work.clone());
+            assert!(is_first, "two at once: {work}");
+            self.go_on.acquire().await.unwrap().forget();
+            self.at_work.lock().unwrap().remove(&work);
+        }
+    }
 }
 
 #[async_trait]
@@ -31,18 +47,7 @@ impl EventHistory for Slow {
         webhook_type: Option<WebhookType>,
         limit: u32,
     ) -> Result<EventPage, StoreError> {
-        if sub_account_id.starts_with("slow") {
-            let owner = sub_account_id.to_owned();
-            let reading = {
-                let mut reading = self.reading.lock().unwrap();
-                let count = reading.entry(owner).or_insert(0);
-                *count += 1;
-                *count
-            };
-            assert_eq!(reading, 1, "{sub_account_id} has several pages read");
-            self.go_on.acquire().await.unwrap().forget();
-            self.reading.lock().unwrap().remove(sub_account_id);
-        }
+        self.worked("page", sub_account_id).await;
         let page = self.store.page(sub_account_id, after, webhook_type, limit);
         page.await
     }
@@ -52,6 +57,9 @@ impl EventHistory for Slow {
         sub_account_id: &str,
         event_id: Uuid,
     ) -> Result<Option<Vec<LoggedAttempt>>, StoreError> {
+        if event_id != QUICK {
+            self.worked("page", sub_account_id).await;
+        }
         self.store.attempts(sub_account_id, event_id).await
     }
 
@@ -61,6 +69,9 @@ impl EventHistory for Slow {
         after: u64,
         now: Timestamp,
     ) -> Result<ReplayStep, StoreError> {
+        if !matches!(replay.of, ReplayOf::Event(QUICK)) {
+            self.worked("replay", &replay.sub_account_id).await;
+        }
         self.store.replay(replay, after, now).await
     }
 
@@ -80,11 +91,10 @@ async fn slow() -> (Arc<Api>, Arc<Semaphore>) {
     let gate = Arc::clone(&go_on);
     let setup = Setup {
         history: Box::new(move |store| {
-            let reading = Arc::default();
             Arc::new(Slow {
                 store,
                 go_on: gate,
-                reading,
+                at_work: Arc::default(),
             })
         }),
         ..Setup::default()
@@ -92,18 +102,32 @@ async fn slow() -> (Arc<Api>, Arc<Semaphore>) {
     (Arc::new(start_with(setup).await), go_on)
 }
 
-/// So many readers at once; what they are answered, as it comes.
+/// So many readers at once, every other of a page and of one event's log; what they are answered, as it
+/// comes.
 fn readers(api: &Arc<Api>, owner: &str, key: &str, count: usize) -> JoinSet<Reply> {
-    let path = format!("/api/v1/subaccounts/{owner}/events");
     let mut readers = JoinSet::new();
-    for _ in 0..count {
-        let (api, path, key) = (Arc::clone(api), path.clone(), key.to_owned());
+    for number in 0..count {
+        let path = if number % 2 == 0 {
+            format!("/api/v1/subaccounts/{owner}/events")
+        } else {
+            log(owner, Uuid::nil())
+        };
+        let (api, key) = (Arc::clone(api), key.to_owned());
         readers.spawn(async move { api.get(&path, &key).await });
     }
     readers
 }
 
-const MESSAGE: &str = "The sub-account has 16 such requests that are not yet answered";
+fn log(owner: &str, event: Uuid) -> String {
+    format!("/api/v1/subaccounts/{owner}/events/{event}/attempts")
+}
+
+/// Whether a page was read, or what there is not was looked for.
+fn was_read(reply: &Reply) -> bool {
+    matches!(reply.status.as_u16(), 200 | 404)
+}
+
+const MESSAGE: &str = "16 such requests are not yet answered; try again when they are";
 
 #[tokio::test]
 async fn many_readers_of_one_sub_account_delay_no_other_s_and_the_seventeenth_is_refused() {
@@ -123,14 +147,41 @@ async fn many_readers_of_one_sub_account_delay_no_other_s_and_the_seventeenth_is
     }
     go_on.add_permits(16);
     for reply in all.join_all().await {
-        let reply = reply.expect(200);
+        assert!(was_read(&reply));
         assert_eq!(reply.header("content-type"), Some("application/json"));
     }
     // Whose answers came has places again.
     go_on.add_permits(16);
     for reply in readers(&api, "slow", &key, 16).join_all().await {
-        reply.expect(200);
+        assert!(was_read(&reply));
     }
+}
+
+#[tokio::test]
+async fn whatever_a_sub_account_reads_and_replays_the_operator_has_a_line_of_its_own() {
+    let (api, go_on) = slow().await;
+    let key = api.sub_account("slow").await;
+    let replays = "/api/v1/subaccounts/slow/replays";
+    let nothing = json!({"eventId": Uuid::nil()});
+    let mut all = readers(&api, "slow", &key, 16);
+    for _ in 0..17 {
+        let (api, key, nothing) = (Arc::clone(&api), key.clone(), nothing.clone());
+        all.spawn(async move { api.post(replays, &key, nothing).await });
+    }
+    let refused = all.join_next().await.unwrap().unwrap();
+    refused.expect_fault(429, "429", MESSAGE);
+
+    let quick = log("slow", QUICK);
+    api.get(&quick, ADMIN_KEY).await.expect(404);
+    let quick = json!({"eventId": QUICK});
+    api.post(replays, ADMIN_KEY, quick).await.expect(404);
+    go_on.add_permits(2 * 16);
+    for reply in all.join_all().await {
+        assert!(was_read(&reply));
+    }
+    // Whose replays are done has places again.
+    go_on.add_permits(1);
+    api.post(replays, &key, nothing).await.expect(404);
 }
 
 #[tokio::test]
@@ -155,7 +206,7 @@ async fn no_reader_delays_a_change_of_tls_settings() {
     go_on.add_permits(3 * 16);
     for (_, _, readers) in all {
         for reply in readers.join_all().await {
-            reply.expect(200);
+            assert!(was_read(&reply));
         }
     }
 }
