@@ -218,6 +218,8 @@ pub struct Endpoint {
     pub hiding: Option<Hiding>,
     /// How it is sent to.
     pub config: EndpointConfig,
+    /// Another one after each change of the webhook, but for being switched off.
+    pub revision: i64,
 }
 
 /// What an API key may do.

@@ -290,10 +290,11 @@ impl Store for SqliteStore {
         &self,
         sub_account_id: &str,
         webhook_type: WebhookType,
-    ) -> Result<(), StoreError> {
+        revision: i64,
+    ) -> Result<bool, StoreError> {
         let id = sub_account_id.to_owned();
         self.writer
-            .run(move |connection| config::disable_webhook(connection, &id, webhook_type))
+            .run(move |connection| config::disable_webhook(connection, &id, webhook_type, revision))
             .await
     }
 

@@ -132,12 +132,14 @@ pub trait Store: Send + Sync + 'static {
         webhook_type: WebhookType,
     ) -> Result<Webhook, StoreError>;
 
-    /// Switches a webhook off (a receiver answered 410).
+    /// Switches a webhook off (a receiver answered 410) as it was at this
+    /// [`revision`](crate::Endpoint::revision). False: there is none, or it has been changed since.
     async fn disable_webhook(
         &self,
         sub_account_id: &str,
         webhook_type: WebhookType,
-    ) -> Result<(), StoreError>;
+        revision: i64,
+    ) -> Result<bool, StoreError>;
 
     /// Makes a new signing secret and returns it; the old one signs too for 24 h.
     async fn rotate_secret(

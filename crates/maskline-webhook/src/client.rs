@@ -134,6 +134,7 @@ pub struct Target {
     headers: Vec<(HeaderName, HeaderValue)>,
     tls: Option<Arc<TlsProfile>>,
     settings: EndpointSettings,
+    revision: i64,
 }
 
 impl Target {
@@ -170,6 +171,7 @@ impl Target {
             headers: headers(secrets.headers)?,
             tls: tls.map(|tls| Arc::new(TlsProfile::new(tls, secrets.client_key))),
             settings,
+            revision: endpoint.revision,
         })
     }
 
@@ -191,9 +193,9 @@ impl Target {
         &self.settings
     }
 
-    /// Whether both go to the same URL.
-    pub(crate) fn same_url(&self, other: &Self) -> bool {
-        self.uri == other.uri
+    /// Which state of its webhook this is.
+    pub(crate) const fn revision(&self) -> i64 {
+        self.revision
     }
 }
 

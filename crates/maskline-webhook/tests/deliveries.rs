@@ -12,7 +12,8 @@ use std::time::Duration;
 use maskline_events::WebhookType;
 use maskline_events::signing::{self, SignedHeaders};
 use maskline_store::{
-    CommittedEvents, Deliveries, DeliveryState, EventRow, Outcome, SqliteStore, Store,
+    CommittedEvents, Deliveries, DeliveryState, EventHistory as _, EventRow, Outcome, SqliteStore,
+    Store,
 };
 use maskline_webhook::{
     AttemptReport, DeliveryConfig, DeliveryObserver, Dispatcher, EgressClient, EgressPolicy,
@@ -22,6 +23,7 @@ use support::{
     Database, OWNER, Received, Receiver, Reply, call, commit, events_of, hook, now, open_client,
     own, pending_events, store_for, until, until_async,
 };
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -336,6 +338,40 @@ async fn a_410_disables_the_webhook_and_keeps_the_events() {
     dispatcher.endpoint_changed(OWNER, WebhookType::Vcs);
     happen(&store, &dispatcher, call(OWNER, 2, 1, false)).await;
     until("the new one is used", || back.requests().len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_410_to_what_was_asked_before_the_webhook_was_set_again_disables_nothing() {
+    let go_on = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&go_on);
+    let receiver = Receiver::start(move |_, number| match number {
+        0 => Reply::Held(Arc::clone(&held), 410),
+        _ => Reply::Status(200),
+    })
+    .await;
+    let database = Database::new();
+    let store = store_for(&database, &receiver.url).await;
+    let mut config = hasty();
+    config.attempt_deadline = Duration::from_secs(60);
+    let dispatcher = start(&store, config);
+    happen(&store, &dispatcher, call(OWNER, 1, 1, false)).await;
+    until("it is asked", || receiver.requests().len() == 1).await;
+    // Nobody tells the dispatcher: it was another node, or the telling is on its way.
+    hook(&store, OWNER, WebhookType::Vcs, &receiver.url).await;
+    go_on.add_permits(1);
+    until_async("it is asked again", || async {
+        outcome(&store, 1, 1).await.state == DeliveryState::Delivered
+    })
+    .await;
+    for webhook in store.webhooks(OWNER).await.unwrap() {
+        assert!(webhook.enabled);
+    }
+    let asked = receiver.requests()[0].id();
+    let log = store.attempts(OWNER, asked).await;
+    let first = &log.unwrap().unwrap()[0];
+    assert_eq!(first.status, Some(410));
+    let error = "410 from a webhook that was changed meanwhile";
+    assert_eq!(first.error.as_deref(), Some(error));
 }
 
 #[tokio::test]

@@ -269,10 +269,10 @@ async fn why_a_webhook_was_switched_off_is_shown_until_it_is_set_again() {
     noted.await.unwrap();
     let shown = api.get(PATH, &key).await.expect(200).json;
     assert_eq!(shown["failingSince"], "2026-01-06T10:17:19.375Z");
-    store
-        .disable_webhook("market", WebhookType::Vcs)
-        .await
-        .unwrap();
+    let endpoint = store.endpoint("market", WebhookType::Vcs, since).await;
+    let revision = endpoint.unwrap().unwrap().revision;
+    let disabled = store.disable_webhook("market", WebhookType::Vcs, revision);
+    assert!(disabled.await.unwrap());
     let shown = api.get(PATH, &key).await.expect(200).json;
     assert_eq!(shown["enabled"], false);
     assert_eq!(shown["disabledReason"], "the receiver answered 410");

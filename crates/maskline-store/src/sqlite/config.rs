@@ -282,7 +282,8 @@ pub(crate) fn set_webhook(
         .transpose()?;
     settings::forget_if_moved(connection, id, kind, &new.url)?;
     let replaced = connection.execute(
-        "UPDATE webhooks SET url = ?3, enabled = ?4, auth_header_sealed = ?5, updated = ?6, \
+        "UPDATE webhooks SET url = ?3, enabled = ?4, auth_header_sealed = ?5, \
+         updated = MAX(?6, updated + 1), \
          failing_since = NULL, disabled_reason = NULL \
          WHERE sub_account_id = ?1 AND webhook_type = ?2",
         params![
@@ -368,14 +369,15 @@ pub(crate) fn disable_webhook(
     connection: &Connection,
     sub_account_id: &str,
     webhook_type: WebhookType,
-) -> Result<(), Fault> {
+    revision: i64,
+) -> Result<bool, Fault> {
     let changed = connection.execute(
         "UPDATE webhooks SET enabled = 0, failing_since = NULL, \
          disabled_reason = 'the receiver answered 410' \
-         WHERE sub_account_id = ?1 AND webhook_type = ?2",
-        [sub_account_id, webhook_type.as_str()],
+         WHERE sub_account_id = ?1 AND webhook_type = ?2 AND updated = ?3",
+        params![sub_account_id, webhook_type.as_str(), revision],
     )?;
-    found(changed)
+    Ok(changed > 0)
 }
 
 fn found(changed: usize) -> Result<(), Fault> {
@@ -395,7 +397,8 @@ pub(crate) fn rotate_secret(
     let secret = secrets::new_signing_secret()?;
     let changed = connection.execute(
         "UPDATE webhooks SET previous_secret_sealed = secret_sealed, previous_valid_until = ?4, \
-         secret_sealed = ?3, updated = ?5 WHERE sub_account_id = ?1 AND webhook_type = ?2",
+         secret_sealed = ?3, updated = MAX(?5, updated + 1) \
+         WHERE sub_account_id = ?1 AND webhook_type = ?2",
         params![
             sub_account_id,
             webhook_type.as_str(),

@@ -105,7 +105,7 @@ fn replace_settings(
     }
     let (settings, sealed) = written(vault, owner, kind, config)?;
     connection.execute(
-        "UPDATE webhooks SET settings = ?3, settings_sealed = ?4, updated = ?5 \
+        "UPDATE webhooks SET settings = ?3, settings_sealed = ?4, updated = MAX(?5, updated + 1) \
          WHERE sub_account_id = ?1 AND webhook_type = ?2",
         params![owner, kind.as_str(), settings, sealed, now.unix_ms()],
     )?;
@@ -261,6 +261,7 @@ struct SealedEndpoint {
     previous_valid_until: Option<i64>,
     settings: String,
     settings_sealed: Option<Vec<u8>>,
+    updated: i64,
 }
 
 pub(crate) fn endpoint(
@@ -273,7 +274,7 @@ pub(crate) fn endpoint(
     let sealed = connection
         .prepare_cached(
             "SELECT url, auth_header_sealed, secret_sealed, previous_secret_sealed, \
-             previous_valid_until, settings, settings_sealed FROM webhooks \
+             previous_valid_until, settings, settings_sealed, updated FROM webhooks \
              WHERE sub_account_id = ?1 AND webhook_type = ?2 AND enabled <> 0",
         )?
         .query_row([sub_account_id, webhook_type.as_str()], |row| {
@@ -285,6 +286,7 @@ pub(crate) fn endpoint(
                 previous_valid_until: row.get(4)?,
                 settings: row.get(5)?,
                 settings_sealed: row.get(6)?,
+                updated: row.get(7)?,
             })
         })
         .optional()?;
@@ -330,5 +332,6 @@ pub(crate) fn endpoint(
         signing_keys,
         hiding: hiding(vault, sub_account_id, &config.settings),
         config,
+        revision: sealed.updated,
     }))
 }

@@ -34,7 +34,7 @@ use super::{SqliteLocation, SqliteOptions, SqliteStore};
 use crate::deliveries::{Deliveries, StoredEvent};
 use crate::model::{EventRow, JournalBatch, JournalEntry, Outcome};
 use crate::secrets::MasterKey;
-use crate::store::StoreError;
+use crate::store::{Store as _, StoreError};
 
 pub(super) fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -62,6 +62,13 @@ pub(super) fn open(path: &Path) -> SqliteStore {
 pub(super) fn ephemeral() -> SqliteStore {
     let key = MasterKey::random().unwrap();
     SqliteStore::open(&SqliteLocation::Ephemeral, &key, options()).unwrap()
+}
+
+/// Switches a webhook of `acme` off, as the receiver's 410 does.
+pub(super) async fn disable(store: &SqliteStore, kind: WebhookType) {
+    let asked = store.endpoint("acme", kind, at(0)).await.unwrap().unwrap();
+    let disabled = store.disable_webhook("acme", kind, asked.revision).await;
+    assert!(disabled.unwrap());
 }
 
 pub(super) fn at(ms: i64) -> Timestamp {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use maskline_store::{AttemptRecord, EventRow, Store, StoreError};
+use maskline_store::{AttemptRecord, EventRow, Store};
 use tokio::time::{Instant, timeout};
 
 use super::failing::Failing;
@@ -132,33 +132,27 @@ impl Sender {
         (result, Some(record))
     }
 
-    /// 410 disables the webhook that was asked, not one that was set meanwhile.
+    /// 410 disables the webhook that was asked, not what it has become meanwhile.
     async fn gone(&self, event: &EventRow, asked: &Target) -> AttemptResult {
         let (owner, kind) = (&event.sub_account_id, event.webhook_type);
+        let disabled = self
+            .store
+            .disable_webhook(owner, kind, asked.revision())
+            .await;
         self.endpoints.changed(owner, kind);
-        let now = self.endpoints.lookup(owner, kind, clock::wall()).await;
-        let disabled = match now {
-            Ok(Some(Ok(target))) if target.same_url(asked) => {
-                self.store.disable_webhook(owner, kind).await
-            }
-            Ok(Some(Ok(_) | Err(_))) => {
-                return AttemptResult::Failed {
-                    status: Some(410),
-                    error: "410 from a webhook that was replaced meanwhile".to_owned(),
-                    retry_after: None,
-                };
-            }
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        self.endpoints.changed(owner, kind);
-        match disabled {
-            Ok(()) | Err(StoreError::NotFound { .. }) => AttemptResult::Gone,
-            Err(_) => AttemptResult::Failed {
-                status: Some(410),
-                error: "410, but the store could not disable the webhook".to_owned(),
-                retry_after: None,
+        let error = match disabled {
+            Ok(true) => return AttemptResult::Gone,
+            Ok(false) => match self.endpoints.lookup(owner, kind, clock::wall()).await {
+                Ok(None) => return AttemptResult::Gone,
+                Ok(Some(_)) => "410 from a webhook that was changed meanwhile",
+                Err(_) => "410, but the store could not be read",
             },
+            Err(_) => "410, but the store could not disable the webhook",
+        };
+        AttemptResult::Failed {
+            status: Some(410),
+            error: error.to_owned(),
+            retry_after: None,
         }
     }
 }

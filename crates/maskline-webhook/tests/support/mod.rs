@@ -25,6 +25,7 @@ use maskline_store::{
 use maskline_webhook::{EgressClient, EgressPolicy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -61,6 +62,8 @@ pub enum Reply {
     Body(String),
     /// After a while.
     Late(Duration, u16),
+    /// When this has a permit, which it takes.
+    Held(Arc<Semaphore>, u16),
     /// Nothing, ever.
     Stall,
     /// A 200 that promises a body and stops.
@@ -173,6 +176,10 @@ impl Receiver {
             Reply::Body(body) => plain(stream, 200, "", &body).await,
             Reply::Late(delay, status) => {
                 sleep(delay).await;
+                plain(stream, status, "", "").await
+            }
+            Reply::Held(go_on, status) => {
+                go_on.acquire().await.unwrap().forget();
                 plain(stream, status, "", "").await
             }
             Reply::Stall => std::future::pending().await,

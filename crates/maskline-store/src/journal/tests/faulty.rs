@@ -122,8 +122,13 @@ impl Store for FaultyStore {
         self.inner.delete_webhook(id, kind).await
     }
 
-    async fn disable_webhook(&self, id: &str, kind: WebhookType) -> Result<(), StoreError> {
-        self.inner.disable_webhook(id, kind).await
+    async fn disable_webhook(
+        &self,
+        id: &str,
+        kind: WebhookType,
+        revision: i64,
+    ) -> Result<bool, StoreError> {
+        self.inner.disable_webhook(id, kind, revision).await
     }
 
     async fn rotate_secret(

@@ -6,11 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maskline_events::{EarlyMedia, Msisdn, WebhookType};
 
-use super::{at, directory, ephemeral, open};
+use super::{at, directory, disable, ephemeral, open};
 use crate::deliveries::Deliveries;
 use crate::model::{
     ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount, Webhook,
 };
+use crate::settings::WebhookSettings as _;
 use crate::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 
@@ -291,10 +292,7 @@ async fn a_disabled_webhook_is_no_endpoint_but_is_still_listed() {
     vca.webhook_type = WebhookType::Vca;
     store.set_webhook(vcs(None), at(0)).await.unwrap();
     store.set_webhook(vca, at(0)).await.unwrap();
-    store
-        .disable_webhook("acme", WebhookType::Vcs)
-        .await
-        .unwrap();
+    disable(&store, WebhookType::Vcs).await;
     let endpoint = store
         .endpoint("acme", WebhookType::Vcs, at(1))
         .await
@@ -319,12 +317,50 @@ async fn a_disabled_webhook_is_no_endpoint_but_is_still_listed() {
             (WebhookType::Vcs, false, false)
         ]
     );
-    assert!(matches!(
-        store.disable_webhook("acme", WebhookType::Vss).await,
-        Err(StoreError::NotFound {
-            what: "the webhook"
-        })
-    ));
+    let none = store.disable_webhook("acme", WebhookType::Vss, 0).await;
+    assert!(!none.unwrap());
+}
+
+#[tokio::test]
+async fn a_webhook_that_was_changed_meanwhile_is_not_switched_off() {
+    let store = ephemeral();
+    with_acme(&store).await;
+    let vcs_revision = || async {
+        let endpoint = store.endpoint("acme", WebhookType::Vcs, at(9)).await;
+        endpoint.unwrap().map(|it| it.revision)
+    };
+    store.set_webhook(vcs(None), at(7)).await.unwrap();
+    for change in 0..4 {
+        let asked = vcs_revision().await.unwrap();
+        // Within the same millisecond, or with a clock that was put back.
+        match change {
+            0 => drop(store.set_webhook(vcs(None), at(7)).await.unwrap()),
+            1 => drop(store.set_webhook(vcs(None), at(3)).await.unwrap()),
+            2 => drop(
+                store
+                    .rotate_secret("acme", WebhookType::Vcs, at(3))
+                    .await
+                    .unwrap(),
+            ),
+            _ => {
+                let shown = store.settings("acme", WebhookType::Vcs).await.unwrap();
+                let mut config = shown.config.clone();
+                config.settings.max_in_flight = Some(5);
+                let set = store.replace_settings("acme", WebhookType::Vcs, shown, config, at(3));
+                assert!(set.await.unwrap().is_some());
+            }
+        }
+        let disabled = store.disable_webhook("acme", WebhookType::Vcs, asked).await;
+        assert!(!disabled.unwrap(), "change {change}");
+        assert!(vcs_revision().await.is_some());
+    }
+    let asked = vcs_revision().await.unwrap();
+    // All that were under way say so, and it is once enough.
+    for _ in 0..2 {
+        let disabled = store.disable_webhook("acme", WebhookType::Vcs, asked).await;
+        assert!(disabled.unwrap());
+    }
+    assert!(vcs_revision().await.is_none());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use maskline_events::signing::PublicKey;
 use maskline_events::{Msisdn, Redaction, WebhookType};
 
-use super::{at, directory, ephemeral, open};
+use super::{at, directory, disable, ephemeral, open};
 use crate::model::{Endpoint, NewSubAccount, NewWebhook};
 use crate::settings::{EndpointConfig, EndpointSettings, Signatures, WebhookSettings};
 use crate::sqlite::SqliteStore;
@@ -160,7 +160,7 @@ async fn tokens_are_the_same_for_all_webhooks_of_a_sub_account_and_after_a_resta
     let store = open(&path);
     assert_eq!(tokens(&store, "acme").await, acme);
     // Also while a webhook is off.
-    store.disable_webhook("acme", VCS).await.unwrap();
+    disable(&store, VCS).await;
     assert_eq!(tokens(&store, "acme").await, acme);
     set(&store, "acme", VCS, redacted(Redaction::Full)).await;
     set(&store, "acme", VSS, redacted(Redaction::Masked)).await;

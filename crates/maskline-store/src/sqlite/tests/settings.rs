@@ -2,7 +2,7 @@
 
 use maskline_events::WebhookType;
 
-use super::{at, ephemeral};
+use super::{at, disable, ephemeral};
 use crate::model::{NewSubAccount, NewWebhook};
 use crate::settings::{
     EndpointConfig, EndpointSecrets, EndpointSettings, ShownSettings, TlsSettings, WebhookSettings,
@@ -78,7 +78,7 @@ async fn settings_are_replaced_only_where_they_and_the_url_are_as_they_were_read
     assert_eq!(last.url, "https://receiver.example/two");
     assert!(last.config == config(1, "b"));
     // Whether it is used has nothing to do with them.
-    store.disable_webhook("acme", VCS).await.unwrap();
+    disable(&store, VCS).await;
     let off = replace(&store, &last, &config(3, "c")).await.unwrap();
     assert!(!off.enabled && off.config == config(3, "c"));
     store.delete_webhook("acme", VCS).await.unwrap();
