@@ -179,7 +179,7 @@ async fn the_backlog_of_a_dead_endpoint_keeps_a_healthy_one_from_nothing() {
     let dispatcher = start(&store, config);
     let level = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     until("its share of the memory is full", || {
-        level(&dispatcher.counters().events) >= 190
+        level(&dispatcher.counters().events) >= 95
     })
     .await;
     for session in 20_000..20_050 {

@@ -1,14 +1,23 @@
 //! How much of the memory each sub-account may use, and whose backlog is read from the store next.
 //!
-//! A sub-account may have as many events in memory as are still free. So one alone uses half of
-//! the room, two a third each, and there is always room for one that had nothing: the backlog of
-//! a dead endpoint shuts nobody out. What is beyond stays in the store, and is read in pages, a
-//! page of each sub-account in turn, each from where its last page ended.
+//! The more events a sub-account has in memory, the more room must be free for one more. It may
+//! have as many as are free beyond half of all room, so one alone has a quarter; it may have
+//! [`FEW`] while a quarter of all is free, and one while anything is. So the last quarter is taken
+//! by one event of each sub-account: as long as fewer sub-accounts than that have something in
+//! memory, there is room for one that has nothing, in whatever order their endpoints died and
+//! whatever each had. What is free at the moment would be no measure: a few that die one after the
+//! other take all of it.
+//!
+//! What is beyond stays in the store, and is read in pages, a page of each sub-account in turn,
+//! each from where its last page ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use uuid::Uuid;
+
+/// Most events in memory that are few, unless there is hardly any room.
+const FEW: usize = 16;
 
 /// Session and ordinal of the last event of a page.
 pub(super) type Place = (Uuid, u64);
@@ -100,17 +109,30 @@ impl Room {
         self.max_events.saturating_sub(self.events)
     }
 
+    /// How many events a sub-account may have in memory as things are.
+    fn share(&self) -> usize {
+        let free = self.free();
+        let least = if free > self.max_events / 4 {
+            (self.max_events / 64).clamp(1, FEW)
+        } else {
+            free.min(1)
+        };
+        free.saturating_sub(self.max_events / 2).max(least)
+    }
+
+    fn events_of(&self, owner: &str) -> usize {
+        self.owners.get(owner).map_or(0, |owner| owner.events)
+    }
+
     /// Whether a sub-account may have one more event in memory.
     pub(super) fn has_room(&self, owner: &str) -> bool {
-        let events = self.owners.get(owner).map_or(0, |owner| owner.events);
-        events < self.free()
+        self.events_of(owner) < self.share()
     }
 
     /// Whether it pays to read more of it: not for every single event that leaves.
     fn has_much_room(&self, owner: &str) -> bool {
-        let events = self.owners.get(owner).map_or(0, |owner| owner.events);
-        let free = self.free();
-        free > 0 && events <= free / 4 * 3
+        let share = self.share();
+        share > 0 && self.events_of(owner) <= share / 4 * 3
     }
 
     /// An event is in memory from here on.
@@ -309,3 +331,6 @@ impl Room {
         std::mem::replace(&mut self.reading, Reading::Nothing)
     }
 }
+
+#[cfg(test)]
+mod tests;
