@@ -393,6 +393,10 @@ impl Lanes {
             self.timers.insert((opens, Timer::Summary(id)));
             return;
         }
+        if kind == WebhookType::Vss {
+            // How far away it is is for the webhook's owner to say.
+            self.timers.remove(&(opens, Timer::Summary(id)));
+        }
         if item.attempts > 0 {
             self.timers.insert((opens, Timer::Park(key)));
         }

@@ -9,9 +9,14 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::Schedule;
+use super::super::schedule::ms;
 use super::*;
 
 const SESSIONS: u128 = 12;
+const ORDER_DEADLINE: Duration = Duration::from_secs(20);
+/// A webhook whose owner lets its lanes wait for long.
+const PATIENT: &str = "sub2";
+const PATIENCE: Duration = Duration::from_secs(3_600);
 
 struct World {
     seed: u64,
@@ -39,7 +44,7 @@ impl World {
         let config = DeliveryConfig {
             schedule: Schedule {
                 delays: vec![Duration::from_secs(3); 1_000],
-                order_deadline: Duration::from_secs(20),
+                order_deadline: ORDER_DEADLINE,
                 ..Schedule::default()
             },
             per_endpoint: 6,
@@ -69,6 +74,17 @@ impl World {
 
     fn chance(&mut self, percent: u32) -> bool {
         self.random.random_range(0..100) < percent
+    }
+
+    /// A process starts.
+    fn start(&mut self) {
+        self.lanes = Lanes::new(&self.config);
+        let mut policy = self.config.policy();
+        policy.schedule.order_deadline = PATIENCE;
+        for kind in WebhookType::ALL {
+            let endpoint = (Arc::from(PATIENT), kind);
+            self.handle(Input::Policy(endpoint, Some(policy.clone())));
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -131,6 +147,17 @@ impl World {
             "seed {}: {levels:?}",
             self.seed
         );
+        // Each belongs to an event, which has two at most, or to the store's next turn.
+        let of_events = self.lanes.timers.iter().filter(|(_, timer)| match timer {
+            Timer::Retry(_) | Timer::Park(_) | Timer::Summary(_) => true,
+            Timer::Load(_) | Timer::Rested => false,
+        });
+        assert!(
+            of_events.count() <= 2 * levels.events,
+            "seed {}: {:?}",
+            self.seed,
+            self.lanes.timers
+        );
         // Beyond the bound only what was running when it was reached, and what was parked.
         assert!(levels.unrecorded <= 8 + 12 + 10, "seed {}", self.seed);
     }
@@ -156,7 +183,12 @@ impl World {
                 );
             }
             if event.webhook_type == WebhookType::Vss && !parked {
-                let waited = self.now.unix_ms() - event.at.unix_ms() >= 20_000;
+                let deadline = if event.sub_account_id == PATIENT {
+                    PATIENCE
+                } else {
+                    ORDER_DEADLINE
+                };
+                let waited = self.now.unix_ms() - event.at.unix_ms() >= ms(deadline);
                 assert!(
                     waited || self.received.contains(other),
                     "seed {seed}: the summary {key:?} overtakes {other:?}"
@@ -289,7 +321,6 @@ impl World {
     }
 
     fn crash(&mut self) {
-        self.lanes = Lanes::new(&self.config);
         self.running.clear();
         self.outcomes.clear();
         self.page = None;
@@ -301,7 +332,7 @@ impl World {
             .filter(|(_, found)| parked(found))
             .map(|(key, _)| *key)
             .collect();
-        self.handle(Input::Elapsed);
+        self.start();
     }
 
     /// Makes some events pending that were settled, as a replay in the store does.
@@ -349,6 +380,25 @@ impl World {
         }
         panic!("seed {}: something is never delivered", self.seed);
     }
+
+    /// What is on its way from the store arrives, and the pause after a failure of it ends.
+    fn rest(&mut self) {
+        while !self.lanes.timers.is_empty() || self.page.is_some() || !self.loads.is_empty() {
+            if let Some(page) = self.page.take() {
+                self.handle(page);
+            }
+            for (id, rows) in std::mem::take(&mut self.loads) {
+                self.handle(Input::Loaded(id, rows));
+            }
+            let Some((at, timer)) = self.lanes.timers.first().copied() else {
+                continue;
+            };
+            let of_the_store = matches!(timer, Timer::Load(_) | Timer::Rested);
+            assert!(of_the_store, "seed {}: {timer:?} is left", self.seed);
+            self.now = self.now.max(at);
+            self.handle(Input::Elapsed);
+        }
+    }
 }
 
 #[test]
@@ -356,7 +406,7 @@ fn nothing_is_lost_or_overtaken_in_a_random_world() {
     let mut sent = 0;
     for seed in 0..300 {
         let mut world = World::new(seed);
-        world.handle(Input::Elapsed);
+        world.start();
         for _ in 0..1_500 {
             world.step();
         }
@@ -366,6 +416,7 @@ fn nothing_is_lost_or_overtaken_in_a_random_world() {
         }
         let levels = world.lanes.levels();
         assert_eq!((levels.events, levels.lanes), (0, 0), "seed {seed}");
+        world.rest();
         sent += world.sent;
     }
     assert!(sent > 20_000, "the world was too quiet: {sent}");
