@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use maskline_events::WebhookType;
@@ -47,7 +47,6 @@ const GRACE: Duration = Duration::from_secs(2);
 /// same store goes on.
 pub struct Dispatcher {
     intake: mpsc::Sender<Vec<EventRow>>,
-    missed: Arc<AtomicBool>,
     control: mpsc::Sender<Control>,
     replays: mpsc::Sender<Replay>,
     told: Arc<Told>,
@@ -88,7 +87,6 @@ impl Dispatcher {
         let (control, control_end) = mpsc::channel(1);
         let (replays, replays_end) = mpsc::channel(1);
         let told = Arc::new(Told::default());
-        let missed = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(DeliveryCounters::default());
         let own = Arc::new(OwnSettings::new(config.policy(), Arc::clone(&told)));
         let endpoints = Endpoints::new(Arc::clone(&store), *client.policy(), config.endpoint_ttl);
@@ -116,14 +114,12 @@ impl Dispatcher {
             records: HashMap::new(),
             counters: Arc::clone(&counters),
             observer,
-            missed: Arc::clone(&missed),
             told: Arc::clone(&told),
             own,
         };
         let task = tokio::spawn(shell.run(intake_end, control_end, replays_end)).abort_handle();
         Self {
             intake,
-            missed,
             control,
             replays,
             told,
@@ -201,7 +197,7 @@ impl Dispatcher {
 impl CommittedEvents for Dispatcher {
     fn committed(&self, events: Vec<EventRow>) {
         if !events.is_empty() && self.intake.try_send(events).is_err() {
-            self.missed.store(true, Ordering::Release);
+            self.told.missed();
             self.counters.missed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -247,7 +243,6 @@ struct Shell {
     records: HashMap<EventKey, AttemptRecord>,
     counters: Arc<DeliveryCounters>,
     observer: Option<Arc<dyn DeliveryObserver>>,
-    missed: Arc<AtomicBool>,
     told: Arc<Told>,
     own: Arc<OwnSettings>,
 }
@@ -280,9 +275,6 @@ impl Shell {
                     }
                     for batch in batches.drain(..) {
                         self.handle(Input::Committed(batch));
-                    }
-                    if self.missed.swap(false, Ordering::AcqRel) {
-                        self.handle(Input::Missed);
                     }
                 }
                 Some(ended) = self.jobs.join_next_with_id() => {
@@ -475,5 +467,99 @@ impl Shell {
             result,
             jitter_permille: self.random.random_range(-bound..=bound),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use async_trait::async_trait;
+    use maskline_events::Timestamp;
+    use maskline_store::{MasterKey, SqliteLocation, SqliteOptions, SqliteStore};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::egress::EgressPolicy;
+
+    /// An empty store that says when it is asked who is behind.
+    struct Asked(mpsc::Sender<()>);
+
+    #[async_trait]
+    impl Deliveries for Asked {
+        async fn pending_owners(&self) -> Result<Vec<String>, StoreError> {
+            let _ = self.0.send(()).await;
+            Ok(Vec::new())
+        }
+
+        async fn pending(
+            &self,
+            _sub_account_id: &str,
+            _after: Option<(Uuid, u64)>,
+            _limit: u32,
+        ) -> Result<Vec<StoredEvent>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        async fn session(&self, _session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        async fn settle(&self, _results: Arc<[Settlement]>) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn failing(&self) -> Result<Vec<(String, WebhookType, Timestamp)>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        async fn note_failing(
+            &self,
+            _sub_account_id: &str,
+            _webhook_type: WebhookType,
+            since: Option<Timestamp>,
+        ) -> Result<Option<Timestamp>, StoreError> {
+            Ok(since)
+        }
+
+        async fn disable_failing(
+            &self,
+            _sub_account_id: &str,
+            _webhook_type: WebhookType,
+            _since: Timestamp,
+        ) -> Result<bool, StoreError> {
+            Ok(false)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_missed_is_read_although_no_further_event_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = SqliteLocation::File(folder.path().join("store.db"));
+        let key = MasterKey::from_base64(&format!("{}=", "A".repeat(43))).unwrap();
+        let options = SqliteOptions {
+            reserve_bytes: 0,
+            ..SqliteOptions::default()
+        };
+        let store = Arc::new(SqliteStore::open(&location, &key, options).unwrap());
+        let policy = EgressPolicy {
+            allow_private_targets: true,
+        };
+        let (asks, mut asked) = mpsc::channel(8);
+        let dispatcher = Dispatcher::start(
+            store,
+            Arc::new(Asked(asks)),
+            EgressClient::at_most(1, policy).unwrap(),
+            DeliveryConfig::default(),
+            None,
+        );
+        let limit = Duration::from_secs(10);
+        timeout(limit, asked.recv()).await.unwrap().unwrap();
+        // The committer found no place, and says so after what was before it is taken, when the
+        // dispatcher waits: on one thread, this many turns are enough for that.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        dispatcher.told.missed();
+        timeout(limit, asked.recv()).await.unwrap().unwrap();
     }
 }

@@ -1,7 +1,8 @@
-//! What the dispatcher is told of endpoints from outside its task: nothing of it is lost, and an
-//! endpoint that is told of often takes no more room.
+//! What the dispatcher is told from outside its task, of endpoints and of committed events that did
+//! not get to it: nothing of it is lost, and an endpoint that is told of often takes no more room.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -13,6 +14,7 @@ use super::turns::EndpointKey;
 #[derive(Debug, Default)]
 pub(super) struct Told {
     of: Mutex<BTreeMap<EndpointKey, Said>>,
+    missed: AtomicBool,
     notify: Notify,
 }
 
@@ -31,6 +33,15 @@ impl Told {
         self.say(endpoint, |said| said.policy = Some(policy));
     }
 
+    /// Committed events did not get to the dispatcher: the store has them. Takes no lock, since a
+    /// committer calls it.
+    pub(super) fn missed(&self) {
+        self.missed.store(true, Ordering::Release);
+        // It may be the last thing to be said for long: the batches before it may have been taken
+        // meanwhile.
+        self.notify.notify_one();
+    }
+
     fn say(&self, endpoint: EndpointKey, what: impl FnOnce(&mut Said)) {
         // Nothing panics while it is held.
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +56,10 @@ impl Told {
             let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *of)
         };
-        of.into_iter().flat_map(|(at, said)| said.inputs(at))
+        let missed = self.missed.swap(false, Ordering::AcqRel);
+        let missed = missed.then_some(Input::Missed);
+        let said = of.into_iter().flat_map(|(at, said)| said.inputs(at));
+        said.chain(missed)
     }
 
     /// Waits until something is said, if it was not since this was waited for last.
