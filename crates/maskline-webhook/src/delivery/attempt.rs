@@ -55,9 +55,8 @@ impl Sender {
             Err(result) => (result, None),
         };
         let (owner, kind) = (event.sub_account_id.as_str(), event.webhook_type);
-        let ended = self
-            .failing
-            .ended(owner, kind, after, &result, clock::wall());
+        let now = (clock::wall(), Instant::now());
+        let ended = self.failing.ended(owner, kind, after, &result, now);
         if let Some(since) = ended.await {
             tracing::warn!(
                 sub_account = owner, webhook = kind.as_str(), %since,

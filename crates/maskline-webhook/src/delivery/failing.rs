@@ -2,6 +2,10 @@
 //!
 //! The store is written at the first failure after a success and at the first success after a
 //! failure, and at no other attempt.
+//!
+//! A failure that this process noted is as old as its own monotonic clock says: the wall clock may
+//! have been set meanwhile. What an earlier process noted is as old as the wall clock says, and to
+//! be on the safe side the webhook has to fail for [`AT_LEAST`] here, too.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +14,16 @@ use std::time::Duration;
 
 use maskline_events::{Timestamp, WebhookType};
 use maskline_store::Deliveries;
+use tokio::time::Instant;
 
 use super::AttemptResult;
 use super::schedule::ms;
 
 type Key = (String, WebhookType);
+
+/// For how long a process sees a webhook fail before it is disabled for what an earlier one noted,
+/// unless it may not fail for as long.
+const AT_LEAST: Duration = Duration::from_secs(3_600);
 
 /// What is known of the webhooks that may be failing. One that is not among them is not.
 pub(super) struct Failing {
@@ -25,9 +34,39 @@ pub(super) struct Failing {
 
 #[derive(Clone, Copy)]
 enum Known {
-    Since(Timestamp),
-    /// It was set anew: the store says.
-    No,
+    Failing(Run),
+    /// It was set anew: the store says whether what was known goes on.
+    Ask(Option<Run>),
+}
+
+/// Failures that no success interrupted.
+#[derive(Clone, Copy)]
+struct Run {
+    /// What the store has noted.
+    since: Timestamp,
+    /// The first of them that this process saw.
+    first: Option<Instant>,
+    /// Whether that is the one that was noted.
+    noted_here: bool,
+}
+
+impl Run {
+    fn is_longer(&self, after: Duration, wall: Timestamp, now: Instant) -> bool {
+        let here = self
+            .first
+            .map_or(Duration::ZERO, |first| now.saturating_duration_since(first));
+        let by_the_wall = wall.unix_ms().saturating_sub(self.since.unix_ms());
+        here >= after || !self.noted_here && by_the_wall >= ms(after) && here >= AT_LEAST
+    }
+}
+
+impl Known {
+    fn run(self) -> Option<Run> {
+        match self {
+            Self::Failing(run) => Some(run),
+            Self::Ask(run) => run,
+        }
+    }
 }
 
 impl Failing {
@@ -41,11 +80,15 @@ impl Failing {
 
     /// The webhook was set, deleted, or its secret rotated.
     pub(super) fn changed(&self, owner: &str, kind: WebhookType) {
-        self.lock().insert((owner.to_owned(), kind), Known::No);
+        let mut known = self.lock();
+        let known = known
+            .entry((owner.to_owned(), kind))
+            .or_insert(Known::Ask(None));
+        *known = Known::Ask(known.run());
     }
 
     /// Hears of an attempt's result; gives since when the webhook had failed if it is disabled now.
-    /// `after`: how long it may fail; `None`: for ever.
+    /// `after`: how long it may fail; `None`: for ever. `wall` and `now` are the same moment.
     /// While the store fails nothing is disabled and nothing is noted: the next attempt says it again.
     pub(super) async fn ended(
         &self,
@@ -53,7 +96,7 @@ impl Failing {
         kind: WebhookType,
         after: Option<Duration>,
         result: &AttemptResult,
-        now: Timestamp,
+        (wall, now): (Timestamp, Instant),
     ) -> Option<Timestamp> {
         self.load().await?;
         match result {
@@ -63,26 +106,39 @@ impl Failing {
             }
             AttemptResult::Failed { .. } => {
                 let key = (owner.to_owned(), kind);
-                let known = self.lock().get(&key).copied();
-                let since = match known {
-                    Some(Known::Since(since)) => since,
-                    Some(Known::No) | None => {
-                        let noted = self.store.note_failing(owner, kind, Some(now)).await;
-                        let since = noted.ok().flatten()?;
-                        self.lock().insert(key.clone(), Known::Since(since));
-                        since
-                    }
-                };
-                let after = after?;
-                if now.unix_ms().saturating_sub(since.unix_ms()) < ms(after) {
+                let run = self.failed(&key, wall, now).await?;
+                if !run.is_longer(after?, wall, now) {
                     return None;
                 }
+                let since = run.since;
                 let disabled = self.store.disable_failing(owner, kind, since).await.ok()?;
-                self.lock().insert(key, Known::No);
+                self.lock().insert(key, Known::Ask(None));
                 disabled.then_some(since)
             }
             AttemptResult::Gone | AttemptResult::NoEndpoint | AttemptResult::Postponed => None,
         }
+    }
+
+    /// Notes a failure; gives those that it is one of.
+    async fn failed(&self, key: &Key, wall: Timestamp, now: Instant) -> Option<Run> {
+        if let Some(Known::Failing(run)) = self.lock().get_mut(key) {
+            run.first.get_or_insert(now);
+            return Some(*run);
+        }
+        let noted = self.store.note_failing(&key.0, key.1, Some(wall)).await;
+        let since = noted.ok().flatten()?;
+        let mut known = self.lock();
+        // What was known goes on, or another attempt came here meanwhile.
+        let same = known.get(key).and_then(|known| known.run());
+        let mut run = same.filter(|run| run.since == since).unwrap_or(Run {
+            since,
+            first: None,
+            noted_here: false,
+        });
+        run.noted_here |= since == wall;
+        run.first.get_or_insert(now);
+        known.insert(key.clone(), Known::Failing(run));
+        Some(run)
     }
 
     async fn well(&self, owner: &str, kind: WebhookType) {
@@ -112,7 +168,12 @@ impl Failing {
         // Two attempts may come here; what is known meanwhile is newer.
         if !self.loaded.swap(true, Ordering::AcqRel) {
             for (owner, kind, since) in failing {
-                known.entry((owner, kind)).or_insert(Known::Since(since));
+                let run = Run {
+                    since,
+                    first: None,
+                    noted_here: false,
+                };
+                known.entry((owner, kind)).or_insert(Known::Failing(run));
             }
         }
         Some(())
@@ -127,6 +188,8 @@ impl Failing {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::sync::LazyLock;
 
     use async_trait::async_trait;
     use maskline_store::{Settlement, StoreError, StoredEvent};
@@ -199,10 +262,17 @@ mod tests {
         Timestamp::from_unix_ms(1_767_694_639_000 + seconds * 1_000)
     }
 
+    static BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
+
     /// And for how long a webhook may fail.
     struct Watch(Failing, Option<Duration>);
 
     async fn says(watch: &Watch, well: bool, seconds: i64) -> Option<Timestamp> {
+        says_at(watch, well, seconds, u64::try_from(seconds).unwrap()).await
+    }
+
+    /// With a wall clock that may be wrong and a monotonic one.
+    async fn says_at(watch: &Watch, well: bool, wall: i64, now: u64) -> Option<Timestamp> {
         let result = if well {
             AttemptResult::Delivered { status: 200 }
         } else {
@@ -213,9 +283,8 @@ mod tests {
             }
         };
         let Watch(failing, after) = watch;
-        failing
-            .ended(SHOP.0, SHOP.1, *after, &result, at(seconds))
-            .await
+        let now = (at(wall), *BASE + Duration::from_secs(now));
+        failing.ended(SHOP.0, SHOP.1, *after, &result, now).await
     }
 
     fn with(notes: &Arc<Notes>, after: Option<Duration>) -> Watch {
@@ -263,7 +332,46 @@ mod tests {
         says(&failing, false, 500).await;
         *notes.since.lock().unwrap() = Some(at(590));
         assert_eq!(says(&failing, false, 600).await, None);
-        assert_eq!(says(&failing, false, 690).await, Some(at(590)));
+        assert_eq!(says(&failing, false, 690).await, None);
+        assert_eq!(says(&failing, false, 790).await, Some(at(590)));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_disables_nothing_and_spares_nothing() {
+        const YEARS: i64 = 10 * 365 * 86_400;
+        // The clock was behind, or ahead, when the first failure was noted.
+        for wrong in [-YEARS, YEARS] {
+            let notes = Arc::new(Notes::default());
+            let failing = with(&notes, Some(Duration::from_secs(100)));
+            assert_eq!(says_at(&failing, false, wrong, 0).await, None);
+            for seconds in 1..100_u32 {
+                let (wall, now) = (i64::from(seconds), u64::from(seconds));
+                assert_eq!(says_at(&failing, false, wall, now).await, None);
+            }
+            assert_eq!(says_at(&failing, false, 100, 100).await, Some(at(wrong)));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_process_noted_disables_after_an_hour_of_failures_here() {
+        const DAY: i64 = 86_400;
+        let five_days = Some(Duration::from_secs(5 * 86_400));
+        // What is noted, and how long this process then sees failures that disable nothing.
+        for (since, seconds) in [
+            (-30 * DAY, 3_599),
+            (-5 * DAY, 3_599),
+            (-DAY, 4 * DAY - 1),
+            (30 * DAY, 5 * DAY - 1),
+        ] {
+            let notes = Arc::new(Notes::default());
+            *notes.since.lock().unwrap() = Some(at(since));
+            let failing = with(&notes, five_days);
+            for later in [0, 1, seconds / 2, seconds] {
+                assert_eq!(says(&failing, false, later).await, None, "{since} {later}");
+            }
+            let disabled = says(&failing, false, seconds + 1).await;
+            assert_eq!(disabled, Some(at(since)), "{since}");
+        }
     }
 
     #[tokio::test]

@@ -329,14 +329,16 @@ impl Lanes {
         };
         let attempts = stands.map_or(0, |outcome| outcome.attempts);
         let parked = stands.is_some_and(|outcome| outcome.state == DeliveryState::Parked);
-        let due = stands
-            .and_then(|outcome| outcome.next_attempt_at)
-            .unwrap_or(now);
         let at = row.at;
-        let since = if attempts == 0 { now } else { at };
         let owner = Arc::clone(&self.session(id, &row.sub_account_id).owner);
         let endpoint: EndpointKey = (owner, kind);
-        let parks = self.turns.policy(&endpoint).schedule.parks(since);
+        let schedule = &self.turns.policy(&endpoint).schedule;
+        // A clock that was ahead when this was written down holds no lane for as long.
+        let due = stands
+            .and_then(|outcome| outcome.next_attempt_at)
+            .map_or(now, |due| due.min(now.plus_ms(schedule.longest_ms())));
+        let since = if attempts == 0 { now } else { at.min(now) };
+        let parks = schedule.parks(since);
         self.intake.room.enter(&endpoint.0);
         let session = self.session(id, &row.sub_account_id);
         session.last = session.last.max(key.ordinal);

@@ -61,6 +61,12 @@ impl Schedule {
         Some(now.plus_ms(delay.max(asked)))
     }
 
+    /// The longest that [`Schedule::next`] ever puts an attempt off, in milliseconds.
+    pub(crate) fn longest_ms(&self) -> i64 {
+        let delay = self.delays.iter().max().copied().unwrap_or_default();
+        jittered(ms(delay), JITTER_PERMILLE).max(ms(self.retry_after_max))
+    }
+
     /// When an event that came up at `since` stops holding its lane back.
     pub(crate) fn parks(&self, since: Timestamp) -> Timestamp {
         since.plus_ms(ms(self.order_deadline))
@@ -126,6 +132,27 @@ mod tests {
         for (asked, ms) in [(0, 10_000), (5, 10_000), (60, 60_000), (86_400, 3_600_000)] {
             let next = schedule.next(NOW, 2, 0, Some(Duration::from_secs(asked)));
             assert_eq!(next, Some(NOW.plus_ms(ms)), "{asked}");
+        }
+    }
+
+    #[test]
+    fn no_attempt_is_put_off_for_longer_than_the_longest() {
+        let hours = |n: u64| Duration::from_secs(n * 3_600);
+        for (delays, retry_after_max, longest) in [
+            (Schedule::default().delays, hours(1), 11 * 3_600_000),
+            (vec![Duration::from_secs(5)], hours(1), 3_600_000),
+            (Vec::new(), hours(0), 0),
+        ] {
+            let schedule = Schedule {
+                delays,
+                retry_after_max,
+                ..Schedule::default()
+            };
+            assert_eq!(schedule.longest_ms(), longest);
+            for attempts in 1..20 {
+                let next = schedule.next(NOW, attempts, JITTER_PERMILLE, Some(hours(9)));
+                assert!(next.is_none_or(|next| next <= NOW.plus_ms(longest)));
+            }
         }
     }
 

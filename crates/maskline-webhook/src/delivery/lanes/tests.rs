@@ -337,6 +337,44 @@ fn a_new_process_goes_on_where_the_store_says() {
 }
 
 #[test]
+fn what_a_clock_that_was_ahead_wrote_down_holds_no_lane_for_longer_than_the_schedule() {
+    const YEAR: i64 = 365 * 24 * 60 * MINUTE;
+    let mut s = Script::new();
+    s.give(Input::Missed);
+    s.give(Input::Owners(vec!["shop".to_owned()]));
+    let mut rows = vcs(1, 1..=2);
+    for row in &mut rows {
+        row.at = START.plus_ms(YEAR);
+    }
+    let mut rows = stored(rows, DeliveryState::Pending);
+    for (n, next) in [
+        (1, Some(YEAR)),
+        (2, Some(YEAR)),
+        (3, Some(11 * 60 * MINUTE)),
+    ] {
+        if n > 1 {
+            rows.extend(stored(vcs(n, 1..=2), DeliveryState::Pending));
+        }
+        let index = rows.len() - 2;
+        let StoredEvent::Whole(row, outcome) = &mut rows[index] else {
+            unreachable!();
+        };
+        *outcome = stands(row, DeliveryState::Pending, 2, next);
+    }
+    assert_eq!(s.give(Input::Scanned(rows)), []);
+    // The order deadline counts from now at the latest.
+    assert_eq!(s.pass(10 * MINUTE - 1).len(), 0);
+    let lanes = [(1, 2, true), (2, 2, true), (3, 2, true)];
+    assert_eq!(s.pass(1), lanes);
+    for (n, ordinal, _) in lanes {
+        s.end(n, ordinal, delivered());
+    }
+    assert_eq!(s.pass((11 * 60 - 10) * MINUTE - 1), []);
+    let parked = [(1, 1, false), (2, 1, false), (3, 1, false)];
+    assert_eq!(s.pass(1), parked);
+}
+
+#[test]
 fn an_event_out_of_sequence_has_its_session_read_first() {
     let mut s = Script::new();
     assert_eq!(s.commit(vcs(1, [3])), [], "1 and 2 are not known");
