@@ -4,7 +4,8 @@
 //! Endpoints take turns, one attempt each, those with the fewest under way first; for whom there is a
 //! place, `rings` says. What an endpoint starts is in turn a first try and a retry, when both wait.
 //! An attempt that has run for [`FAST_MS`] is slow: an endpoint with such an attempt goes behind the
-//! others, and after that until it has answered within that time.
+//! others, and after that until it has answered within that time. One that was put off by us says
+//! nothing of its endpoint, however long that took.
 //!
 //! | an endpoint | attempts at once | goes |
 //! | --- | --- | --- |
@@ -93,7 +94,8 @@ pub(crate) struct Turns {
 enum Known {
     /// It gave no 2xx yet, or no answer since.
     Unproven,
-    /// It answers, but an attempt of it has run for [`FAST_MS`] since it last did so in less.
+    /// It answers, but an attempt of it that ended since it last did so in less than [`FAST_MS`]
+    /// had run for that.
     Slow,
     /// It answers in less than that.
     Quick,
@@ -322,9 +324,6 @@ impl Turns {
             self.places.slow += 1;
             if let Some(line) = self.lines.get_mut(&endpoint) {
                 line.old += 1;
-                if line.known == Known::Quick {
-                    line.known = Known::Slow;
-                }
             }
             self.rejoin(&endpoint);
         }
@@ -407,10 +406,13 @@ impl Turns {
             (Health::Silent, _) | (_, Breaker::Open { .. } | Breaker::HalfOpen { .. }) => {
                 line.known = Known::Unproven;
             }
-            (
-                Health::Failing | Health::Answered | Health::Unknown | Health::Absent,
-                Breaker::Closed { .. },
-            ) => {}
+            (Health::Failing | Health::Answered, Breaker::Closed { .. }) => {
+                if (line.known, answers) == (Known::Quick, Known::Slow) {
+                    line.known = Known::Slow;
+                }
+            }
+            // What it took says nothing of the endpoint.
+            (Health::Unknown | Health::Absent, Breaker::Closed { .. }) => {}
         }
         self.set_breaker(endpoint, breaker);
         self.rejoin(endpoint);

@@ -244,6 +244,31 @@ fn an_endpoint_with_an_attempt_that_has_run_for_a_second_goes_ahead_of_nobody() 
 }
 
 #[test]
+fn an_attempt_that_is_put_off_takes_no_endpoint_s_turn_however_long_it_waited() {
+    let (a, b) = (endpoint("a"), endpoint("b"));
+    for (health, first) in [
+        (Health::Unknown, [10, 20]),
+        (Health::Absent, [10, 20]),
+        (Health::Failing, [20, 10]),
+        (Health::Answered, [20, 10]),
+        (Health::Silent, [20, 10]),
+        (Health::Well, [20, 10]),
+    ] {
+        let mut s = Script::proven(32, 8, &[&a, &b]);
+        s.first(&a, [0, 1]);
+        assert_eq!(s.started(), [0, 1]);
+        s.pass(2 * SECOND);
+        assert_eq!(s.turns.places().slow, 2);
+        // One more that is put off changes nothing of what the other one says.
+        s.end(&a, 0, health);
+        s.end(&a, 1, Health::Unknown);
+        s.first(&a, [10]);
+        s.first(&b, [20]);
+        assert_eq!(s.started(), first, "{health:?}");
+    }
+}
+
+#[test]
 fn an_open_breaker_starts_nothing_and_a_half_open_one_a_single_attempt() {
     let dead = endpoint("dead");
     let mut s = Script::new(32, 100);
