@@ -52,6 +52,20 @@ impl StoredEvent {
     }
 }
 
+/// What is still to be delivered of a session, from some place on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionBacklog {
+    /// Events whose delivery is not final, in order.
+    pub pending: Vec<StoredEvent>,
+    /// Whether there may be more behind these.
+    pub more: bool,
+    /// The ordinal of the session's last event, whatever became of it; 0: none behind the place. The
+    /// events up to it that are not in `pending` are settled, unless there is more.
+    pub last: u64,
+    /// Whether that one is the session's summary.
+    pub has_summary: bool,
+}
+
 /// An attempt, for its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttemptRecord {
@@ -95,8 +109,15 @@ pub trait Deliveries: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Every event of a session with where its delivery stands, in order.
-    async fn session(&self, session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError>;
+    /// What is still to be delivered of a session of this sub-account after that ordinal, at most
+    /// `limit` events of it. Costs no more for a session that is long.
+    async fn backlog(
+        &self,
+        sub_account_id: &str,
+        session_id: Uuid,
+        after: u64,
+        limit: u32,
+    ) -> Result<SessionBacklog, StoreError>;
 
     /// Writes what became of events, each with a line of its log, all of it or nothing. One of an
     /// event whose delivery is final (or that is not there) changes nothing, nor does one that is

@@ -19,7 +19,9 @@ pub mod settings;
 pub mod sqlite;
 pub mod store;
 
-pub use deliveries::{AttemptRecord, Deliveries, LOGGED_ANSWER_BYTES, Settlement, StoredEvent};
+pub use deliveries::{
+    AttemptRecord, Deliveries, LOGGED_ANSWER_BYTES, SessionBacklog, Settlement, StoredEvent,
+};
 pub use heartbeat::{Beating, Heartbeat, UnknownAbsence};
 pub use history::{
     EventHistory, EventPage, ForgetStep, LoggedAttempt, Replay, ReplayOf, ReplayStep,

@@ -5,15 +5,16 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use maskline_events::WebhookType;
 use maskline_events::signing::{self, SignedHeaders};
 use maskline_store::{
-    CommittedEvents, Deliveries, DeliveryState, EventHistory as _, EventRow, Outcome, SqliteStore,
-    Store,
+    CommittedEvents, Deliveries, DeliveryState, EventHistory as _, EventRow, Outcome, Replay,
+    ReplayOf, SessionBacklog, Settlement, SqliteStore, Store, StoreError, StoredEvent,
 };
 use maskline_webhook::{
     AttemptReport, DeliveryConfig, DeliveryObserver, Dispatcher, EgressClient, EgressPolicy,
@@ -565,4 +566,94 @@ async fn a_webhook_with_nothing_but_failures_is_disabled_and_works_again_when_it
     dispatcher.endpoint_changed(OWNER, WebhookType::Vcs);
     happen(&store, &dispatcher, call(OWNER, 2, 1, false)).await;
     until("the new one is used", || back.requests().len() == 1).await;
+}
+
+/// Notes how many sessions were read, and the most events that one read gave.
+struct Measured {
+    store: Arc<SqliteStore>,
+    sessions: AtomicUsize,
+    most: AtomicUsize,
+}
+
+#[async_trait]
+impl Deliveries for Measured {
+    async fn pending_owners(&self) -> Result<Vec<String>, StoreError> {
+        self.store.pending_owners().await
+    }
+
+    async fn pending(
+        &self,
+        sub_account_id: &str,
+        after: Option<(Uuid, u64)>,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let rows = self.store.pending(sub_account_id, after, limit).await?;
+        self.most.fetch_max(rows.len(), Ordering::Relaxed);
+        Ok(rows)
+    }
+
+    async fn backlog(
+        &self,
+        sub_account_id: &str,
+        session_id: Uuid,
+        after: u64,
+        limit: u32,
+    ) -> Result<SessionBacklog, StoreError> {
+        let asked = self.store.backlog(sub_account_id, session_id, after, limit);
+        let backlog = asked.await?;
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.most
+            .fetch_max(backlog.pending.len(), Ordering::Relaxed);
+        Ok(backlog)
+    }
+
+    async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError> {
+        self.store.settle(results).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_session_is_read_in_pages_and_only_what_is_pending_of_it() {
+    let receiver = Receiver::start(|_, _| Reply::Status(200)).await;
+    let database = Database::new();
+    let store = store_for(&database, &receiver.url).await;
+    let measured = Arc::new(Measured {
+        store: Arc::clone(&store),
+        sessions: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+    });
+    let dispatcher = Dispatcher::start(
+        Arc::clone(&store) as Arc<dyn Store>,
+        Arc::clone(&measured) as Arc<dyn Deliveries>,
+        open_client(),
+        DeliveryConfig {
+            page: 20,
+            ..hasty()
+        },
+        None,
+    );
+    let events = call(OWNER, 1, 402, false);
+    happen(&store, &dispatcher, events[..400].to_vec()).await;
+    settled(&store).await;
+    assert_eq!(measured.sessions.load(Ordering::Relaxed), 0);
+    // Nobody is told of one, so the next is out of sequence.
+    commit(&store, &events[400..401]).await;
+    happen(&store, &dispatcher, events[401..].to_vec()).await;
+    settled(&store).await;
+    assert_eq!(measured.sessions.load(Ordering::Relaxed), 1);
+    assert_eq!(measured.most.load(Ordering::Relaxed), 2);
+
+    let session = Uuid::from_u128(1);
+    let replay = Replay {
+        sub_account_id: OWNER.to_owned(),
+        of: ReplayOf::Session(session),
+        states: vec![DeliveryState::Delivered],
+    };
+    assert_eq!(store.replay(&replay, 0, now()).await.unwrap().events, 402);
+    dispatcher.replayed(OWNER, vec![session]).await;
+    settled(&store).await;
+    let told: Vec<u64> = receiver.requests().iter().map(|it| it.key().1).collect();
+    let twice: Vec<u64> = (1..=402).chain(1..=402).collect();
+    assert_eq!(told, twice);
+    assert_eq!(measured.most.load(Ordering::Relaxed), 20);
 }

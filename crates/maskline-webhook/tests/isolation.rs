@@ -12,7 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use maskline_events::WebhookType;
 use maskline_store::{
-    CommittedEvents, Deliveries, EventRow, Settlement, SqliteStore, Store, StoreError, StoredEvent,
+    CommittedEvents, Deliveries, EventRow, SessionBacklog, Settlement, SqliteStore, Store,
+    StoreError, StoredEvent,
 };
 use maskline_webhook::{DeliveryConfig, Dispatcher};
 use support::{
@@ -222,9 +223,17 @@ impl Deliveries for Spoilt {
         Ok(self.spoil(rows))
     }
 
-    async fn session(&self, session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError> {
-        let rows = self.0.session(session_id).await?;
-        Ok(self.spoil(rows))
+    async fn backlog(
+        &self,
+        sub_account_id: &str,
+        session_id: Uuid,
+        after: u64,
+        limit: u32,
+    ) -> Result<SessionBacklog, StoreError> {
+        let asked = self.0.backlog(sub_account_id, session_id, after, limit);
+        let mut backlog = asked.await?;
+        backlog.pending = self.spoil(backlog.pending);
+        Ok(backlog)
     }
 
     async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError> {

@@ -10,8 +10,8 @@ use maskline_events::{Callflow, EarlyMedia, Msisdn};
 use maskline_media::{EngineConfig, MediaEngine};
 use maskline_net::{CallflowSource, ListenSpec, NetLimits, NodeConfig, SipNode, TlsConfig};
 use maskline_store::{
-    CommittedEvents, Deliveries as _, EventRow, Journal, JournalOptions, SqliteLocation,
-    SqliteOptions, SqliteStore, Store, StoredEvent,
+    CommittedEvents, EventRow, Journal, JournalOptions, SqliteLocation, SqliteOptions, SqliteStore,
+    Store, StoredEvent,
 };
 use maskline_switch::sip::Transport;
 use maskline_switch::sip::compose::SentBy;

@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::*;
-use crate::deliveries::Deliveries as _;
 use crate::journal::tail::size;
 use faulty::FaultyStore;
 

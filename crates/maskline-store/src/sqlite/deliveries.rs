@@ -14,9 +14,22 @@ use super::events::{self, EVENT, LAST_ATTEMPT, event, state_code};
 use super::failing;
 use super::fault::{Fault, broken};
 use super::settings;
-use crate::deliveries::{Deliveries, LOGGED_ANSWER_BYTES, Settlement, StoredEvent};
+use crate::deliveries::{Deliveries, LOGGED_ANSWER_BYTES, SessionBacklog, Settlement, StoredEvent};
 use crate::settings::EndpointSettings;
 use crate::store::StoreError;
+
+impl SqliteStore {
+    /// Every event of a session with where its delivery stands, in order, however many. For those
+    /// who look at a store; the delivery reads [`Deliveries::backlog`].
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn session(&self, session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError> {
+        self.readers
+            .run(move |connection| session(connection, session_id))
+            .await
+    }
+}
 
 #[async_trait]
 impl Deliveries for SqliteStore {
@@ -36,9 +49,16 @@ impl Deliveries for SqliteStore {
             .await
     }
 
-    async fn session(&self, session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError> {
+    async fn backlog(
+        &self,
+        sub_account_id: &str,
+        session_id: Uuid,
+        after: u64,
+        limit: u32,
+    ) -> Result<SessionBacklog, StoreError> {
+        let owner = sub_account_id.to_owned();
         self.readers
-            .run(move |connection| session(connection, session_id))
+            .run(move |connection| backlog(connection, &owner, session_id, after, limit))
             .await
     }
 
@@ -147,6 +167,55 @@ fn pending(
     Ok(page)
 }
 
+pub(super) fn backlog_page() -> String {
+    format!(
+        "SELECT {EVENT}, pending.session_id, pending.ordinal \
+         FROM pending LEFT JOIN events ON events.position = pending.position {LAST_ATTEMPT} \
+         WHERE pending.sub_account_id = ?1 AND pending.session_id = ?2 \
+         AND pending.ordinal > ?3 AND pending.ordinal <= ?4 ORDER BY pending.ordinal LIMIT ?5"
+    )
+}
+
+pub(super) const LAST_OF_SESSION: &str = "SELECT ordinal, webhook_type FROM events WHERE session_id = ?1 AND ordinal > ?2 \
+     ORDER BY ordinal DESC LIMIT 1";
+
+fn backlog(
+    connection: &Connection,
+    owner: &str,
+    session_id: Uuid,
+    after: u64,
+    limit: u32,
+) -> Result<SessionBacklog, Fault> {
+    let session = session_id.to_string();
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut backlog = SessionBacklog::default();
+    // First: what is committed between the two queries must not count as settled.
+    let mut last = connection.prepare_cached(LAST_OF_SESSION)?;
+    let mut rows = last.query(params![session, after])?;
+    let Some(row) = rows.next()? else {
+        return Ok(backlog);
+    };
+    // What is no number comes behind all numbers.
+    let Ok(last) = row.get::<_, i64>(0) else {
+        backlog.pending.push(without_ordinal(session_id));
+        return Ok(backlog);
+    };
+    backlog.last = last.cast_unsigned();
+    let kind = row.get_ref(1)?.as_str().ok();
+    backlog.has_summary = kind == Some(WebhookType::Vss.as_str());
+    let mut statement = connection.prepare_cached(&backlog_page())?;
+    let mut rows = statement.query(params![owner, session, after, last, limit])?;
+    while let Some(row) = rows.next()? {
+        let Some(key) = key(row, AFTER_EVENT, AFTER_EVENT + 1) else {
+            backlog.pending.push(without_ordinal(session_id));
+            return Ok(backlog);
+        };
+        backlog.pending.push(stored(row, key));
+    }
+    backlog.more = backlog.pending.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    Ok(backlog)
+}
+
 fn session(connection: &Connection, session_id: Uuid) -> Result<Vec<StoredEvent>, Fault> {
     let mut statement = connection.prepare_cached(&events::whole_session())?;
     let mut rows = statement.query([session_id.to_string()])?;
@@ -154,14 +223,19 @@ fn session(connection: &Connection, session_id: Uuid) -> Result<Vec<StoredEvent>
     while let Some(row) = rows.next()? {
         events.push(match key(row, 1, 3) {
             Some(key) => stored(row, key),
-            None => StoredEvent::Broken {
-                session_id: Some(session_id),
-                ordinal: 0,
-                reason: "its ordinal can't be read".to_owned(),
-            },
+            None => without_ordinal(session_id),
         });
     }
     Ok(events)
+}
+
+/// Stops its session: nobody knows which events it stands before.
+fn without_ordinal(session_id: Uuid) -> StoredEvent {
+    StoredEvent::Broken {
+        session_id: Some(session_id),
+        ordinal: 0,
+        reason: "its ordinal can't be read".to_owned(),
+    }
 }
 
 /// Session and ordinal of a row that has them in these columns.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use maskline_events::WebhookType;
 use maskline_store::{
     AttemptRecord, CommittedEvents, Deliveries, EndpointSettings, EventRow, Outcome,
-    SettingsDifference, Settlement, Store, StoreError, StoredEvent,
+    SessionBacklog, SettingsDifference, Settlement, Store, StoreError, StoredEvent,
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -225,7 +225,7 @@ enum Done {
     Attempt(EventKey, AttemptResult, Option<AttemptRecord>),
     Owners(Result<Vec<String>, StoreError>),
     Scan(Rows),
-    Load(Uuid, Rows),
+    Load(Uuid, Result<SessionBacklog, StoreError>),
     Record,
 }
 
@@ -352,10 +352,15 @@ impl Shell {
                         Done::Scan(store.pending(&owner, after, page).await)
                     });
                 }
-                Action::Load { session } => {
-                    let store = Arc::clone(&self.deliveries);
+                Action::Load {
+                    owner,
+                    session,
+                    after,
+                } => {
+                    let (store, page) = (Arc::clone(&self.deliveries), self.page);
                     self.spawn(Job::Load(session), async move {
-                        Done::Load(session, store.session(session).await)
+                        let read = store.backlog(&owner, session, after, page).await;
+                        Done::Load(session, read)
                     });
                 }
                 Action::Broken {
@@ -446,7 +451,7 @@ impl Shell {
                 Input::ScanFailed
             }
             (Job::Owners | Job::Scan, _) => Input::ScanFailed,
-            (_, Some(Done::Load(session, Ok(rows)))) => Input::Loaded(session, rows),
+            (_, Some(Done::Load(session, Ok(backlog)))) => Input::Loaded(session, backlog),
             (_, Some(Done::Load(session, Err(error)))) => {
                 tracing::warn!(%error, %session, "a session's events can't be read, trying again");
                 Input::LoadFailed(session)

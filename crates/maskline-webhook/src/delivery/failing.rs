@@ -192,7 +192,7 @@ mod tests {
     use std::sync::LazyLock;
 
     use async_trait::async_trait;
-    use maskline_store::{Settlement, StoreError, StoredEvent};
+    use maskline_store::{SessionBacklog, Settlement, StoreError, StoredEvent};
     use uuid::Uuid;
 
     use super::*;
@@ -221,8 +221,14 @@ mod tests {
             Ok(Vec::new())
         }
 
-        async fn session(&self, _session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError> {
-            Ok(Vec::new())
+        async fn backlog(
+            &self,
+            _sub_account_id: &str,
+            _session_id: Uuid,
+            _after: u64,
+            _limit: u32,
+        ) -> Result<SessionBacklog, StoreError> {
+            Ok(SessionBacklog::default())
         }
 
         async fn settle(&self, _results: Arc<[Settlement]>) -> Result<(), StoreError> {

@@ -3,28 +3,40 @@
 //!
 //! The rule that keeps the order: an event is taken straight from the journal only if the one
 //! before it was taken too (ordinals of a session have no gap). Any other has its session read
-//! from the store first. What finds no room is dropped here and read again later; the store has
-//! it. Behind a row that can't be read its session stands still, and nobody else.
+//! from the store first: page by page, only what is pending and only behind what was taken, so
+//! that a long session costs no more than a short one. What finds no room is dropped here and read
+//! again later; the store has it. Behind a row that can't be read its session stands still, and
+//! nobody else.
 //!
 //! What lives elsewhere: how much room each sub-account has, and whose turn it is to be read
 //! (`room`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{EventRow, Outcome, StoredEvent};
+use maskline_store::{EventRow, Outcome, SessionBacklog, StoredEvent};
 use uuid::Uuid;
 
-use super::lanes::{Action, Lanes, Timer};
+use super::lanes::{Action, Lanes, Session, Timer};
 use super::room::{Reading, Room};
 
-/// Most sessions that are read at once.
-const LOADS: usize = 8;
+/// Most sessions that are read at once: with the page of a pass there are fewer than the store has
+/// readers (4), so that no question of a call waits for them.
+const LOADS: usize = 2;
 /// How long to wait after the store failed.
 const PAUSE_MS: i64 = 1_000;
 /// Most broken rows that are remembered, so as to name each once.
 const MAX_NAMED: usize = 10_000;
+
+/// A session on its way from the store.
+#[derive(Debug)]
+pub(super) struct Loading {
+    /// The last event that was taken before the first page of it.
+    from: u64,
+    /// Events that were committed since, as far as there was room.
+    came: Vec<EventRow>,
+}
 
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -79,16 +91,22 @@ impl Intake {
         later
     }
 
-    pub(super) fn poll(&mut self) -> Option<Action> {
+    pub(super) fn poll(&mut self, sessions: &BTreeMap<Uuid, Session>) -> Option<Action> {
         if self.closed {
             return None;
         }
-        if self.loads < LOADS
+        while self.loads < LOADS
             && self.room.is_free()
-            && let Some(session) = self.wanted.pop_front()
+            && let Some(id) = self.wanted.pop_front()
         {
-            self.loads += 1;
-            return Some(Action::Load { session });
+            if let Some(session) = sessions.get(&id) {
+                self.loads += 1;
+                return Some(Action::Load {
+                    owner: Arc::clone(&session.owner),
+                    session: id,
+                    after: session.last,
+                });
+            }
         }
         if self.resting {
             return None;
@@ -122,10 +140,10 @@ impl Lanes {
                     session.last = row.ordinal;
                     return;
                 }
-                if let Some(came) = &mut session.loading {
+                if let Some(loading) = &mut session.loading {
                     if has_room {
                         self.intake.room.enter(&session.owner);
-                        came.push(row);
+                        loading.came.push(row);
                     } else {
                         self.intake.room.fall_behind(&session.owner);
                     }
@@ -140,11 +158,8 @@ impl Lanes {
         } else if row.ordinal == expected {
             self.admit(now, row, None);
         } else {
-            let session = self.session(id, &row.sub_account_id);
-            let owner = Arc::clone(&session.owner);
-            session.loading = Some(vec![row]);
-            self.intake.room.enter(&owner);
-            self.intake.want(id);
+            let from = self.session(id, &row.sub_account_id).last;
+            self.read_on(id, from, [row]);
         }
     }
 
@@ -176,54 +191,67 @@ impl Lanes {
             session.replay = false;
             session.stopped = false;
             session.last = 0;
-            session.loading = Some(Vec::new());
-            self.intake.want(id);
+            self.intake.room.back_to(&session.owner, id);
+            self.read_on(id, 0, []);
         }
     }
 
-    pub(super) fn loaded(&mut self, now: Timestamp, id: Uuid, rows: Vec<StoredEvent>) {
+    /// Reads a session on behind what was taken of it; what came meanwhile waits as far as there is
+    /// room.
+    fn read_on(&mut self, id: Uuid, from: u64, came: impl IntoIterator<Item = EventRow>) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let mut waits = Vec::new();
+        for row in came {
+            if !self.intake.room.has_room(&session.owner) {
+                self.intake.room.fall_behind(&session.owner);
+                break;
+            }
+            self.intake.room.enter(&session.owner);
+            waits.push(row);
+        }
+        session.loading = Some(Loading { from, came: waits });
+        self.intake.want(id);
+    }
+
+    pub(super) fn loaded(&mut self, now: Timestamp, id: Uuid, backlog: SessionBacklog) {
         self.intake.loads = self.intake.loads.saturating_sub(1);
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let came = session.loading.take().unwrap_or_default();
-        let before = session.last;
+        let Some(Loading { from, came }) = session.loading.take() else {
+            return;
+        };
         let owner = Arc::clone(&session.owner);
         self.intake.room.leave(&owner, came.len());
-        for stored in rows {
+        for stored in backlog.pending {
             if !self.take_stored(now, &owner, stored) {
                 self.intake.room.fall_behind(&owner);
                 return self.rest(id);
             }
+        }
+        if backlog.more {
+            return self.read_on(id, from, came);
+        }
+        // What it did not name is settled.
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.last = session.last.max(backlog.last);
+            session.summary_taken |= backlog.has_summary;
         }
         // Committed after the session was read, and told in order; but one between them may have
         // been missed. It was committed before them, so reading once more finds it.
         let mut came = VecDeque::from(came);
         while let Some(row) = came.pop_front() {
             let last = self.sessions.get(&id).map_or(0, |session| session.last);
-            if row.ordinal > last.saturating_add(1) && last > before {
+            if row.ordinal > last.saturating_add(1) && last > from {
                 came.push_front(row);
-                break;
+                return self.read_on(id, last, came);
             }
             if !self.take(now, row, None) {
                 self.intake.room.fall_behind(&owner);
                 return self.rest(id);
             }
-        }
-        let mut waits = Vec::new();
-        for row in came {
-            if !self.intake.room.has_room(&owner) {
-                self.intake.room.fall_behind(&owner);
-                break;
-            }
-            self.intake.room.enter(&owner);
-            waits.push(row);
-        }
-        if !waits.is_empty()
-            && let Some(session) = self.sessions.get_mut(&id)
-        {
-            session.loading = Some(waits);
-            self.intake.want(id);
         }
         self.rest(id);
     }

@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{DeliveryState, EventRow, Outcome, StoredEvent};
+use maskline_store::{DeliveryState, EventRow, Outcome, SessionBacklog, StoredEvent};
 use uuid::Uuid;
 
 use super::breaker::Health;
-use super::intake::Intake;
+use super::intake::{Intake, Loading};
 use super::room::Place;
 use super::turns::{Class, EndpointKey, EventKey, Places, Start, Turns};
 use super::{AttemptResult, DeliveryConfig, EndpointPolicy};
@@ -34,9 +34,9 @@ pub(crate) enum Input {
     Scanned(Vec<StoredEvent>),
     /// The page, or who has pending events, could not be read.
     ScanFailed,
-    /// All events of a session.
-    Loaded(Uuid, Vec<StoredEvent>),
-    /// They could not be read.
+    /// A page of a session's pending events.
+    Loaded(Uuid, SessionBacklog),
+    /// It could not be read.
     LoadFailed(Uuid),
     /// Events of these sessions of a sub-account are pending once more.
     Replayed(Arc<str>, Vec<Uuid>),
@@ -84,8 +84,12 @@ pub(crate) enum Action {
         owner: Arc<str>,
         after: Option<Place>,
     },
-    /// Read all events of a session.
-    Load { session: Uuid },
+    /// Read a page of a session's pending events after this one.
+    Load {
+        owner: Arc<str>,
+        session: Uuid,
+        after: u64,
+    },
     /// Tell of a row that can't be read: the session's later events stay in the store.
     Broken {
         session: Option<Uuid>,
@@ -118,8 +122,8 @@ pub(super) struct Session {
     pub(super) stopped: bool,
     /// It is to be read anew once nothing of it is under way.
     pub(super) replay: bool,
-    /// Events that came while the session is read from the store.
-    pub(super) loading: Option<Vec<EventRow>>,
+    /// The session is being read from the store.
+    pub(super) loading: Option<Loading>,
 }
 
 impl Session {
@@ -222,7 +226,7 @@ impl Lanes {
             Input::Owners(owners) => self.owners(&owners),
             Input::Scanned(rows) => self.scanned(now, rows),
             Input::ScanFailed => self.scan_failed(now),
-            Input::Loaded(session, rows) => self.loaded(now, session, rows),
+            Input::Loaded(session, backlog) => self.loaded(now, session, backlog),
             Input::LoadFailed(session) => self.load_failed(now, session),
             Input::Replayed(owner, sessions) => self.replayed(&owner, &sessions),
             Input::Attempted {
@@ -253,7 +257,7 @@ impl Lanes {
         if let Some(order) = self.orders.pop_front() {
             return Some(order);
         }
-        if let Some(order) = self.intake.poll() {
+        if let Some(order) = self.intake.poll(&self.sessions) {
             return Some(order);
         }
         // What was delivered and not recorded is delivered again after a crash: so there is a

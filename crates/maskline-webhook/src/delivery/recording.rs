@@ -91,7 +91,7 @@ mod tests {
 
     use async_trait::async_trait;
     use maskline_events::Timestamp;
-    use maskline_store::{DeliveryState, Outcome, StoreError, StoredEvent};
+    use maskline_store::{DeliveryState, Outcome, SessionBacklog, StoreError, StoredEvent};
 
     use super::*;
 
@@ -116,8 +116,14 @@ mod tests {
             Ok(Vec::new())
         }
 
-        async fn session(&self, _session_id: Uuid) -> Result<Vec<StoredEvent>, StoreError> {
-            Ok(Vec::new())
+        async fn backlog(
+            &self,
+            _sub_account_id: &str,
+            _session_id: Uuid,
+            _after: u64,
+            _limit: u32,
+        ) -> Result<SessionBacklog, StoreError> {
+            Ok(SessionBacklog::default())
         }
 
         async fn settle(&self, results: Arc<[Settlement]>) -> Result<(), StoreError> {

@@ -230,6 +230,17 @@ impl Room {
         }
     }
 
+    /// A session is read from its beginning. A pass that stands within it goes back there, or it
+    /// would take later events before those that the session's own pages have not come to.
+    pub(super) fn back_to(&mut self, owner: &str, session: Uuid) {
+        if let Some(found) = self.owners.get_mut(owner)
+            && let Pass::Ready(Some(place)) | Pass::Full(Some(place)) = &mut found.pass
+            && place.0 == session
+        {
+            place.1 = 0;
+        }
+    }
+
     /// Whether that has happened and no whole pass has ended since.
     pub(super) fn is_replayed(&self, owner: &str) -> bool {
         self.owners.get(owner).is_some_and(|found| found.replayed)

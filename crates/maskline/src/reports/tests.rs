@@ -7,8 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use maskline_events::{CallDirection, CallType, Happening, Msisdn, Party};
 use maskline_store::{
-    ClosedSessions, Deliveries as _, MasterKey, SqliteLocation, SqliteOptions, SqliteStore,
-    StoredEvent,
+    ClosedSessions, MasterKey, SqliteLocation, SqliteOptions, SqliteStore, StoredEvent,
 };
 
 use super::*;

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use maskline_events::WebhookType;
 use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::super::SqliteStore;
 use super::{at, batch, directory, entry, ephemeral, event, id, open};
-use crate::deliveries::{AttemptRecord, Deliveries, LOGGED_ANSWER_BYTES, Settlement, StoredEvent};
+use crate::deliveries::{
+    AttemptRecord, Deliveries, LOGGED_ANSWER_BYTES, SessionBacklog, Settlement, StoredEvent,
+};
 use crate::model::{DeliveryState, JournalEntry, Outcome};
 use crate::store::Store;
 
@@ -168,6 +171,63 @@ async fn a_broken_row_is_named_and_the_page_goes_on_behind_it() {
         session[..],
         [StoredEvent::Broken { ordinal: 1, .. }]
     ));
+}
+
+#[tokio::test]
+async fn of_a_session_only_what_is_pending_is_read_in_pages_from_any_place_on() {
+    let (_directory, path) = directory();
+    let store = open(&path);
+    let mut call = entry(1, 1..=9);
+    call.events[8].webhook_type = WebhookType::Vss;
+    let calls = vec![call, entry(2, 1..=3)];
+    store.commit(batch(calls)).await.unwrap();
+    let read = async |after, limit| {
+        let backlog = store.backlog("acme", id(0, 1), after, limit);
+        let SessionBacklog {
+            pending,
+            more,
+            last,
+            has_summary,
+        } = backlog.await.unwrap();
+        let ordinals: Vec<_> = pending.iter().map(|it| it.key().unwrap().1).collect();
+        (ordinals, more, last, has_summary)
+    };
+    assert_eq!(read(0, 3).await, (vec![1, 2, 3], true, 9, true));
+    let settled = [1, 2, 4, 5, 9].map(|it| settlement(1, it, DeliveryState::Delivered));
+    settle(&store, settled.to_vec()).await;
+    settle(&store, vec![settlement(1, 3, DeliveryState::Parked)]).await;
+    // What is settled is not even looked at.
+    let raw = Connection::open(&path).unwrap();
+    raw.execute("UPDATE events SET body = x'c328' WHERE ordinal = 4", [])
+        .unwrap();
+    assert_eq!(read(0, 3).await, (vec![3, 6, 7], true, 9, true));
+    assert_eq!(read(7, 3).await, (vec![8], false, 9, true));
+    assert_eq!(read(8, 3).await, (vec![], false, 9, true));
+    assert_eq!(read(9, 3).await, (vec![], false, 0, false));
+    let parked = outcome(1, 3, DeliveryState::Parked, 1);
+    let first = store.backlog("acme", id(0, 1), 0, 1).await.unwrap();
+    assert_eq!(first.pending, [StoredEvent::Whole(event(1, 3), parked)]);
+    let other = store.backlog("zeta", id(0, 1), 0, 9).await.unwrap();
+    assert!(other.pending.is_empty());
+
+    raw.execute("UPDATE events SET body = x'c328' WHERE ordinal = 7", [])
+        .unwrap();
+    let behind = store.backlog("acme", id(0, 1), 6, 9).await.unwrap();
+    assert!(matches!(
+        behind.pending[..],
+        [
+            StoredEvent::Broken { ordinal: 7, .. },
+            StoredEvent::Whole(..)
+        ]
+    ));
+    raw.execute("UPDATE events SET ordinal = 'x' WHERE ordinal = 8", [])
+        .unwrap();
+    let behind = store.backlog("acme", id(0, 1), 6, 9).await.unwrap();
+    assert!(matches!(
+        behind.pending[..],
+        [StoredEvent::Broken { ordinal: 0, .. }]
+    ));
+    assert!(!behind.more);
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ struct World {
     outcomes: Vec<(EventKey, Outcome)>,
     /// A page that was read, and a session that was, on their way.
     page: Option<Input>,
-    loads: Vec<(Uuid, Vec<StoredEvent>)>,
+    loads: Vec<(Uuid, SessionBacklog)>,
     received: BTreeSet<(Uuid, u64)>,
     /// Parked as far as the lanes know, recorded or not.
     parked: BTreeSet<(Uuid, u64)>,
@@ -131,13 +131,9 @@ impl World {
                     let page = Input::Scanned(page);
                     assert!(self.page.replace(page).is_none(), "one page at a time");
                 }
-                Action::Load { session } => {
-                    let rows = self
-                        .rows
-                        .range((session, 0)..=(session, u64::MAX))
-                        .map(|(_, (row, outcome))| StoredEvent::Whole(row.clone(), outcome.clone()))
-                        .collect();
-                    self.loads.push((session, rows));
+                Action::Load { session, after, .. } => {
+                    let backlog = self.backlog(session, after);
+                    self.loads.push((session, backlog));
                 }
                 Action::Broken { .. } => panic!("seed {}: nothing is broken", self.seed),
             }
@@ -163,6 +159,25 @@ impl World {
         );
         // Beyond the bound only what was running when it was reached, and what was parked.
         assert!(levels.unrecorded <= 8 + 12 + 10, "seed {}", self.seed);
+    }
+
+    fn backlog(&self, session: Uuid, after: u64) -> SessionBacklog {
+        let behind = self
+            .rows
+            .range((session, after + 1)..=(session, u64::MAX))
+            .map(|(_, found)| found);
+        let last = behind.clone().next_back();
+        let pending: Vec<_> = behind
+            .filter(|(_, outcome)| !outcome.state.is_final())
+            .take(self.config.page as usize)
+            .map(|(row, outcome)| StoredEvent::Whole(row.clone(), outcome.clone()))
+            .collect();
+        SessionBacklog {
+            more: pending.len() == self.config.page as usize,
+            pending,
+            last: last.map_or(0, |(row, _)| row.ordinal),
+            has_summary: last.is_some_and(|(row, _)| row.webhook_type == WebhookType::Vss),
+        }
     }
 
     fn check_start(&mut self, key: EventKey, event: Arc<EventRow>, gap: bool) {

@@ -1,6 +1,8 @@
 //! Lanes step by step: order, retries, parking, fair shares. Random runs are in `random_tests`.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod pages;
 
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ struct Script {
     lanes: Lanes,
     now: Timestamp,
     outcomes: Vec<(u64, Outcome)>,
-    loads: Vec<Uuid>,
+    /// Of which session, and after which of its events.
+    loads: Vec<(u128, u64)>,
     scans: Vec<Option<Place>>,
     owners: usize,
     broken: Vec<(Option<Uuid>, u64)>,
@@ -64,6 +67,23 @@ fn stored(rows: Vec<EventRow>, state: DeliveryState) -> Vec<StoredEvent> {
         StoredEvent::Whole(row, outcome)
     };
     rows.into_iter().map(whole).collect()
+}
+
+/// The last page of a session whose events stand so.
+fn backlog(rows: Vec<StoredEvent>) -> SessionBacklog {
+    let mut backlog = SessionBacklog::default();
+    for row in rows {
+        let (_, ordinal) = row.key().unwrap();
+        backlog.last = backlog.last.max(ordinal);
+        if let StoredEvent::Whole(row, outcome) = &row
+            && outcome.state.is_final()
+        {
+            backlog.has_summary |= row.webhook_type == WebhookType::Vss;
+        } else {
+            backlog.pending.push(row);
+        }
+    }
+    backlog
 }
 
 fn broken(n: u128, ordinal: u64) -> StoredEvent {
@@ -166,7 +186,9 @@ impl Script {
                 Action::Broken {
                     session, ordinal, ..
                 } => self.broken.push((session, ordinal)),
-                Action::Load { session } => self.loads.push(session),
+                Action::Load { session, after, .. } => {
+                    self.loads.push((session.as_u128(), after));
+                }
             }
         }
         started
@@ -378,7 +400,7 @@ fn what_a_clock_that_was_ahead_wrote_down_holds_no_lane_for_longer_than_the_sche
 fn an_event_out_of_sequence_has_its_session_read_first() {
     let mut s = Script::new();
     assert_eq!(s.commit(vcs(1, [3])), [], "1 and 2 are not known");
-    assert_eq!(s.loads, [session(1)]);
+    assert_eq!(s.loads, [(1, 0)]);
     assert_eq!(s.commit(vcs(1, [4])), []);
     let rows = vcs(1, 1..=3)
         .into_iter()
@@ -392,7 +414,8 @@ fn an_event_out_of_sequence_has_its_session_read_first() {
             StoredEvent::Whole(row, outcome)
         })
         .collect();
-    assert_eq!(s.give(Input::Loaded(session(1), rows)), [(1, 2, false)]);
+    let read = Input::Loaded(session(1), backlog(rows));
+    assert_eq!(s.give(read), [(1, 2, false)]);
     assert_eq!(s.end(1, 2, delivered()), [(1, 3, false)]);
     assert_eq!(s.end(1, 3, delivered()), [(1, 4, false)]);
     assert_eq!(s.commit(vcs(1, [5])), [], "4 is in flight");
@@ -492,7 +515,7 @@ fn a_session_that_was_forgotten_for_room_is_read_when_it_goes_on() {
     }
     assert_eq!(s.lanes.sessions.len(), 2);
     assert_eq!(s.commit(vcs(1, [2])), []);
-    assert_eq!(s.loads, [session(1)]);
+    assert_eq!(s.loads, [(1, 0)]);
 }
 
 #[test]
@@ -650,7 +673,7 @@ fn a_row_that_can_t_be_read_stops_its_session_alone_and_is_told_once() {
     let mut rows = stored(vcs(3, [1]), DeliveryState::Delivered);
     rows.push(broken(3, 2));
     rows.extend(stored(vcs(3, [3]), DeliveryState::Pending));
-    assert_eq!(s.give(Input::Loaded(session(3), rows)), []);
+    assert_eq!(s.give(Input::Loaded(session(3), backlog(rows))), []);
     assert_eq!(s.broken.last(), Some(&(Some(session(3)), 2)));
     assert_eq!(s.lanes.levels().events, 1, "only 2 of session 2");
 }
@@ -672,7 +695,7 @@ fn what_is_replayed_goes_in_order_when_nothing_else_of_its_session_is_under_way(
     s.end(1, 3, delivered());
     assert!(s.loads.is_empty(), "outcomes are on their way to the store");
     s.give(Input::Recorded(vec![session(1); 3]));
-    assert_eq!(s.loads, [session(1)]);
+    assert_eq!(s.loads, [(1, 0)]);
     assert_eq!(s.commit(vcs(1, [4])), [], "it queues behind");
     let rows = [
         stored(vcs(1, [1]), DeliveryState::Pending),
@@ -680,7 +703,7 @@ fn what_is_replayed_goes_in_order_when_nothing_else_of_its_session_is_under_way(
         stored(vcs(1, [3, 4]), DeliveryState::Pending),
     ];
     assert_eq!(
-        s.give(Input::Loaded(session(1), rows.concat())),
+        s.give(Input::Loaded(session(1), backlog(rows.concat()))),
         [(1, 1, false)]
     );
     assert_eq!(s.end(1, 1, delivered()), [(1, 3, false)]);
@@ -705,5 +728,5 @@ fn a_replay_reads_a_session_only_when_no_older_page_of_it_is_on_its_way() {
     assert!(s.loads.is_empty(), "the page may say that 1 is pending");
     let rows = stored(vcs(1, [1]), DeliveryState::Pending);
     assert_eq!(s.give(Input::Scanned(rows)), []);
-    assert_eq!(s.loads, [session(1)]);
+    assert_eq!(s.loads, [(1, 0)]);
 }
