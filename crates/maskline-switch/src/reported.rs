@@ -23,6 +23,10 @@ use crate::io::RecordedEvent;
 /// The version that this code writes.
 const VERSION: u32 = 1;
 
+/// The most status events of a session: the end of each open leg always has its place among them.
+/// No call comes near it, and what is made of a session stays within bounds.
+pub const MOST_EVENTS: u64 = 10_000;
+
 /// Why an update does not fit its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Refusal {
@@ -47,6 +51,12 @@ pub enum Refusal {
     /// Its summary is written.
     #[error("the session is over")]
     SessionOver,
+    /// What is left of its events is for the ends of its open legs.
+    #[error(
+        "the session has all of the {MOST_EVENTS} events that it may have: only the \
+         CALL_DISCONNECTED of its open legs is still taken; report what goes on with a new sessionId"
+    )]
+    TooManyEvents,
     /// The id is in use elsewhere.
     #[error("the sessionId is not free")]
     ForeignSession,
@@ -64,6 +74,7 @@ impl Refusal {
             Self::OtherDirection => "other_direction",
             Self::ThirdLeg => "third_leg",
             Self::SessionOver => "session_over",
+            Self::TooManyEvents => "too_many_events",
             Self::ForeignSession => "foreign_session",
         }
     }
@@ -246,6 +257,7 @@ impl ReportedSession {
             Stage::Over => return Err(Refusal::SessionOver),
         };
         let at = event.timestamp.unwrap_or(now);
+        open.has_place(&event.happening)?;
         open.take(event, at)?;
         if let Some(idle) = event.idle {
             open.idle_seconds = idle.as_secs();
@@ -315,9 +327,29 @@ impl Open {
         }
     }
 
-    fn any_open(&self) -> bool {
+    fn open_legs(&self) -> impl Iterator<Item = &Leg> {
         let legs = [self.a.as_ref(), self.b.as_ref()];
-        legs.into_iter().flatten().any(Leg::is_open)
+        legs.into_iter().flatten().filter(|leg| leg.is_open())
+    }
+
+    fn any_open(&self) -> bool {
+        self.open_legs().next().is_some()
+    }
+
+    /// Whether there is a place for one more event beside those that are kept for the ends of legs.
+    fn has_place(&self, happening: &Happening) -> Result<(), Refusal> {
+        let more = match happening {
+            Happening::Ended { .. } => return Ok(()),
+            // And the end of the leg that begins.
+            Happening::Began => 2,
+            Happening::Connected | Happening::Updated(_) | Happening::Pressed(_) => 1,
+        };
+        let ends = self.open_legs().fold(0, |count, _| count + 1);
+        let events = self.ordinal.saturating_add(ends).saturating_add(more);
+        if events > MOST_EVENTS {
+            return Err(Refusal::TooManyEvents);
+        }
+        Ok(())
     }
 
     /// Applies an update to its leg, or refuses it and changes nothing.

@@ -466,6 +466,59 @@ fn a_state_of_a_later_version_is_left_alone() {
     }
 }
 
+#[test]
+fn a_session_has_so_many_events_and_no_more_and_can_still_be_ended() {
+    let key = |leg: fn(i64, Happening) -> ReportedEvent| leg(2, Happening::Pressed('5'));
+    let last = |world: &World| world.made.last().unwrap().ordinal;
+    let mut world = run(&[of_a(0, Happening::Began), of_b(1, Happening::Began)]);
+    while last(&world) <= MOST_EVENTS && world.report(&key(of_b)).is_ok() {}
+    assert_eq!(last(&world), MOST_EVENTS - 2, "two are kept for the ends");
+    for happening in [
+        Happening::Connected,
+        Happening::Updated(Update::Ringing),
+        Happening::Pressed('1'),
+    ] {
+        let refused = world.report(&of_a(3, happening)).unwrap_err();
+        assert_eq!(refused, Refusal::TooManyEvents);
+        assert!(
+            refused.to_string().contains("10000 events"),
+            "{refused} names the bound"
+        );
+    }
+    world.report(&of_b(4, ended(200))).unwrap();
+    assert_eq!(world.report(&key(of_a)), Err(Refusal::TooManyEvents));
+    world.report(&of_a(4, ended(200))).unwrap();
+    assert_eq!(world.made[9_999].webhook_type, WebhookType::Vcs);
+    assert_eq!(last(&world), MOST_EVENTS + 1, "the summary");
+    assert_eq!(world.made[10_000].webhook_type, WebhookType::Vss);
+
+    // A leg begins only if there is a place for its end, too.
+    let mut world = run(&[of_a(0, Happening::Began)]);
+    while last(&world) < MOST_EVENTS - 2 {
+        world.report(&key(of_a)).unwrap();
+    }
+    let begins = of_b(1, Happening::Began);
+    assert_eq!(world.report(&begins), Err(Refusal::TooManyEvents));
+    world.report(&key(of_a)).unwrap();
+    world.close();
+    assert_eq!(last(&world), MOST_EVENTS + 1);
+}
+
+#[test]
+fn a_session_that_an_earlier_version_let_grow_longer_takes_its_ends() {
+    let mut world = run(&[of_a(0, Happening::Began)]);
+    let bytes = String::from_utf8(world.session.to_bytes()).unwrap();
+    let longer = bytes.replace("\"ordinal\":1,", "\"ordinal\":123456,");
+    assert_ne!(bytes, longer);
+    world.session = ReportedSession::from_bytes(longer.as_bytes()).unwrap();
+    assert_eq!(
+        world.report(&of_a(1, Happening::Connected)),
+        Err(Refusal::TooManyEvents)
+    );
+    world.report(&of_a(1, ended(200))).unwrap();
+    assert_eq!(world.made.last().unwrap().ordinal, 123_458);
+}
+
 fn happenings() -> impl Strategy<Value = Happening> {
     prop_oneof![
         3 => Just(Happening::Began),
