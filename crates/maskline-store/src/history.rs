@@ -93,7 +93,7 @@ pub struct ReplayStep {
 pub struct ForgetStep {
     /// Events that are gone.
     pub forgotten: u64,
-    /// The position after which to go on; `None`: what is behind it is young.
+    /// The position after which to go on; `None`: what is behind it happened too late to be old.
     pub next: Option<u64>,
 }
 

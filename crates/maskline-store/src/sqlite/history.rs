@@ -28,8 +28,9 @@ const WALK: i64 = 20_000;
 const REPLAYED: usize = 500;
 /// Most lines of a log.
 const LINES: u32 = 100;
-/// So many young events in a row end a pass of forgetting. A few may lie among old ones: those that
-/// were replayed.
+/// So many events in a row that happened too late to be old end a pass of forgetting: what is behind
+/// them happened later still, but for what a clock that was set left between. When they were last
+/// sent says nothing of what is behind them, since a replay may be of any number of old ones.
 const YOUNG: u32 = 2_000;
 
 const PENDING: &str = "LEFT JOIN pending ON pending.sub_account_id = events.sub_account_id \
@@ -370,7 +371,7 @@ fn revive(
 
 pub(super) fn settled_page() -> String {
     format!(
-        "SELECT events.position, last.at, pending.position FROM events {PENDING} {LAST_ATTEMPT} \
+        "SELECT events.position, last.at, pending.position, events.at FROM events {PENDING} {LAST_ATTEMPT} \
          WHERE events.position > ?1 AND events.position < ?2 ORDER BY events.position"
     )
 }
@@ -393,15 +394,16 @@ fn old(
         let position: i64 = row.get(0)?;
         let settled: Option<i64> = row.get(1)?;
         let is_pending = row.get::<_, Option<i64>>(2)?.is_some();
+        let happened: i64 = row.get(3)?;
         walked += 1;
-        match settled {
-            _ if is_pending => {}
-            Some(at) if at < before.unix_ms() => {
-                young = 0;
-                positions.push(position);
-            }
-            Some(_) | None => young += 1,
+        if !is_pending && settled.is_some_and(|at| at < before.unix_ms()) {
+            positions.push(position);
         }
+        young = if happened < before.unix_ms() {
+            0
+        } else {
+            young + 1
+        };
         if young >= YOUNG {
             return Ok((positions, None));
         }

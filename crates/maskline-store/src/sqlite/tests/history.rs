@@ -291,6 +291,83 @@ async fn forget(store: &SqliteStore, before: Timestamp, limit: u32) -> u64 {
     forgotten
 }
 
+/// Has all of a session delivered at that time, however often it was before.
+async fn deliver(store: &SqliteStore, session: u64, events: u64, time: Timestamp) {
+    let results = (1..=events).map(|ordinal| {
+        let mut result = settlement(session, ordinal, DeliveryState::Delivered);
+        result.outcome.at = time;
+        result
+    });
+    settle(store, results.collect()).await;
+}
+
+#[tokio::test]
+async fn old_events_that_were_replayed_keep_those_behind_them_from_nothing() {
+    const REPLAYED: u64 = 2_500;
+    const OLD: u64 = 450;
+    let store = ephemeral();
+    let mut young = entry(3, 1..=1);
+    young.events[0].at = at(90_000);
+    let calls = vec![entry(1, 1..=REPLAYED), entry(2, 1..=OLD), young];
+    store.commit(batch(calls)).await.unwrap();
+    deliver(&store, 1, REPLAYED, at(10_000)).await;
+    deliver(&store, 2, OLD, at(10_000)).await;
+    let all = replay(ReplayOf::Session(id(0, 1)), &ANY);
+    let mut after = Some(0);
+    while let Some(from) = after {
+        after = store.replay(&all, from, at(80_000)).await.unwrap().next;
+    }
+    deliver(&store, 1, REPLAYED, at(80_000)).await;
+
+    let (mut steps, mut after) = (Vec::new(), Some(0));
+    while let Some(from) = after {
+        let step = store.forget(at(20_000), from, 200).await.unwrap();
+        steps.push(step.forgotten);
+        after = step.next;
+    }
+    assert_eq!(steps, [200, 200, 50]);
+    assert_eq!(
+        forget(&store, at(80_001), 200).await,
+        REPLAYED,
+        "they go when they were last sent so long ago"
+    );
+}
+
+#[tokio::test]
+async fn a_step_that_walks_over_many_and_deletes_none_goes_on_behind_them() {
+    const SENT_LATE: u64 = 20_300;
+    let store = ephemeral();
+    let calls = vec![entry(1, 1..=SENT_LATE), entry(2, 1..=10)];
+    store.commit(batch(calls)).await.unwrap();
+    deliver(&store, 1, SENT_LATE, at(90_000)).await;
+    deliver(&store, 2, 9, at(10_000)).await;
+    let first = store.forget(at(50_000), 0, 200).await.unwrap();
+    assert_eq!((first.forgotten, first.next), (0, Some(20_000)));
+    let then = store.forget(at(50_000), 20_000, 200).await.unwrap();
+    assert_eq!((then.forgotten, then.next), (9, None));
+}
+
+#[tokio::test]
+async fn a_pass_ends_at_a_long_run_of_what_happened_too_late_and_at_no_shorter_one() {
+    const LATE: u64 = 1_999;
+    let store = ephemeral();
+    let late = |session, count| {
+        let mut late = entry(session, 1..=count);
+        late.events.iter_mut().for_each(|it| it.at = at(90_000));
+        late
+    };
+    let old = |session| entry(session, 1..=1);
+    // A clock that was set back lets some that are old lie behind some that are not.
+    let calls = vec![old(1), late(2, LATE), old(3), late(4, LATE + 1), old(5)];
+    store.commit(batch(calls)).await.unwrap();
+    store.commit(batch(vec![old(6)])).await.unwrap();
+    for session in [1, 3, 5] {
+        deliver(&store, session, 1, at(10_000)).await;
+    }
+    let step = store.forget(at(20_000), 0, 200).await.unwrap();
+    assert_eq!((step.forgotten, step.next), (2, None));
+}
+
 #[tokio::test]
 async fn what_was_settled_long_ago_goes_with_all_that_belongs_to_it_and_nothing_else_does() {
     let (_directory, path) = directory();
