@@ -153,10 +153,12 @@ impl Lanes {
             }
             None => 1,
         };
-        if !has_room {
-            self.intake.room.fall_behind(&row.sub_account_id);
-        } else if row.ordinal == expected {
+        let room = &mut self.intake.room;
+        if has_room && row.ordinal == expected {
             self.admit(now, row, None);
+        } else if !room.has_much_room(&row.sub_account_id) {
+            // A whole page would be read for each event that leaves, and few of it taken.
+            room.fall_behind(&row.sub_account_id);
         } else {
             let from = self.session(id, &row.sub_account_id).last;
             self.read_on(id, from, [row]);

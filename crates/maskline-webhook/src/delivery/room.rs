@@ -130,7 +130,7 @@ impl Room {
     }
 
     /// Whether it pays to read more of it: not for every single event that leaves.
-    fn has_much_room(&self, owner: &str) -> bool {
+    pub(super) fn has_much_room(&self, owner: &str) -> bool {
         let share = self.share();
         share > 0 && self.events_of(owner) <= share / 4 * 3
     }

@@ -124,3 +124,21 @@ fn two_sessions_are_read_at_once_each_a_page_in_turn() {
     s.give(full_page(2, 1..=2, 9));
     assert_eq!(s.loads[2..], [(3, 0), (1, 2)]);
 }
+
+#[test]
+fn no_page_of_a_session_is_read_for_little_room() {
+    let mut s = Script::with(DeliveryConfig {
+        events_in_memory: 10,
+        ..DeliveryConfig::default()
+    });
+    s.commit(vcs(1, 1..=4));
+    assert_eq!(s.commit(vcs(2, [9])), []);
+    assert!(s.loads.is_empty(), "one more would have room");
+    assert!(s.lanes.levels().behind, "it is found when there is more");
+    assert_eq!(s.end(1, 1, delivered()), [(1, 2, false)]);
+    assert_eq!(s.scans, [None]);
+    let rows = stored(vcs(2, [9]), DeliveryState::Pending);
+    assert_eq!(s.give(Input::Scanned(rows)), [(2, 9, false)]);
+    assert_eq!(s.commit(vcs(2, [10])), []);
+    assert_eq!(s.end(2, 9, delivered()), [(2, 10, false)]);
+}
