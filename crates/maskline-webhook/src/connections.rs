@@ -50,16 +50,17 @@ tokio::task_local! {
 pub(crate) struct Owner {
     /// The webhook.
     pub(crate) webhook: Arc<str>,
-    /// How long it waits for a connection.
-    pub(crate) waits: Duration,
+    /// Until when it waits for a connection: one end for all of the request, so that want of one
+    /// never makes it late.
+    pub(crate) ends: Instant,
 }
 
 impl Owner {
-    /// Of a request with this deadline.
+    /// Of a request that begins now and has this deadline.
     pub(crate) fn new(webhook: Arc<str>, deadline: Duration) -> Self {
         Self {
             webhook,
-            waits: WAIT.min(deadline / 2),
+            ends: Instant::now() + WAIT.min(deadline / 2),
         }
     }
 }
@@ -132,7 +133,6 @@ impl Connections {
     /// # Errors
     /// There was none for as long as it waits.
     pub(crate) async fn take(&self, owner: &Owner) -> Result<Place, Full> {
-        let ends = Instant::now() + owner.waits;
         loop {
             let mut freed = pin!(self.0.freed.notified());
             // Whatever is freed from here on is heard.
@@ -141,11 +141,11 @@ impl Connections {
                 return Ok(place);
             }
             let now = Instant::now();
-            if now >= ends {
+            if now >= owner.ends {
                 return Err(Full);
             }
             // Either way it looks again.
-            let _ = timeout_at(ends.min(now + LOOKS), freed).await;
+            let _ = timeout_at(owner.ends.min(now + LOOKS), freed).await;
         }
     }
 

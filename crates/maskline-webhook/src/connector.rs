@@ -239,7 +239,10 @@ impl fmt::Debug for GuardedConnector {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
+    use crate::network::Later;
 
     fn addresses(texts: &[&str]) -> Vec<IpAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -263,6 +266,40 @@ mod tests {
         ));
         let none = allowed(Vec::new(), 80, &strict);
         assert!(matches!(none, Err(ConnectFault::Unresolved)));
+    }
+
+    /// Answers after a while.
+    #[derive(Debug)]
+    struct Slow(Duration);
+
+    impl Network for Slow {
+        fn resolve(&self, _name: String) -> Later<Vec<IpAddr>> {
+            let takes = self.0;
+            Box::pin(async move {
+                sleep(takes).await;
+                Ok(addresses(&["8.8.8.8"]))
+            })
+        }
+
+        fn connect(&self, _to: SocketAddr) -> Later<TcpStream> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn want_of_a_connection_is_no_timeout_however_long_the_name_took() {
+        for (lookup_ms, ends_ms) in [(100, 500), (600, 600), (900, 900)] {
+            let network = Arc::new(Slow(Duration::from_millis(lookup_ms)));
+            let mut none = GuardedConnector::at_most(0, EgressPolicy::default(), network);
+            let deadline = Duration::from_secs(1);
+            let owner = Owner::new(Arc::from("a"), deadline);
+            let began = tokio::time::Instant::now();
+            let uri = Uri::from_static("http://hooks.example.com/");
+            let request = connections::owned(owner, async move { none.call(uri).await });
+            let fault = tokio::time::timeout(deadline, request).await.unwrap();
+            assert!(matches!(fault, Err(ConnectFault::Full)));
+            assert_eq!(began.elapsed(), Duration::from_millis(ends_ms));
+        }
     }
 
     #[tokio::test]

@@ -166,6 +166,20 @@ async fn who_finds_none_waits_for_two_seconds_and_is_served_when_one_is_free() {
     assert_eq!(began.elapsed(), WAIT + WAIT / 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_request_waits_for_has_one_end() {
+    let connections = Connections::new(1);
+    let owner = Owner::new(name("b"), Duration::from_secs(3));
+    let only = connections.try_take(&name("a"));
+    let began = Instant::now();
+    sleep(Duration::from_secs(1)).await;
+    assert!(matches!(connections.take(&owner).await, Err(Full)));
+    assert!(matches!(connections.take(&owner).await, Err(Full)));
+    assert_eq!(began.elapsed(), Duration::from_millis(1_500));
+    drop(only);
+    assert!(connections.take(&owner).await.is_ok(), "there is one");
+}
+
 /// A server on loopback that answers each request, or none.
 struct Host {
     url: String,
