@@ -8,6 +8,9 @@
 //! or has many that hang, makes its own requests wait and nobody else's, and status events that
 //! hang keep no call of the same sub-account from its question.
 //!
+//! None outlasts its request for long because of a server that reads nothing: what is written has to be
+//! taken within a bound, also what is still to be written when nobody waits for the answer any more.
+//!
 //! What lives elsewhere: making them (`connector`), requests over them (`client`).
 
 use std::collections::BTreeMap;
@@ -23,7 +26,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 /// Most connections to customers' servers, each a descriptor. Twice what deliveries have at once
 /// by default.
@@ -38,6 +41,10 @@ const WAIT: Duration = Duration::from_secs(2);
 const LOOKS: Duration = Duration::from_millis(100);
 /// How long a connection that was made may wait for its first request before it counts as kept.
 const UNUSED: Duration = Duration::from_secs(1);
+/// How long TCP may take to accept what is written, from when it first has no room for all of it.
+/// What a request holds goes in one piece or a few, so this bounds a connection whose request was
+/// given up; it would otherwise be flushed for as long as the other side answers TCP's probes.
+const STALLED: Duration = Duration::from_secs(30);
 
 tokio::task_local! {
     /// The webhook whose request is being made. The HTTP client tells a connector of nothing but
@@ -278,6 +285,7 @@ impl Place {
             tcp,
             place: self,
             has_ended: false,
+            stalled: None,
         }
     }
 }
@@ -364,6 +372,8 @@ pub(crate) struct Stream {
     tcp: TcpStream,
     place: Place,
     has_ended: bool,
+    /// Until when TCP may take to accept what is being written, while it has not.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream {
@@ -372,15 +382,32 @@ impl Stream {
         self.tcp.peer_addr()
     }
 
-    fn write<T>(
+    /// Writes `len` bytes, or fewer.
+    fn write(
         self: Pin<&mut Self>,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+        cx: &mut Context<'_>,
+        len: usize,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.place.seat.begin() {
-            write(Pin::new(&mut this.tcp))
-        } else {
-            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        if !this.place.seat.begin() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let written = write(Pin::new(&mut this.tcp), cx);
+        match &written {
+            // Less than all is no end of a stall: else whoever reads a byte now and then would
+            // have a connection for days.
+            Poll::Ready(Ok(taken)) if *taken < len => return written,
+            Poll::Ready(_) => {
+                this.stalled = None;
+                return written;
+            }
+            Poll::Pending => {}
+        }
+        let stalled = this.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -407,9 +434,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(|tcp| tcp.poll_write(cx, buf))
+        self.write(cx, buf.len(), |tcp, cx| tcp.poll_write(cx, buf))
     }
 
+    // Of a bare TCP connection this and the shutdown wait for nothing: those above it write first.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
     }
@@ -423,7 +451,8 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(|tcp| tcp.poll_write_vectored(cx, bufs))
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        self.write(cx, len, |tcp, cx| tcp.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

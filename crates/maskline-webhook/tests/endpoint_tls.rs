@@ -29,7 +29,7 @@ use maskline_webhook::{
 };
 use support::certificates::{Authority, Signed, TlsReceiver, pem};
 use support::{Database, OWNER, call, commit, hook, now, open_client, own, until};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 const OPEN: EgressPolicy = EgressPolicy {
@@ -190,6 +190,39 @@ async fn the_egress_guard_stands_before_a_client_with_tls_settings_too() {
     assert!(matches!(literal, Err(SendError::Url(_))), "{literal:?}");
     assert_eq!(network.0.load(Ordering::SeqCst), 0);
     assert_eq!(receiver.connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_reads_nothing_after_the_handshake_keeps_no_connection() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor(None);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let client = EgressClient::new(OPEN, std::slice::from_ref(&authority.der)).unwrap();
+    let target = Target::new(
+        Endpoint {
+            url,
+            ..Endpoint::default()
+        },
+        client.policy(),
+    );
+    let post = Post {
+        event_id: Uuid::from_u128(7),
+        // More than the buffers between them hold.
+        body: Bytes::from(vec![b' '; 64 << 20]),
+        gap: false,
+        unix_seconds: 1_767_694_639,
+    };
+    let request = client.post(&target.unwrap(), post, 100, Duration::from_secs(20));
+    let request = tokio::spawn(request);
+    let (tcp, _) = listener.accept().await.unwrap();
+    let _peer = acceptor.accept(tcp).await.unwrap();
+    tokio::time::pause();
+    let late = request.await.unwrap();
+    assert!(matches!(late, Err(SendError::Timeout(_))), "{late:?}");
+    assert_eq!(client.connections().used, 1, "it is being flushed");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(client.connections().used, 0);
 }
 
 #[tokio::test]

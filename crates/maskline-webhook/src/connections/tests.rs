@@ -8,14 +8,15 @@ use bytes::Bytes;
 use maskline_events::WebhookType;
 use maskline_store::Endpoint;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::*;
 use crate::client::{Answer, EgressClient, Post, SendError, Target};
 use crate::egress::EgressPolicy;
-use crate::network::SystemNetwork;
+use crate::network::{Later, Network, SystemNetwork};
 
 fn name(owner: &str) -> Arc<str> {
     Arc::from(owner)
@@ -180,6 +181,112 @@ async fn what_a_request_waits_for_has_one_end() {
     assert!(connections.take(&owner).await.is_ok(), "there is one");
 }
 
+/// A socket whose buffers are small, so that there is soon no room for more.
+fn small() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.set_send_buffer_size(4_096).unwrap();
+    socket
+}
+
+fn small_listener() -> TcpListener {
+    let socket = small();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    socket.listen(8).unwrap()
+}
+
+/// More than any of their buffers hold.
+const MUCH: usize = 4 << 20;
+
+#[tokio::test]
+async fn a_write_that_is_not_taken_within_thirty_seconds_fails_however_little_is_read_meanwhile() {
+    let listener = small_listener();
+    let place = Connections::new(1).try_take(&name("a")).unwrap();
+    let to = listener.local_addr().unwrap();
+    let (tcp, accepted) = tokio::join!(small().connect(to), listener.accept());
+    let mut stream = place.filled(tcp.unwrap());
+    let (mut peer, _) = accepted.unwrap();
+    tokio::time::pause();
+    let began = Instant::now();
+    let much = vec![0; MUCH];
+    let reads = async {
+        let mut buffer = vec![0; 10_000];
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            peer.read_exact(&mut buffer).await.unwrap();
+        }
+    };
+    tokio::select! {
+        written = stream.write_all(&much) => {
+            assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+        () = reads => {}
+        () = sleep(STALLED * 4) => panic!("it goes on"),
+    }
+    // The wheel of timers is a millisecond coarse.
+    assert_eq!(began.elapsed().as_secs(), STALLED.as_secs());
+}
+
+#[tokio::test]
+async fn a_write_that_is_taken_in_time_leaves_as_long_for_the_next() {
+    let listener = small_listener();
+    let place = Connections::new(1).try_take(&name("a")).unwrap();
+    let to = listener.local_addr().unwrap();
+    let (tcp, accepted) = tokio::join!(small().connect(to), listener.accept());
+    let mut stream = place.filled(tcp.unwrap());
+    let (mut peer, _) = accepted.unwrap();
+    tokio::time::pause();
+    let much = vec![0; MUCH];
+    for _ in 0..3 {
+        let reads = async {
+            sleep(STALLED / 2).await;
+            let mut buffer = vec![0; MUCH];
+            peer.read_exact(&mut buffer).await.unwrap();
+        };
+        let both = async { tokio::join!(stream.write_all(&much), reads).0 };
+        timeout(STALLED, both).await.unwrap().unwrap();
+    }
+}
+
+/// Leads every connection to one server, over a socket with small buffers.
+#[derive(Debug)]
+struct Small(std::net::SocketAddr);
+
+impl Network for Small {
+    fn resolve(&self, _name: String) -> Later<Vec<std::net::IpAddr>> {
+        Box::pin(std::future::ready(Ok(vec![self.0.ip()])))
+    }
+
+    fn connect(&self, _to: std::net::SocketAddr) -> Later<TcpStream> {
+        Box::pin(small().connect(self.0))
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_reading_has_no_connection_half_a_minute_later() {
+    let listener = small_listener();
+    let to = listener.local_addr().unwrap();
+    let client = EgressClient::over(Arc::new(Small(to)), OPEN, &[]).unwrap();
+    let host = Host {
+        url: "http://hook.example/".to_owned(),
+        open: Arc::default(),
+        requests: Arc::default(),
+    };
+    let much = vec![b' '; MUCH];
+    let request = tokio::spawn(post_body(&client, "a", &host, much, STALLED / 2));
+    let (_peer, _) = listener.accept().await.unwrap();
+    tokio::time::pause();
+    let began = Instant::now();
+    let late = request.await.unwrap();
+    assert!(matches!(late, Err(SendError::Timeout(_))), "{late:?}");
+    assert_eq!(client.connections().used, 1, "it is being flushed");
+    while client.connections().used > 0 {
+        assert!(began.elapsed() < STALLED * 2, "it stays");
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(began.elapsed() <= STALLED + Duration::from_secs(1));
+}
+
 /// A server on loopback that answers each request, or none.
 struct Host {
     url: String,
@@ -226,6 +333,17 @@ fn post(
     owner: &str,
     host: &Host,
 ) -> impl Future<Output = Result<Answer, SendError>> + Send + use<> {
+    let deadline = Duration::from_secs(30);
+    post_body(client, owner, host, b"{}".to_vec(), deadline)
+}
+
+fn post_body(
+    client: &EgressClient,
+    owner: &str,
+    host: &Host,
+    body: Vec<u8>,
+    deadline: Duration,
+) -> impl Future<Output = Result<Answer, SendError>> + Send + use<> {
     let endpoint = Endpoint {
         url: host.url.clone(),
         ..Endpoint::default()
@@ -234,11 +352,11 @@ fn post(
     let target = target.owned_by(owner, WebhookType::Vcs);
     let post = Post {
         event_id: Uuid::nil(),
-        body: Bytes::from_static(b"{}"),
+        body: Bytes::from(body),
         gap: false,
         unix_seconds: 0,
     };
-    client.post(&target, post, 100, Duration::from_secs(30))
+    client.post(&target, post, 100, deadline)
 }
 
 async fn until(what: &str, done: impl Fn() -> bool) {

@@ -59,6 +59,28 @@ impl Authority {
     pub fn pem(&self) -> String {
         pem("CERTIFICATE", &self.der)
     }
+
+    /// A server as `127.0.0.1`, to which whoever connects has to show one of `demanded`.
+    pub fn acceptor(&self, demanded: Option<&Self>) -> TlsAcceptor {
+        let own = self.sign("127.0.0.1");
+        let key = PrivatePkcs8KeyDer::from(own.key.clone()).into();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let config = match demanded {
+            None => config.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(authority.der.clone()).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                config.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let config = config.with_single_cert(vec![own.der], key).unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
 }
 
 impl Signed {
@@ -100,24 +122,7 @@ impl TlsReceiver {
     /// As `127.0.0.1`, with a certificate of `of`; who connects has to show one of `demanded`. Each
     /// request is answered with this body.
     pub async fn start(of: &Authority, demanded: Option<&Authority>, answer: &str) -> Self {
-        let own = of.sign("127.0.0.1");
-        let key = PrivatePkcs8KeyDer::from(own.key.clone()).into();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let config = match demanded {
-            None => config.with_no_client_auth(),
-            Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(authority.der.clone()).unwrap();
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                config.with_client_cert_verifier(verifier.build().unwrap())
-            }
-        };
-        let config = config.with_single_cert(vec![own.der], key).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = of.acceptor(demanded);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let receiver = Self {
             url: format!("https://{}/hook", listener.local_addr().unwrap()),
