@@ -81,8 +81,9 @@ pub enum SendError {
     /// No connection.
     #[error("{0}")]
     Connect(String),
-    /// No connection either, for want of one of our own: it says nothing of the endpoint.
-    #[error("too many connections are open")]
+    /// No connection either, for want of one of our own or of a place for its name's lookup: it says
+    /// nothing of the endpoint.
+    #[error("too many connections or name lookups are under way")]
     Full,
     /// No TLS session: the certificate was not accepted, or the handshake failed.
     #[error("TLS: {0}")]
@@ -336,8 +337,8 @@ impl EgressClient {
         }
     }
 
-    /// The same over another network and with connections of its own, for another runtime. All of
-    /// them count together.
+    /// The same over another network, with connections and name lookups of its own, for another
+    /// runtime. Connections are never more than there may be together; of lookups it has as many again.
     #[must_use]
     pub fn apart(&self, network: Arc<dyn Network>) -> Self {
         let connector = self.connector.over(network);
@@ -350,6 +351,13 @@ impl EgressClient {
     #[must_use]
     pub fn connections(&self) -> ConnectionLevels {
         self.connector.connections().levels()
+    }
+
+    /// How many names are being resolved now, those of clients that were made [`apart`](Self::apart)
+    /// and those that nobody waits for any more included.
+    #[must_use]
+    pub fn lookups(&self) -> usize {
+        self.connector.lookups().under_way()
     }
 
     /// One of at most so many connections, to any address.

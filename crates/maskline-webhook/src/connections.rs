@@ -33,8 +33,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 pub const MAX_CONNECTIONS: usize = 2_048;
 /// A webhook may have so many in use as long as any is free.
 const FEW: usize = 4;
-/// How long a request waits for one before it fails, at most; never longer than half of its deadline,
-/// so that it fails for this and not for being late.
+/// How long a request waits for a name lookup and a connection before it fails, at most; never longer
+/// than half of its deadline, so that it fails for this and not for being late.
 const WAIT: Duration = Duration::from_secs(2);
 /// Who waits looks again after this. One is woken for each that is freed, and it may be one that
 /// must leave it free.
@@ -57,8 +57,8 @@ tokio::task_local! {
 pub(crate) struct Owner {
     /// The webhook.
     pub(crate) webhook: Arc<str>,
-    /// Until when it waits for a connection: one end for all of the request, so that want of one
-    /// never makes it late.
+    /// Until when it waits for a place for its lookup or connection: one end for all of the
+    /// request, so that want of a place never makes it late.
     pub(crate) ends: Instant,
 }
 

@@ -2,7 +2,8 @@
 //! the policy allows, so that no answer of DNS reaches into the operator's network. Knows no
 //! proxy.
 //!
-//! What lives elsewhere: how many connections there may be (`connections`), TLS on top, kept connections and the deadline (`client`).
+//! What lives elsewhere: how many connections and lookups there may be (`connections`, `lookups`),
+//! TLS on top, kept connections and the deadline (`client`).
 
 use std::fmt;
 use std::future::Future;
@@ -24,6 +25,7 @@ use tower_service::Service;
 use crate::address::{self, Host, Refused};
 use crate::connections::{self, Connections, Full, MAX_CONNECTIONS, Owner, Seat, Stream};
 use crate::egress::{self, EgressPolicy, UrlFault};
+use crate::lookups::{LookupFault, Lookups, MAX_LOOKUPS};
 use crate::network::Network;
 
 /// Most addresses of one name that are tried.
@@ -42,7 +44,7 @@ pub(crate) enum ConnectFault {
     Refused(Refused),
     #[error("the name does not resolve")]
     Unresolved,
-    #[error("too many connections are open")]
+    #[error("too many connections or name lookups are under way")]
     Full,
     #[error("no connection: {}", .0.kind())]
     Io(io::Error),
@@ -54,6 +56,7 @@ pub(crate) struct GuardedConnector {
     policy: EgressPolicy,
     network: Arc<dyn Network>,
     connections: Connections,
+    lookups: Lookups,
 }
 
 impl GuardedConnector {
@@ -71,13 +74,15 @@ impl GuardedConnector {
             policy,
             network,
             connections: Connections::new(connections),
+            lookups: Lookups::new(MAX_LOOKUPS),
         }
     }
 
-    /// The same over another network.
+    /// The same over another network, with lookups of its own.
     pub(crate) fn over(&self, network: Arc<dyn Network>) -> Self {
         Self {
             network,
+            lookups: self.lookups.apart(),
             ..self.clone()
         }
     }
@@ -86,18 +91,24 @@ impl GuardedConnector {
         &self.connections
     }
 
+    pub(crate) const fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
     async fn connect(self, uri: Uri, owner: Owner) -> Result<TokioIo<Stream>, ConnectFault> {
         let port = egress::port(&uri)?;
         let candidates = match egress::target_host(&uri, &self.policy)? {
-            Host::Address(address) => vec![address],
-            Host::Name(name) => self
-                .network
-                .resolve(name)
-                .await
-                .map_err(|_| ConnectFault::Unresolved)?,
+            Host::Address(address) => Arc::from([address]),
+            Host::Name(name) => {
+                let found = self.lookups.resolve(&self.network, &name, &owner).await;
+                found.map_err(|fault| match fault {
+                    LookupFault::Full => ConnectFault::Full,
+                    LookupFault::Unresolved => ConnectFault::Unresolved,
+                })?
+            }
         };
         // What was checked is what is connected to: the name is not asked for again.
-        let allowed = allowed(candidates, port, &self.policy)?;
+        let allowed = allowed(&candidates, port, &self.policy)?;
         first_to_answer(&self.network, allowed, &self.connections, &owner)
             .await
             .map(TokioIo::new)
@@ -106,13 +117,13 @@ impl GuardedConnector {
 
 /// Of a name's addresses those that may be connected to.
 fn allowed(
-    candidates: Vec<IpAddr>,
+    candidates: &[IpAddr],
     port: u16,
     policy: &EgressPolicy,
 ) -> Result<Vec<SocketAddr>, ConnectFault> {
     let mut why = ConnectFault::Unresolved;
     let mut allowed = Vec::new();
-    for address in candidates {
+    for &address in candidates {
         match address::refusal(address) {
             Some(reason) if !policy.allow_private_targets => why = ConnectFault::Refused(reason),
             Some(_) | None => allowed.push(SocketAddr::new(address, port)),
@@ -254,17 +265,17 @@ mod tests {
         let mixed = addresses(&["10.0.0.1", "8.8.8.8", "::1", "2606:4700::1"]);
         let public = addresses(&["8.8.8.8", "2606:4700::1"]);
         let expected: Vec<_> = public.iter().map(|ip| SocketAddr::new(*ip, 443)).collect();
-        assert_eq!(allowed(mixed.clone(), 443, &strict).unwrap(), expected);
+        assert_eq!(allowed(&mixed, 443, &strict).unwrap(), expected);
         let open = EgressPolicy {
             allow_private_targets: true,
         };
-        assert_eq!(allowed(mixed, 443, &open).unwrap().len(), 4);
-        let private = allowed(addresses(&["169.254.169.254"]), 80, &strict);
+        assert_eq!(allowed(&mixed, 443, &open).unwrap().len(), 4);
+        let private = allowed(&addresses(&["169.254.169.254"]), 80, &strict);
         assert!(matches!(
             private,
             Err(ConnectFault::Refused(Refused::LinkLocal))
         ));
-        let none = allowed(Vec::new(), 80, &strict);
+        let none = allowed(&[], 80, &strict);
         assert!(matches!(none, Err(ConnectFault::Unresolved)));
     }
 

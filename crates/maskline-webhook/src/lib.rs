@@ -16,6 +16,7 @@ mod connector;
 pub mod delivery;
 pub mod egress;
 pub mod endpoints;
+mod lookups;
 pub mod network;
 mod profiles;
 pub mod retention;

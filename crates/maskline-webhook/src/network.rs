@@ -1,27 +1,24 @@
 //! The network as webhooks see it: names are resolved and connections made here, and nowhere else.
 //!
 //! A trait, so that a test can answer for DNS and see what would be connected to. What lives elsewhere:
-//! which of a name's addresses may be connected to (`connector`).
+//! how many names are resolved at once (`lookups`), which of a name's addresses may be connected to
+//! (`connector`).
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use tokio::sync::Semaphore;
-
-/// Most names that are resolved at once: each takes a thread while the resolver waits.
-const MAX_LOOKUPS: usize = 64;
 
 /// What comes of it, later.
 pub type Later<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 /// Resolves names and makes connections. It decides nothing: it is asked for allowed addresses only.
 pub trait Network: fmt::Debug + Send + Sync + 'static {
-    /// The addresses of a name, in the order in which they are to be tried.
+    /// The addresses of a name, in the order in which they are to be tried. It is not asked for the
+    /// same name again before it has answered, and is never dropped before that.
     fn resolve(&self, name: String) -> Later<Vec<IpAddr>>;
 
     /// A connection to this very address.
@@ -55,9 +52,8 @@ impl SourceAddresses {
 }
 
 /// The operating system's resolver and sockets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SystemNetwork {
-    lookups: Arc<Semaphore>,
     sources: SourceAddresses,
 }
 
@@ -65,36 +61,16 @@ impl SystemNetwork {
     /// Makes connections from these addresses only; to a family of which there is none, not at all
     /// if there is one of the other.
     #[must_use]
-    pub fn from_sources(sources: SourceAddresses) -> Self {
-        Self {
-            sources,
-            ..Self::default()
-        }
-    }
-}
-
-impl Default for SystemNetwork {
-    fn default() -> Self {
-        Self {
-            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
-            sources: SourceAddresses::default(),
-        }
+    pub const fn from_sources(sources: SourceAddresses) -> Self {
+        Self { sources }
     }
 }
 
 impl Network for SystemNetwork {
     fn resolve(&self, name: String) -> Later<Vec<IpAddr>> {
-        let lookups = Arc::clone(&self.lookups);
         Box::pin(async move {
-            let permit = lookups.acquire_owned().await;
-            // A lookup runs on to its end on its thread although nobody waits for it any more, so
-            // the permit goes with it.
-            let lookup = tokio::spawn(async move {
-                let found = lookup_host((name, 0)).await;
-                drop(permit);
-                found.map(|addresses| addresses.map(|address| address.ip()).collect())
-            });
-            lookup.await.map_err(io::Error::other)?
+            let found = lookup_host((name, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
         })
     }
 

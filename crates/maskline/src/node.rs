@@ -23,7 +23,7 @@ use maskline_store::{
 use maskline_switch::sip::SipTimers;
 use maskline_switch::sip::compose::SentBy;
 use maskline_switch::{CallflowAnswer, Listener, SwitchConfig};
-use maskline_webhook::network::SystemNetwork;
+use maskline_webhook::network::{Network, SystemNetwork};
 use maskline_webhook::{
     ActionAnswer, ActionRequest, CallActionClient, DeliveryConfig, DeliveryObserver, Dispatcher,
     EgressClient, EgressPolicy, Retention, Schedule, check_tls, check_url,
@@ -157,10 +157,11 @@ impl Node {
             None => None,
         };
         let observer = observers(observer, otlp.as_ref());
-        // Each with name lookups of its own.
-        let network = || Arc::new(SystemNetwork::from_sources(config.egress_sources));
-        let to_endpoints = EgressClient::over(network(), policy, &[])?;
-        let to_ask = to_endpoints.apart(network());
+        let network = Arc::new(SystemNetwork::from_sources(config.egress_sources));
+        let as_network = Arc::clone(&network) as Arc<dyn Network>;
+        let to_endpoints = EgressClient::over(as_network, policy, &[])?;
+        // With name lookups of its own.
+        let to_ask = to_endpoints.apart(network);
         let egress = to_endpoints.clone();
         let delivery = {
             let _on_web = web.enter();

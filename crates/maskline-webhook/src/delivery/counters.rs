@@ -86,7 +86,7 @@ pub struct DeliveryCounters {
     pub parked: AtomicU64,
     /// Webhooks that were disabled after nothing but failures.
     pub disabled: AtomicU64,
-    /// Attempts that were put off because too many connections were open.
+    /// Attempts that were put off because too many connections or name lookups were under way.
     pub postponed: AtomicU64,
     /// Rows of undelivered events that can't be read. Behind each its session stands still.
     pub broken_rows: AtomicU64,

@@ -59,6 +59,9 @@ impl Sources {
         for (state, level) in [("used", levels.used), ("kept", levels.kept)] {
             let _ = writeln!(text, "{name}{{state=\"{state}\"}} {level}");
         }
+        let name = "maskline_egress_lookups";
+        head(text, "gauge", name);
+        let _ = writeln!(text, "{name} {}", self.egress.lookups());
     }
 
     fn by_type(&self, text: &mut String) {

@@ -159,6 +159,7 @@ async fn a_reported_call_is_told_in_order_signed_and_summed_up() {
         "maskline_delivery_attempts_total{type=\"VSS\",result=\"delivered\"} 1\n",
         "maskline_delivery_lag_seconds_count{type=\"VCS\"} 7\n",
         "maskline_delivery_oldest_pending_milliseconds{type=\"VCS\"} 0\n",
+        "maskline_egress_lookups 0\n",
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
