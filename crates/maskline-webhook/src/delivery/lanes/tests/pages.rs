@@ -77,7 +77,7 @@ fn the_end_of_a_session_that_was_settled_is_its_end() {
 #[test]
 fn a_page_that_finds_no_room_leaves_the_rest_to_the_store() {
     let mut s = Script::with(DeliveryConfig {
-        events_in_memory: 4,
+        events_in_memory: 8,
         ..DeliveryConfig::default()
     });
     s.commit(vcs(1, [9]));
@@ -95,7 +95,7 @@ fn a_page_that_finds_no_room_leaves_the_rest_to_the_store() {
 #[test]
 fn a_pass_that_stands_within_a_replayed_session_goes_back_with_it() {
     let mut s = Script::with(DeliveryConfig {
-        events_in_memory: 4,
+        events_in_memory: 8,
         page: 2,
         ..DeliveryConfig::default()
     });
@@ -128,7 +128,7 @@ fn two_sessions_are_read_at_once_each_a_page_in_turn() {
 #[test]
 fn no_page_of_a_session_is_read_for_little_room() {
     let mut s = Script::with(DeliveryConfig {
-        events_in_memory: 10,
+        events_in_memory: 20,
         ..DeliveryConfig::default()
     });
     s.commit(vcs(1, 1..=4));
