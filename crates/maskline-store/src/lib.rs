@@ -36,7 +36,7 @@ pub use journal::{
 pub use model::{
     ApiKeyScope, DeliveryState, Endpoint, EventRow, JournalBatch, JournalEntry, NewNumber,
     NewSubAccount, NewWebhook, NodeEpoch, NumberChange, OpenSession, Outcome, SubAccount,
-    VirtualNumber, Webhook,
+    SwitchedOff, VirtualNumber, Webhook,
 };
 pub use origin::is_https;
 pub use parameters::{KnownParameters, ParameterStore};

@@ -222,6 +222,17 @@ pub struct Endpoint {
     pub revision: i64,
 }
 
+/// Whether a webhook was switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchedOff {
+    /// It was.
+    Now,
+    /// It was off already, and has not been changed since.
+    Before,
+    /// There is none, or it has been changed since.
+    No,
+}
+
 /// What an API key may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiKeyScope {

@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 use crate::model::{
     ApiKeyScope, Endpoint, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
-    NumberChange, OpenSession, SubAccount, VirtualNumber, Webhook,
+    NumberChange, OpenSession, SubAccount, SwitchedOff, VirtualNumber, Webhook,
 };
 use crate::secrets::{self, ApiKeyHash, KeyError, MasterKey, Vault};
 use crate::store::{Store, StoreError};
@@ -291,7 +291,7 @@ impl Store for SqliteStore {
         sub_account_id: &str,
         webhook_type: WebhookType,
         revision: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<SwitchedOff, StoreError> {
         let id = sub_account_id.to_owned();
         self.writer
             .run(move |connection| config::disable_webhook(connection, &id, webhook_type, revision))

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::model::{
     ApiKeyScope, Endpoint, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
-    NumberChange, OpenSession, SubAccount, VirtualNumber, Webhook,
+    NumberChange, OpenSession, SubAccount, SwitchedOff, VirtualNumber, Webhook,
 };
 
 /// Why the store did not do what was asked.
@@ -133,13 +133,13 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Webhook, StoreError>;
 
     /// Switches a webhook off (a receiver answered 410) as it was at this
-    /// [`revision`](crate::Endpoint::revision). False: there is none, or it has been changed since.
+    /// [`revision`](crate::Endpoint::revision).
     async fn disable_webhook(
         &self,
         sub_account_id: &str,
         webhook_type: WebhookType,
         revision: i64,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<SwitchedOff, StoreError>;
 
     /// Makes a new signing secret and returns it; the old one signs too for 24 h.
     async fn rotate_secret(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use maskline_events::signing::PublicKey;
 use maskline_events::{Timestamp, WebhookType};
 use maskline_store::{
-    EndpointConfig, EndpointSecrets, EventRow, JournalBatch, JournalEntry, NewWebhook,
+    EndpointConfig, EndpointSecrets, EventRow, JournalBatch, JournalEntry, NewWebhook, SwitchedOff,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -272,7 +272,7 @@ async fn why_a_webhook_was_switched_off_is_shown_until_it_is_set_again() {
     let endpoint = store.endpoint("market", WebhookType::Vcs, since).await;
     let revision = endpoint.unwrap().unwrap().revision;
     let disabled = store.disable_webhook("market", WebhookType::Vcs, revision);
-    assert!(disabled.await.unwrap());
+    assert_eq!(disabled.await.unwrap(), SwitchedOff::Now);
     let shown = api.get(PATH, &key).await.expect(200).json;
     assert_eq!(shown["enabled"], false);
     assert_eq!(shown["disabledReason"], "the receiver answered 410");

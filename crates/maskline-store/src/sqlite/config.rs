@@ -12,8 +12,8 @@ use super::events::webhook_type as read_webhook_type;
 use super::fault::{Fault, broken, named};
 use super::settings;
 use crate::model::{
-    ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount, VirtualNumber,
-    Webhook,
+    ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount, SwitchedOff,
+    VirtualNumber, Webhook,
 };
 use crate::secrets::{self, ApiKeyHash, Vault, place};
 use crate::store::StoreError;
@@ -370,14 +370,27 @@ pub(crate) fn disable_webhook(
     sub_account_id: &str,
     webhook_type: WebhookType,
     revision: i64,
-) -> Result<bool, Fault> {
-    let changed = connection.execute(
+) -> Result<SwitchedOff, Fault> {
+    let asked = params![sub_account_id, webhook_type.as_str(), revision];
+    let is_enabled = connection
+        .prepare_cached(
+            "SELECT enabled FROM webhooks \
+             WHERE sub_account_id = ?1 AND webhook_type = ?2 AND updated = ?3",
+        )?
+        .query_row(asked, |row| row.get(0))
+        .optional()?;
+    match is_enabled {
+        None => return Ok(SwitchedOff::No),
+        Some(false) => return Ok(SwitchedOff::Before),
+        Some(true) => {}
+    }
+    connection.execute(
         "UPDATE webhooks SET enabled = 0, failing_since = NULL, \
          disabled_reason = 'the receiver answered 410' \
          WHERE sub_account_id = ?1 AND webhook_type = ?2 AND updated = ?3",
-        params![sub_account_id, webhook_type.as_str(), revision],
+        asked,
     )?;
-    Ok(changed > 0)
+    Ok(SwitchedOff::Now)
 }
 
 fn found(changed: usize) -> Result<(), Fault> {

@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use super::{SqliteLocation, SqliteOptions, SqliteStore};
 use crate::deliveries::{Deliveries, StoredEvent};
-use crate::model::{EventRow, JournalBatch, JournalEntry, Outcome};
+use crate::model::{EventRow, JournalBatch, JournalEntry, Outcome, SwitchedOff};
 use crate::secrets::MasterKey;
 use crate::store::{Store as _, StoreError};
 
@@ -68,7 +68,7 @@ pub(super) fn ephemeral() -> SqliteStore {
 pub(super) async fn disable(store: &SqliteStore, kind: WebhookType) {
     let asked = store.endpoint("acme", kind, at(0)).await.unwrap().unwrap();
     let disabled = store.disable_webhook("acme", kind, asked.revision).await;
-    assert!(disabled.unwrap());
+    assert_eq!(disabled.unwrap(), SwitchedOff::Now);
 }
 
 pub(super) fn at(ms: i64) -> Timestamp {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use maskline_store::{AttemptRecord, EventRow, Store};
+use maskline_store::{AttemptRecord, EventRow, Store, SwitchedOff};
 use tokio::time::{Instant, timeout};
 
 use super::failing::Failing;
@@ -140,8 +140,17 @@ impl Sender {
             .await;
         self.endpoints.changed(owner, kind);
         let error = match disabled {
-            Ok(true) => return AttemptResult::Gone,
-            Ok(false) => match self.endpoints.lookup(owner, kind, clock::wall()).await {
+            Ok(SwitchedOff::Now) => {
+                tracing::warn!(
+                    sub_account = owner.as_str(),
+                    webhook = kind.as_str(),
+                    "webhook disabled: its receiver answered 410; set it again to enable it"
+                );
+                self.counters.disabled.fetch_add(1, Ordering::Relaxed);
+                return AttemptResult::Gone;
+            }
+            Ok(SwitchedOff::Before) => return AttemptResult::Gone,
+            Ok(SwitchedOff::No) => match self.endpoints.lookup(owner, kind, clock::wall()).await {
                 Ok(None) => return AttemptResult::Gone,
                 Ok(Some(_)) => "410 from a webhook that was changed meanwhile",
                 Err(_) => "410, but the store could not be read",

@@ -59,6 +59,13 @@ pub(crate) enum Breaker {
 }
 
 impl Breaker {
+    /// Whether attempts go on as usual.
+    pub(crate) const fn is_closed(self) -> bool {
+        matches!(self, Self::Closed { .. })
+    }
+}
+
+impl Breaker {
     pub(crate) const NEW: Self = Self::Closed { failures: 0 };
 
     /// How it stands after an attempt ended; `jitter_permille` spreads the pause.

@@ -84,7 +84,7 @@ pub struct DeliveryCounters {
     by_type: [TypeCounters; WebhookType::ALL.len()],
     /// Events that were parked.
     pub parked: AtomicU64,
-    /// Webhooks that were disabled after nothing but failures.
+    /// Webhooks that were disabled: after nothing but failures, or by a 410.
     pub disabled: AtomicU64,
     /// Attempts that were put off because too many connections or name lookups were under way.
     pub postponed: AtomicU64,

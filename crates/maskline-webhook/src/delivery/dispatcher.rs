@@ -247,6 +247,25 @@ struct Shell {
     own: Arc<OwnSettings>,
 }
 
+/// What a failing receiver is to the log: two lines for each time, however long it lasts.
+fn tell(owner: &str, kind: WebhookType, is_open: bool) {
+    let webhook = kind.as_str();
+    if is_open {
+        tracing::warn!(
+            sub_account = owner,
+            webhook,
+            "webhook fails: it is left alone for a while, and then asked with one request at a time; \
+             the attempts of its events say why"
+        );
+    } else {
+        tracing::info!(
+            sub_account = owner,
+            webhook,
+            "webhook is asked as usual again"
+        );
+    }
+}
+
 impl Shell {
     async fn run(
         mut self,
@@ -363,6 +382,10 @@ impl Shell {
                         Done::Load(session, read)
                     });
                 }
+                Action::Breaker {
+                    endpoint: (owner, kind),
+                    is_open,
+                } => tell(&owner, kind, is_open),
                 Action::Broken {
                     session,
                     ordinal,

@@ -90,6 +90,11 @@ pub(crate) enum Action {
         session: Uuid,
         after: u64,
     },
+    /// Tell that an endpoint's breaker has opened, or closed.
+    Breaker {
+        endpoint: EndpointKey,
+        is_open: bool,
+    },
     /// Tell of a row that can't be read: the session's later events stay in the store.
     Broken {
         session: Option<Uuid>,
@@ -256,6 +261,9 @@ impl Lanes {
     pub(crate) fn poll(&mut self) -> Option<Action> {
         if let Some(order) = self.orders.pop_front() {
             return Some(order);
+        }
+        if let Some((endpoint, is_open)) = self.turns.note() {
+            return Some(Action::Breaker { endpoint, is_open });
         }
         if let Some(order) = self.intake.poll(&self.sessions) {
             return Some(order);

@@ -87,6 +87,8 @@ pub(crate) struct Turns {
     wakes: BTreeSet<(Timestamp, EndpointKey)>,
     /// Endpoints that are remembered, once each, and when to look whether they are still in use.
     remembered: BTreeSet<(Timestamp, EndpointKey)>,
+    /// Whose breaker has opened or closed, until somebody asks.
+    notes: VecDeque<(EndpointKey, bool)>,
 }
 
 /// What is known of an endpoint's answers.
@@ -214,6 +216,7 @@ impl Turns {
             held: 0,
             wakes: BTreeSet::new(),
             remembered: BTreeSet::new(),
+            notes: VecDeque::new(),
         }
     }
 
@@ -274,6 +277,11 @@ impl Turns {
         }
         self.set_breaker(endpoint, Breaker::NEW);
         self.rejoin(endpoint);
+    }
+
+    /// An endpoint of which the breaker has opened (true) or closed since this was last asked.
+    pub(crate) fn note(&mut self) -> Option<(EndpointKey, bool)> {
+        self.notes.pop_front()
     }
 
     /// When to call [`Turns::elapsed`].
@@ -425,6 +433,10 @@ impl Turns {
         let was = std::mem::replace(&mut line.breaker, breaker);
         if was == breaker {
             return;
+        }
+        if was.is_closed() != breaker.is_closed() {
+            let note = (endpoint.clone(), !breaker.is_closed());
+            self.notes.push_back(note);
         }
         let waiting = line.waiting();
         match was {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::model::{
     ApiKeyScope, Endpoint, JournalBatch, NewNumber, NewSubAccount, NewWebhook, NodeEpoch,
-    NumberChange, OpenSession, SubAccount, VirtualNumber, Webhook,
+    NumberChange, OpenSession, SubAccount, SwitchedOff, VirtualNumber, Webhook,
 };
 use crate::secrets::MasterKey;
 use crate::sqlite::{SqliteLocation, SqliteOptions, SqliteStore};
@@ -127,7 +127,7 @@ impl Store for FaultyStore {
         id: &str,
         kind: WebhookType,
         revision: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<SwitchedOff, StoreError> {
         self.inner.disable_webhook(id, kind, revision).await
     }
 

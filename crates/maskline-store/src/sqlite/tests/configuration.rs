@@ -9,7 +9,8 @@ use maskline_events::{EarlyMedia, Msisdn, WebhookType};
 use super::{at, directory, disable, ephemeral, open};
 use crate::deliveries::Deliveries;
 use crate::model::{
-    ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount, Webhook,
+    ApiKeyScope, NewNumber, NewSubAccount, NewWebhook, NumberChange, SubAccount, SwitchedOff,
+    Webhook,
 };
 use crate::settings::WebhookSettings as _;
 use crate::sqlite::SqliteStore;
@@ -318,7 +319,7 @@ async fn a_disabled_webhook_is_no_endpoint_but_is_still_listed() {
         ]
     );
     let none = store.disable_webhook("acme", WebhookType::Vss, 0).await;
-    assert!(!none.unwrap());
+    assert_eq!(none.unwrap(), SwitchedOff::No);
 }
 
 #[tokio::test]
@@ -351,14 +352,14 @@ async fn a_webhook_that_was_changed_meanwhile_is_not_switched_off() {
             }
         }
         let disabled = store.disable_webhook("acme", WebhookType::Vcs, asked).await;
-        assert!(!disabled.unwrap(), "change {change}");
+        assert_eq!(disabled.unwrap(), SwitchedOff::No, "change {change}");
         assert!(vcs_revision().await.is_some());
     }
     let asked = vcs_revision().await.unwrap();
-    // All that were under way say so, and it is once enough.
-    for _ in 0..2 {
+    // All that were under way say so, and once is enough.
+    for switched in [SwitchedOff::Now, SwitchedOff::Before] {
         let disabled = store.disable_webhook("acme", WebhookType::Vcs, asked).await;
-        assert!(disabled.unwrap());
+        assert_eq!(disabled.unwrap(), switched);
     }
     assert!(vcs_revision().await.is_none());
 }

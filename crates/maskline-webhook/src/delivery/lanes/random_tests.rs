@@ -135,6 +135,7 @@ impl World {
                     let backlog = self.backlog(session, after);
                     self.loads.push((session, backlog));
                 }
+                Action::Breaker { .. } => {}
                 Action::Broken { .. } => panic!("seed {}: nothing is broken", self.seed),
             }
         }

@@ -21,6 +21,8 @@ struct Script {
     loads: Vec<(u128, u64)>,
     scans: Vec<Option<Place>>,
     owners: usize,
+    /// Whether a breaker opened, or closed.
+    breakers: Vec<bool>,
     broken: Vec<(Option<Uuid>, u64)>,
     recording: bool,
 }
@@ -131,6 +133,7 @@ impl Script {
             loads: Vec::new(),
             scans: Vec::new(),
             owners: 0,
+            breakers: Vec::new(),
             broken: Vec::new(),
             recording: true,
         };
@@ -181,6 +184,7 @@ impl Script {
                             .handle(self.now, Input::Recorded(vec![event.session_id]));
                     }
                 }
+                Action::Breaker { is_open, .. } => self.breakers.push(is_open),
                 Action::Owners => self.owners += 1,
                 Action::Scan { after, .. } => self.scans.push(after),
                 Action::Broken {
@@ -332,6 +336,7 @@ fn a_new_process_goes_on_where_the_store_says() {
         loads: Vec::new(),
         scans: Vec::new(),
         owners: 0,
+        breakers: Vec::new(),
         broken: Vec::new(),
         recording: true,
     };
@@ -558,6 +563,7 @@ fn an_open_breaker_only_delays_and_neither_counts_nor_parks_what_was_not_tried()
     }
     assert_eq!(counted, tried);
     assert_eq!(s.lanes.levels().events, 100);
+    assert_eq!(s.breakers, [true], "it is said once, however long it lasts");
     for _ in 0..2_000 {
         while let Some((n, ordinal, _)) = running.pop() {
             running.extend(s.end(n, ordinal, delivered()));
@@ -566,6 +572,7 @@ fn an_open_breaker_only_delays_and_neither_counts_nor_parks_what_was_not_tried()
     }
     assert_eq!(s.lanes.levels().events, 0);
     assert_eq!(s.lanes.levels().places, Places::default());
+    assert_eq!(s.breakers, [true, false]);
 }
 
 #[test]
