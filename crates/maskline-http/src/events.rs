@@ -35,6 +35,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Which events.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// Those after this cursor: the `next` of an earlier answer, or an event's `cursor`. Without it,

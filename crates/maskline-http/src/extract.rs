@@ -44,9 +44,9 @@ impl<T: DeserializeOwned> FromRequestParts<ApiState> for QueryOf<T> {
 
     async fn from_request_parts(parts: &mut Parts, _state: &ApiState) -> Result<Self, ApiError> {
         let query = Query::try_from_uri(&parts.uri);
-        query
-            .map(|Query(it)| Self(it))
-            .map_err(|_twice| ApiError::field("query", "a parameter is there twice or broken"))
+        query.map(|Query(it)| Self(it)).map_err(|_twice| {
+            ApiError::field("query", "a parameter is unknown, there twice, or broken")
+        })
     }
 }
 

@@ -5,7 +5,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{DeliveryState, EventHistory, Replay, ReplayOf, ReplayStep, StoreError};
+use maskline_store::{
+    DeliveryState, EventHistory, Replay, ReplayOf, ReplayStep, Store, StoreError,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -91,6 +93,11 @@ pub(crate) struct Replayed {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "e1fa0")]
     next: Option<String>,
+    /// Types that have no enabled webhook now: events of these have nowhere to go and end as
+    /// `NO_ENDPOINT` again. Absent: each that was asked for has one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<String>>, nullable = false, example = json!(["VCS"]))]
+    without_webhook: Vec<WebhookType>,
     /// 0.
     status_code: i32,
     /// `ok`.
@@ -116,6 +123,7 @@ async fn replay(
     let line = access.line().to_owned();
     let replay = checked(body, access.sub_account_id)?;
     let turn = state.replaying.turn(&line).await?;
+    let without_webhook = without_webhook(state.store(), &replay).await?;
     let now = state.now();
     // What is pending again is told, whether the client waits for the answer or not.
     let (events, next) = carried_through(async move {
@@ -134,10 +142,26 @@ async fn replay(
     let answer = Replayed {
         events,
         next: next.map(cursor),
+        without_webhook,
         status_code: 0,
         status_message: "ok",
     };
     Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// Of the types of events that are asked for, those that have no enabled webhook.
+async fn without_webhook(
+    store: &dyn Store,
+    replay: &Replay,
+) -> Result<Vec<WebhookType>, StoreError> {
+    let mut without = match replay.of {
+        ReplayOf::Time { webhook_type, .. } => vec![webhook_type],
+        ReplayOf::Event(_) | ReplayOf::Session(_) => vec![WebhookType::Vcs, WebhookType::Vss],
+    };
+    for webhook in store.webhooks(&replay.sub_account_id).await? {
+        without.retain(|kind| !webhook.enabled || *kind != webhook.webhook_type);
+    }
+    Ok(without)
 }
 
 async fn replayed(

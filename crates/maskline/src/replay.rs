@@ -73,6 +73,7 @@ pub(crate) fn run(order: &Order) -> anyhow::Result<()> {
     let path = format!("/api/v1/subaccounts/{account}/replays");
     let mut request = order.request();
     let mut events = 0;
+    let mut without = Vec::new();
     loop {
         let body = serde_json::to_value(&request)?;
         let answer = match node.post(&path, &body) {
@@ -85,6 +86,13 @@ pub(crate) fn run(order: &Order) -> anyhow::Result<()> {
             .get("events")
             .and_then(Value::as_u64)
             .unwrap_or_default();
+        if let Some(kinds) = answer.get("withoutWebhook").and_then(Value::as_array) {
+            without = kinds
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect();
+        }
         request.after = answer
             .get("next")
             .and_then(Value::as_str)
@@ -93,7 +101,16 @@ pub(crate) fn run(order: &Order) -> anyhow::Result<()> {
             break;
         }
     }
-    println!("{events} events are on their way once more");
+    match events {
+        1 => println!("1 event is on its way once more"),
+        _ => println!("{events} events are on their way once more"),
+    }
+    if !without.is_empty() {
+        println!(
+            "there is no enabled webhook for {}: events of these types end as NO_ENDPOINT again",
+            without.join(" and ")
+        );
+    }
     Ok(())
 }
 

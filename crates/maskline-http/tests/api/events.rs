@@ -158,6 +158,11 @@ async fn what_is_replayed_is_pending_again_and_told() {
         settle(&api, &call[0], DeliveryState::Delivered).await;
         settle(&api, &call[1], DeliveryState::Dead).await;
     }
+    for kind in ["VCS", "VSS"] {
+        let webhook = json!({"type": kind, "url": "https://example.com"});
+        api.post(&path("webhooks"), &key, webhook).await.expect(200);
+    }
+    api.changes.take();
     let (from, to) = (event("shop", 1, 2).at, event("shop", 1, 2).at);
     let ok = |events| json!({"events": events, "statusCode": 0, "statusMessage": "ok"});
     let one = json!({"eventId": event("shop", 1, 1).event_id});
@@ -185,6 +190,28 @@ async fn what_is_replayed_is_pending_again_and_told() {
     for event in list["events"].as_array().unwrap() {
         assert_eq!(event["state"], "PENDING");
     }
+}
+
+#[tokio::test]
+async fn a_replay_says_which_of_its_events_have_nowhere_to_go() {
+    let api = start().await;
+    let key = api.sub_account("shop").await;
+    let call = event("shop", 1, 1);
+    commit(&api, vec![call.clone()]).await;
+    settle(&api, &call, DeliveryState::NoEndpoint).await;
+    let by_time = json!({"type": "VCS", "from": call.at, "to": call.at});
+    let by_id = json!({"sessionId": call.session_id});
+    let without = async |body: &Value| {
+        let reply = api.post(&path("replays"), &key, body.clone()).await;
+        reply.expect(202).json["withoutWebhook"].clone()
+    };
+    assert_eq!(without(&by_id).await, json!(["VCS", "VSS"]));
+    for (enabled, expected) in [(false, json!(["VCS"])), (true, Value::Null)] {
+        let webhook = json!({"type": "VCS", "url": "https://example.com", "enabled": enabled});
+        api.post(&path("webhooks"), &key, webhook).await.expect(200);
+        assert_eq!(without(&by_time).await, expected);
+    }
+    assert_eq!(without(&by_id).await, json!(["VSS"]));
 }
 
 #[tokio::test]
@@ -231,6 +258,10 @@ async fn parameters_that_say_nothing_are_refused_by_name() {
         ("after=e-1", "after: is no cursor of ours"),
         ("after=effffffffffffffff", "after: is no cursor of ours"),
         ("type=XYZ", "type: is no type of webhook"),
+        (
+            "state=DEAD",
+            "query: a parameter is unknown, there twice, or broken",
+        ),
     ] {
         let reply = api.get(&path(&format!("events?{query}")), &key).await;
         reply.expect_fault(422, "1001", message);

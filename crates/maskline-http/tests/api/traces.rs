@@ -176,7 +176,7 @@ async fn sessions_are_listed_and_found_by_number() {
         ("limit=501", "limit: must be 1 to 500"),
         (
             "limit=1&limit=2",
-            "query: a parameter is there twice or broken",
+            "query: a parameter is unknown, there twice, or broken",
         ),
     ] {
         let path = format!("/api/v1/sessions?{query}");
