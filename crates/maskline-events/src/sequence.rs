@@ -2,7 +2,7 @@
 //! putting them back in order.
 //!
 //! Deliveries are at least once and in order per session; `webhook-gap: true` announces that an
-//! earlier event is late. What lives elsewhere: the order on the sending side (`maskline-webhook`).
+//! earlier event is late, or lost unless it is replayed. What lives elsewhere: the order on the sending side (`maskline-webhook`).
 
 use std::collections::BTreeMap;
 

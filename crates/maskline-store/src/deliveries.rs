@@ -3,6 +3,7 @@
 //! What lives elsewhere: committing events (`store`), deciding what is sent when
 //! (`maskline-webhook`), the SQL (`sqlite::deliveries`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use maskline_events::{Timestamp, WebhookType};
 use uuid::Uuid;
 
-use crate::model::{EventRow, Outcome};
+use crate::model::{DeliveryState, EventRow, Outcome};
 use crate::settings::EndpointSettings;
 use crate::store::StoreError;
 
@@ -52,6 +53,77 @@ impl StoredEvent {
     }
 }
 
+/// Which events of a session ended without having been delivered: of each kind the first, so that
+/// it takes no more memory for a long session. One that is pending once more does not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    dead: Option<u64>,
+    no_endpoint: BTreeMap<WebhookType, u64>,
+}
+
+impl Lost {
+    /// Takes note of how an event ended. Only what was not delivered counts.
+    pub fn note(&mut self, ordinal: u64, webhook_type: WebhookType, state: DeliveryState) {
+        let first = match state {
+            DeliveryState::Dead => self.dead.get_or_insert(ordinal),
+            DeliveryState::NoEndpoint => self.no_endpoint.entry(webhook_type).or_insert(ordinal),
+            DeliveryState::Pending | DeliveryState::Parked | DeliveryState::Delivered => return,
+        };
+        *first = ordinal.min(*first);
+    }
+
+    /// Takes over what another has noted up to and with that ordinal.
+    pub fn merge(&mut self, other: &Self, up_to: u64) {
+        if let Some(first) = other.dead.filter(|first| *first <= up_to) {
+            self.dead = Some(self.dead.map_or(first, |known| known.min(first)));
+        }
+        for (kind, first) in &other.no_endpoint {
+            if *first <= up_to {
+                self.note(*first, *kind, DeliveryState::NoEndpoint);
+            }
+        }
+    }
+
+    /// Whether the receiver of this event lacks an earlier one: a dead one of any type, or one of
+    /// its own type that found no endpoint. What other types found is not for it to know: its
+    /// owner may have no webhook of those.
+    #[must_use]
+    pub fn is_before(&self, ordinal: u64, webhook_type: WebhookType) -> bool {
+        let own = self.no_endpoint.get(&webhook_type).copied();
+        self.dead
+            .into_iter()
+            .chain(own)
+            .any(|first| first < ordinal)
+    }
+
+    /// Whether nothing is noted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A page of a sub-account's pending events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PendingPage {
+    /// By session and ordinal.
+    pub events: Vec<StoredEvent>,
+    /// What was lost of their sessions, up to the last event that the page has of each: among the
+    /// 1,000 events before it that are not in the page, at least. Sessions of which nothing was
+    /// are not in it.
+    pub lost: BTreeMap<Uuid, Lost>,
+}
+
+impl From<Vec<StoredEvent>> for PendingPage {
+    /// A page of sessions of which nothing was lost.
+    fn from(events: Vec<StoredEvent>) -> Self {
+        Self {
+            events,
+            lost: BTreeMap::new(),
+        }
+    }
+}
+
 /// What is still to be delivered of a session, from some place on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SessionBacklog {
@@ -64,6 +136,9 @@ pub struct SessionBacklog {
     pub last: u64,
     /// Whether that one is the session's summary.
     pub has_summary: bool,
+    /// What was lost of it up to `last`, or up to the end of the page if there is more: among the
+    /// 1,000 events before that which are not in the page, at least.
+    pub lost: Lost,
 }
 
 /// An attempt, for its log.
@@ -107,7 +182,7 @@ pub trait Deliveries: Send + Sync + 'static {
         sub_account_id: &str,
         after: Option<(Uuid, u64)>,
         limit: u32,
-    ) -> Result<Vec<StoredEvent>, StoreError>;
+    ) -> Result<PendingPage, StoreError>;
 
     /// What is still to be delivered of a session of this sub-account after that ordinal, at most
     /// `limit` events of it. Costs no more for a session that is long.

@@ -20,7 +20,8 @@ pub mod sqlite;
 pub mod store;
 
 pub use deliveries::{
-    AttemptRecord, Deliveries, LOGGED_ANSWER_BYTES, SessionBacklog, Settlement, StoredEvent,
+    AttemptRecord, Deliveries, LOGGED_ANSWER_BYTES, Lost, PendingPage, SessionBacklog, Settlement,
+    StoredEvent,
 };
 pub use heartbeat::{Beating, Heartbeat, UnknownAbsence};
 pub use history::{

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use maskline_events::WebhookType;
 use maskline_events::signing::{self, SignedHeaders};
 use maskline_store::{
-    CommittedEvents, Deliveries, DeliveryState, EventHistory as _, EventRow, Outcome, Replay,
-    ReplayOf, SessionBacklog, Settlement, SqliteStore, Store, StoreError, StoredEvent,
+    CommittedEvents, Deliveries, DeliveryState, EventHistory as _, EventRow, Outcome, PendingPage,
+    Replay, ReplayOf, SessionBacklog, Settlement, SqliteStore, Store, StoreError,
 };
 use maskline_webhook::{
     AttemptReport, DeliveryConfig, DeliveryObserver, Dispatcher, EgressClient, EgressPolicy,
@@ -308,6 +308,87 @@ async fn past_the_order_deadline_later_events_go_on_with_a_gap_until_it_is_throu
     assert!(last[1].is_summary());
 }
 
+/// Tries each event once.
+fn once() -> DeliveryConfig {
+    let mut config = hasty();
+    config.schedule.delays = Vec::new();
+    config
+}
+
+async fn replay(store: &SqliteStore, dispatcher: &Dispatcher, of: ReplayOf) {
+    let replay = Replay {
+        sub_account_id: OWNER.to_owned(),
+        of,
+        states: vec![DeliveryState::Dead, DeliveryState::Delivered],
+    };
+    let step = store.replay(&replay, 0, now()).await.unwrap();
+    assert_eq!(step.events, 1);
+    dispatcher.replayed(OWNER, step.sessions).await;
+    settled(store).await;
+}
+
+#[tokio::test]
+async fn after_a_dead_event_later_ones_have_a_gap_until_it_is_replayed_and_delivered() {
+    let receiver = Receiver::start(|request, number| {
+        let fails = number == 0 && request.key().1 == 1;
+        Reply::Status(if fails { 500 } else { 200 })
+    })
+    .await;
+    let database = Database::new();
+    let store = store_for(&database, &receiver.url).await;
+    let dispatcher = start(&store, once());
+    let events = call(OWNER, 1, 3, true);
+    happen(&store, &dispatcher, events.clone()).await;
+    settled(&store).await;
+    assert_eq!(outcome(&store, 1, 1).await.state, DeliveryState::Dead);
+    let gaps = |requests: &[Received]| -> Vec<(u64, bool)> {
+        let gap = |it: &Received| (it.key().1, it.header("webhook-gap") == "true");
+        requests.iter().map(gap).collect()
+    };
+    let told = [(1, false), (2, true), (3, true), (4, true)];
+    assert_eq!(gaps(&receiver.requests()), told);
+    assert!(receiver.requests()[3].is_summary());
+
+    replay(&store, &dispatcher, ReplayOf::Event(events[1].event_id)).await;
+    assert_eq!(gaps(&receiver.requests()[4..]), [(2, true)]);
+    replay(&store, &dispatcher, ReplayOf::Event(events[0].event_id)).await;
+    assert_eq!(gaps(&receiver.requests()[5..]), [(1, false)]);
+    replay(&store, &dispatcher, ReplayOf::Event(events[2].event_id)).await;
+    assert_eq!(gaps(&receiver.requests()[6..]), [(3, false)]);
+}
+
+#[tokio::test]
+async fn a_new_process_knows_what_never_arrived() {
+    let receiver = Receiver::start(|request, _| {
+        let fails = request.key().1 == 1;
+        Reply::Status(if fails { 500 } else { 200 })
+    })
+    .await;
+    let database = Database::new();
+    let store = store_for(&database, &receiver.url).await;
+    let first = start(&store, once());
+    let calls: Vec<_> = (1..=2).map(|it| call(OWNER, it, 3, true)).collect();
+    for call in &calls {
+        happen(&store, &first, call[..2].to_vec()).await;
+    }
+    settled(&store).await;
+    drop(first);
+    let store = database.reopen(store).await;
+    // What is pending at the start, and what comes while the session is not in memory.
+    commit(&store, &calls[0][2..3]).await;
+    let second = start(&store, once());
+    settled(&store).await;
+    happen(&store, &second, calls[0][3..].to_vec()).await;
+    happen(&store, &second, calls[1][2..].to_vec()).await;
+    settled(&store).await;
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 8);
+    for request in requests {
+        let expected = if request.key().1 > 1 { "true" } else { "" };
+        assert_eq!(request.header("webhook-gap"), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_410_disables_the_webhook_and_keeps_the_events() {
     let receiver = Receiver::start(|_, _| Reply::Status(410)).await;
@@ -457,6 +538,7 @@ async fn an_event_without_a_webhook_is_kept_and_holds_nothing_back() {
     settled(&store).await;
     assert_eq!(receiver.requests().len(), 1);
     assert!(receiver.requests()[0].is_summary());
+    assert_eq!(receiver.requests()[0].header("webhook-gap"), "");
     assert_eq!(outcome(&store, 1, 2).await.state, DeliveryState::NoEndpoint);
 }
 
@@ -586,10 +668,10 @@ impl Deliveries for Measured {
         sub_account_id: &str,
         after: Option<(Uuid, u64)>,
         limit: u32,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let rows = self.store.pending(sub_account_id, after, limit).await?;
-        self.most.fetch_max(rows.len(), Ordering::Relaxed);
-        Ok(rows)
+    ) -> Result<PendingPage, StoreError> {
+        let page = self.store.pending(sub_account_id, after, limit).await?;
+        self.most.fetch_max(page.events.len(), Ordering::Relaxed);
+        Ok(page)
     }
 
     async fn backlog(

@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use maskline_events::WebhookType;
 use maskline_store::{
-    CommittedEvents, Deliveries, EventRow, SessionBacklog, Settlement, SqliteStore, Store,
-    StoreError, StoredEvent,
+    CommittedEvents, Deliveries, EventRow, PendingPage, SessionBacklog, Settlement, SqliteStore,
+    Store, StoreError, StoredEvent,
 };
 use maskline_webhook::{DeliveryConfig, Dispatcher};
 use support::{
@@ -218,9 +218,10 @@ impl Deliveries for Spoilt {
         sub_account_id: &str,
         after: Option<(Uuid, u64)>,
         limit: u32,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let rows = self.0.pending(sub_account_id, after, limit).await?;
-        Ok(self.spoil(rows))
+    ) -> Result<PendingPage, StoreError> {
+        let mut page = self.0.pending(sub_account_id, after, limit).await?;
+        page.events = self.spoil(page.events);
+        Ok(page)
     }
 
     async fn backlog(

@@ -2,6 +2,7 @@
 //!
 //! What lives elsewhere: writing events (`sqlite::events`), what the calls promise (`deliveries`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,7 +15,9 @@ use super::events::{self, EVENT, LAST_ATTEMPT, event, state_code};
 use super::failing;
 use super::fault::{Fault, broken};
 use super::settings;
-use crate::deliveries::{Deliveries, LOGGED_ANSWER_BYTES, SessionBacklog, Settlement, StoredEvent};
+use crate::deliveries::{
+    Deliveries, LOGGED_ANSWER_BYTES, Lost, PendingPage, SessionBacklog, Settlement, StoredEvent,
+};
 use crate::settings::EndpointSettings;
 use crate::store::StoreError;
 
@@ -42,7 +45,7 @@ impl Deliveries for SqliteStore {
         sub_account_id: &str,
         after: Option<(Uuid, u64)>,
         limit: u32,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    ) -> Result<PendingPage, StoreError> {
         let owner = sub_account_id.to_owned();
         self.readers
             .run(move |connection| pending(connection, &owner, after, limit))
@@ -135,7 +138,7 @@ fn pending(
     owner: &str,
     after: Option<(Uuid, u64)>,
     limit: u32,
-) -> Result<Vec<StoredEvent>, Fault> {
+) -> Result<PendingPage, Fault> {
     // The empty text comes before every id.
     let (session, ordinal) = match after {
         Some((session, ordinal)) => (
@@ -148,13 +151,25 @@ fn pending(
     let mut statement = connection.prepare_cached(&pending_page())?;
     let mut rows = statement.query(params![owner, session, ordinal])?;
     let mut page = Vec::new();
+    let mut sessions: BTreeMap<Uuid, (u64, u64)> = BTreeMap::new();
     let mut without_key = 0_u64;
     while page.len() < limit
         && let Some(row) = rows.next()?
     {
         match key(row, AFTER_EVENT, AFTER_EVENT + 1) {
-            Some(key) => page.push(stored(row, key)),
+            Some(key) => {
+                let (count, last) = sessions.entry(key.0).or_default();
+                (*count, *last) = (*count + 1, key.1);
+                page.push(stored(row, key));
+            }
             None => without_key += 1,
+        }
+    }
+    let mut lost_of = BTreeMap::new();
+    for (session, (count, last)) in sessions {
+        let found = lost(connection, owner, session, last, count)?;
+        if !found.is_empty() {
+            lost_of.insert(session, found);
         }
     }
     if without_key > 0 {
@@ -164,7 +179,55 @@ fn pending(
             reason: format!("{without_key} pending rows have no readable session or ordinal"),
         });
     }
-    Ok(page)
+    Ok(PendingPage {
+        events: page,
+        lost: lost_of,
+    })
+}
+
+/// How many events of a session are looked through for what was lost, besides those of a page: so
+/// that a long session costs no more than this. Few calls have a tenth of it.
+pub(super) const LOOKED_BACK: u64 = 1_000;
+
+/// By ordinals, of which a session has each once: they bound how much is read. CROSS: its events
+/// come first, in whatever order the planner would have it.
+pub(super) const LOST: &str = "SELECT events.ordinal, events.webhook_type, last.state \
+     FROM events CROSS JOIN attempts AS last ON last.position = events.position \
+     AND last.number = (SELECT MAX(number) FROM attempts WHERE attempts.position = events.position) \
+     WHERE events.session_id = ?2 AND events.ordinal > ?3 AND events.ordinal <= ?4 \
+     AND events.sub_account_id = ?1 AND last.state IN (3, 4) \
+     AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.sub_account_id = ?1 \
+     AND pending.session_id = ?2 AND pending.ordinal = events.ordinal)";
+
+/// What was lost of a session up to and with that ordinal. `beside`: how many events up to there
+/// are known to be pending.
+fn lost(
+    connection: &Connection,
+    owner: &str,
+    session_id: Uuid,
+    up_to: u64,
+    beside: u64,
+) -> Result<Lost, Fault> {
+    let mut lost = Lost::default();
+    if beside >= up_to {
+        // Ordinals begin with 1: these are all.
+        return Ok(lost);
+    }
+    let from = up_to.saturating_sub(LOOKED_BACK.saturating_add(beside));
+    let ordinal = |ordinal| i64::try_from(ordinal).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(LOST)?;
+    let session = session_id.to_string();
+    let mut rows = statement.query(params![owner, session, ordinal(from), ordinal(up_to)])?;
+    while let Some(row) = rows.next()? {
+        let kind = row.get_ref(1)?.as_str().ok();
+        // A row that can't be read tells nothing.
+        let Some(kind) = kind.and_then(|text| text.parse().ok()) else {
+            continue;
+        };
+        let found: i64 = row.get(0)?;
+        lost.note(found.cast_unsigned(), kind, events::state(row.get(2)?)?);
+    }
+    Ok(lost)
 }
 
 pub(super) fn backlog_page() -> String {
@@ -212,7 +275,15 @@ fn backlog(
         };
         backlog.pending.push(stored(row, key));
     }
-    backlog.more = backlog.pending.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let count = backlog.pending.len();
+    backlog.more = count >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let end = backlog.pending.last().and_then(StoredEvent::key);
+    let up_to = match end {
+        Some((_, ordinal)) if backlog.more => ordinal,
+        Some(_) | None => backlog.last,
+    };
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    backlog.lost = lost(connection, owner, session_id, up_to, count)?;
     Ok(backlog)
 }
 

@@ -16,6 +16,7 @@ mod hiding;
 mod history;
 mod intake;
 mod journal;
+mod lost;
 mod opening;
 mod parameters;
 mod settings;
@@ -116,7 +117,9 @@ pub(super) async fn events_of(store: &SqliteStore, session: Uuid) -> Vec<(EventR
 pub(super) async fn pending_events(store: &SqliteStore) -> Vec<(EventRow, Outcome)> {
     let mut events = Vec::new();
     for owner in store.pending_owners().await.unwrap() {
-        events.extend(whole(store.pending(&owner, None, 10_000).await.unwrap()));
+        events.extend(whole(
+            store.pending(&owner, None, 10_000).await.unwrap().events,
+        ));
     }
     events
 }

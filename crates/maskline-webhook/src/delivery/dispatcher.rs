@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use maskline_events::WebhookType;
 use maskline_store::{
-    AttemptRecord, CommittedEvents, Deliveries, EndpointSettings, EventRow, Outcome,
-    SessionBacklog, SettingsDifference, Settlement, Store, StoreError, StoredEvent,
+    AttemptRecord, CommittedEvents, Deliveries, EndpointSettings, EventRow, Outcome, PendingPage,
+    SessionBacklog, SettingsDifference, Settlement, Store, StoreError,
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -218,13 +218,12 @@ enum Job {
     Record(Vec<Uuid>),
 }
 
-type Rows = Result<Vec<StoredEvent>, StoreError>;
 type Replay = (Arc<str>, Vec<Uuid>);
 
 enum Done {
     Attempt(EventKey, AttemptResult, Option<AttemptRecord>),
     Owners(Result<Vec<String>, StoreError>),
-    Scan(Rows),
+    Scan(Result<PendingPage, StoreError>),
     Load(Uuid, Result<SessionBacklog, StoreError>),
     Record,
 }
@@ -468,7 +467,7 @@ impl Shell {
                 },
             ),
             (_, Some(Done::Owners(Ok(owners)))) => Input::Owners(owners),
-            (_, Some(Done::Scan(Ok(rows)))) => Input::Scanned(rows),
+            (_, Some(Done::Scan(Ok(page)))) => Input::Scanned(page),
             (_, Some(Done::Owners(Err(error)) | Done::Scan(Err(error)))) => {
                 tracing::warn!(%error, "undelivered events can't be read, trying again");
                 Input::ScanFailed
@@ -524,8 +523,8 @@ mod tests {
             _sub_account_id: &str,
             _after: Option<(Uuid, u64)>,
             _limit: u32,
-        ) -> Result<Vec<StoredEvent>, StoreError> {
-            Ok(Vec::new())
+        ) -> Result<PendingPage, StoreError> {
+            Ok(PendingPage::default())
         }
 
         async fn backlog(

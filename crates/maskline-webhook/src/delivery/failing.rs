@@ -192,7 +192,7 @@ mod tests {
     use std::sync::LazyLock;
 
     use async_trait::async_trait;
-    use maskline_store::{SessionBacklog, Settlement, StoreError, StoredEvent};
+    use maskline_store::{PendingPage, SessionBacklog, Settlement, StoreError};
     use uuid::Uuid;
 
     use super::*;
@@ -217,8 +217,8 @@ mod tests {
             _sub_account_id: &str,
             _after: Option<(Uuid, u64)>,
             _limit: u32,
-        ) -> Result<Vec<StoredEvent>, StoreError> {
-            Ok(Vec::new())
+        ) -> Result<PendingPage, StoreError> {
+            Ok(PendingPage::default())
         }
 
         async fn backlog(

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{EventRow, Outcome, SessionBacklog, StoredEvent};
+use maskline_store::{EventRow, Lost, Outcome, PendingPage, SessionBacklog, StoredEvent};
 use uuid::Uuid;
 
 use super::lanes::{Action, Lanes, Session, Timer};
@@ -193,6 +193,8 @@ impl Lanes {
             session.replay = false;
             session.stopped = false;
             session.last = 0;
+            // What is pending once more is no longer lost; the store knows of the rest.
+            session.lost = Lost::default();
             self.intake.room.back_to(&session.owner, id);
             self.read_on(id, 0, []);
         }
@@ -228,7 +230,7 @@ impl Lanes {
         let owner = Arc::clone(&session.owner);
         self.intake.room.leave(&owner, came.len());
         for stored in backlog.pending {
-            if !self.take_stored(now, &owner, stored) {
+            if !self.take_stored(now, &owner, stored, Some(&backlog.lost)) {
                 self.intake.room.fall_behind(&owner);
                 return self.rest(id);
             }
@@ -239,6 +241,7 @@ impl Lanes {
         // What it did not name is settled.
         if let Some(session) = self.sessions.get_mut(&id) {
             session.last = session.last.max(backlog.last);
+            session.lost.merge(&backlog.lost, backlog.last);
             session.summary_taken |= backlog.has_summary;
         }
         // Committed after the session was read, and told in order; but one between them may have
@@ -258,9 +261,26 @@ impl Lanes {
         self.rest(id);
     }
 
-    fn take_stored(&mut self, now: Timestamp, owner: &str, stored: StoredEvent) -> bool {
+    /// Takes an event of a page, and what the page says was lost before it.
+    fn take_stored(
+        &mut self,
+        now: Timestamp,
+        owner: &str,
+        stored: StoredEvent,
+        lost: Option<&Lost>,
+    ) -> bool {
         match stored {
-            StoredEvent::Whole(row, outcome) => self.take(now, row, Some(&outcome)),
+            StoredEvent::Whole(row, outcome) => {
+                let (id, ordinal) = (row.session_id, row.ordinal);
+                let taken = self.take(now, row, Some(&outcome));
+                if taken
+                    && let Some(lost) = lost
+                    && let Some(session) = self.sessions.get_mut(&id)
+                {
+                    session.lost.merge(lost, ordinal);
+                }
+                taken
+            }
             StoredEvent::Broken {
                 session_id,
                 ordinal,
@@ -287,6 +307,11 @@ impl Lanes {
             let session = self.session(row.session_id, &row.sub_account_id);
             session.last = row.ordinal;
             session.summary_taken |= row.webhook_type == WebhookType::Vss;
+            if let Some(outcome) = stands {
+                session
+                    .lost
+                    .note(row.ordinal, row.webhook_type, outcome.state);
+            }
             return true;
         }
         if !self.intake.room.has_room(&row.sub_account_id) {
@@ -327,13 +352,13 @@ impl Lanes {
         self.forget_now();
     }
 
-    pub(super) fn scanned(&mut self, now: Timestamp, rows: Vec<StoredEvent>) {
+    pub(super) fn scanned(&mut self, now: Timestamp, page: PendingPage) {
         let Reading::Page { owner, mut after } = self.intake.room.reading().clone() else {
             return;
         };
-        let keyed = rows.iter().filter(|row| row.key().is_some()).count();
+        let keyed = page.events.iter().filter(|row| row.key().is_some()).count();
         let mut full = false;
-        for stored in rows {
+        for stored in page.events {
             let place = stored.key();
             if self.intake.room.is_replayed(&owner)
                 && let Some(id) = self.is_left_behind(&stored)
@@ -345,7 +370,8 @@ impl Lanes {
             }
             // None may be left out here, not even of a session that is being loaded: the pass
             // would go on behind it.
-            if !self.take_stored(now, &owner, stored) {
+            let lost = place.and_then(|(id, _)| page.lost.get(&id));
+            if !self.take_stored(now, &owner, stored, lost) {
                 full = true;
                 break;
             }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use maskline_events::{Timestamp, WebhookType};
-use maskline_store::{DeliveryState, EventRow, Outcome, SessionBacklog, StoredEvent};
+use maskline_store::{DeliveryState, EventRow, Lost, Outcome, PendingPage, SessionBacklog};
 use uuid::Uuid;
 
 use super::breaker::Health;
@@ -31,7 +31,7 @@ pub(crate) enum Input {
     /// Sub-accounts that have pending events.
     Owners(Vec<String>),
     /// A page of a sub-account's pending events; a short one is the last.
-    Scanned(Vec<StoredEvent>),
+    Scanned(PendingPage),
     /// The page, or who has pending events, could not be read.
     ScanFailed,
     /// A page of a session's pending events.
@@ -121,6 +121,9 @@ pub(super) struct Session {
     /// Of each lane, what is still in order: the first is in flight, due or waiting.
     order: BTreeMap<WebhookType, BTreeSet<u64>>,
     parked: BTreeSet<u64>,
+    /// What ended undelivered, none of it behind `last`: so that it is read anew when it is pending
+    /// once more.
+    pub(super) lost: Lost,
     unrecorded: usize,
     pub(super) summary_taken: bool,
     /// A row of it can't be read: nothing behind that is taken in.
@@ -229,7 +232,7 @@ impl Lanes {
             }
             Input::Missed => self.intake.room.missed(),
             Input::Owners(owners) => self.owners(&owners),
-            Input::Scanned(rows) => self.scanned(now, rows),
+            Input::Scanned(page) => self.scanned(now, page),
             Input::ScanFailed => self.scan_failed(now),
             Input::Loaded(session, backlog) => self.loaded(now, session, backlog),
             Input::LoadFailed(session) => self.load_failed(now, session),
@@ -323,6 +326,7 @@ impl Lanes {
             items: BTreeMap::new(),
             order: BTreeMap::new(),
             parked: BTreeSet::new(),
+            lost: Lost::default(),
             unrecorded: 0,
             summary_taken: false,
             stopped: false,
@@ -442,11 +446,18 @@ impl Lanes {
     fn start(&mut self, start: Start) -> Option<Action> {
         let key = start.event;
         let session = self.sessions.get_mut(&key.session)?;
-        let gap = session
-            .parked
-            .first()
-            .is_some_and(|first| *first < key.ordinal);
         let item = session.items.get_mut(&key.ordinal)?;
+        let kind = item.event.webhook_type;
+        // In its lane something is before it only if it is parked, and the other was replayed.
+        let before = [
+            session.parked.first(),
+            session.order.get(&kind).and_then(BTreeSet::first),
+        ];
+        let gap = before
+            .into_iter()
+            .flatten()
+            .any(|first| *first < key.ordinal)
+            || session.lost.is_before(key.ordinal, kind);
         item.phase = Phase::InFlight { start, gap };
         Some(Action::Attempt {
             key,
@@ -532,6 +543,7 @@ impl Lanes {
         }
         outcome.attempts = item.attempts;
         let (state, parks) = (outcome.state, item.parks);
+        session.lost.note(key.ordinal, event.webhook_type, state);
         self.record(key.session, event, outcome, Some(gap));
         match next {
             None => self.settle(now, key),

@@ -91,7 +91,7 @@ mod tests {
 
     use async_trait::async_trait;
     use maskline_events::Timestamp;
-    use maskline_store::{DeliveryState, Outcome, SessionBacklog, StoreError, StoredEvent};
+    use maskline_store::{DeliveryState, Outcome, PendingPage, SessionBacklog, StoreError};
 
     use super::*;
 
@@ -112,8 +112,8 @@ mod tests {
             _sub_account_id: &str,
             _after: Option<(Uuid, u64)>,
             _limit: u32,
-        ) -> Result<Vec<StoredEvent>, StoreError> {
-            Ok(Vec::new())
+        ) -> Result<PendingPage, StoreError> {
+            Ok(PendingPage::default())
         }
 
         async fn backlog(

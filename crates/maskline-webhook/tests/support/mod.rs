@@ -38,7 +38,9 @@ pub async fn events_of(store: &SqliteStore, session: Uuid) -> Vec<(EventRow, Out
 pub async fn pending_events(store: &SqliteStore) -> Vec<(EventRow, Outcome)> {
     let mut events = Vec::new();
     for owner in store.pending_owners().await.unwrap() {
-        events.extend(whole(store.pending(&owner, None, 10_000).await.unwrap()));
+        events.extend(whole(
+            store.pending(&owner, None, 10_000).await.unwrap().events,
+        ));
     }
     events
 }

@@ -53,7 +53,7 @@ const ANY: [DeliveryState; 3] = [
 ];
 
 async fn pending(store: &SqliteStore) -> Vec<(Uuid, u64)> {
-    let rows = store.pending("acme", None, 10_000).await.unwrap();
+    let rows = store.pending("acme", None, 10_000).await.unwrap().events;
     rows.iter().filter_map(StoredEvent::key).collect()
 }
 
@@ -215,7 +215,8 @@ async fn a_replay_takes_what_is_over_and_in_the_states_that_were_asked_for() {
     };
     let step = store.replay(&replay(time, &dead), 0, at(9)).await.unwrap();
     assert_eq!((step.events, &step.sessions[..]), (1, &[id(0, 2)][..]));
-    let StoredEvent::Whole(row, stands) = &store.pending("acme", None, 1).await.unwrap()[0] else {
+    let StoredEvent::Whole(row, stands) = &store.pending("acme", None, 1).await.unwrap().events[0]
+    else {
         panic!("not whole");
     };
     assert_eq!(

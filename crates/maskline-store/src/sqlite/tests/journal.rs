@@ -145,6 +145,7 @@ async fn nothing_that_is_read_is_sorted_or_searched_through() {
         deliveries::pending_page(),
         deliveries::backlog_page(),
         deliveries::LAST_OF_SESSION.to_owned(),
+        deliveries::LOST.to_owned(),
         deliveries::NEXT_OWNER.to_owned(),
         history::event_page(),
         history::replayable("events.at >= ?4"),

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod lost;
 mod pages;
 
 use std::time::Duration;
+
+use maskline_store::StoredEvent;
 
 use super::*;
 
@@ -261,16 +264,17 @@ fn an_attempt_that_runs_over_the_order_deadline_parks_its_event_when_it_fails() 
 
 #[test]
 fn the_summary_waits_until_every_status_event_is_settled_or_parked() {
-    for (result, gap) in [
-        (delivered(), false),
-        (AttemptResult::NoEndpoint, false),
-        (AttemptResult::Gone, false),
+    // Whether the next has a gap, and the summary.
+    for (result, gap, gap_of_summary) in [
+        (delivered(), false, false),
+        (AttemptResult::NoEndpoint, true, false),
+        (AttemptResult::Gone, true, true),
     ] {
         let mut s = Script::new();
         s.commit(vcs(1, 1..=2));
         assert_eq!(s.commit(vec![vss(1, 3)]), []);
-        assert_eq!(s.end(1, 1, result.clone()), [(1, 2, false)]);
-        assert_eq!(s.end(1, 2, result), [(1, 3, gap)]);
+        assert_eq!(s.end(1, 1, result.clone()), [(1, 2, gap)]);
+        assert_eq!(s.end(1, 2, result), [(1, 3, gap_of_summary)]);
     }
     let mut s = Script::new();
     s.commit(vcs(1, 1..=1));
@@ -354,7 +358,7 @@ fn a_new_process_goes_on_where_the_store_says() {
             StoredEvent::Whole(row, outcome)
         })
         .collect();
-    assert_eq!(s.give(Input::Scanned(rows)), []);
+    assert_eq!(s.give(Input::Scanned(rows.into())), []);
     assert_eq!(s.pass(5 * SECOND), [(1, 4, true)]);
     assert_eq!(s.end(1, 4, delivered()), [(1, 5, true)]);
     s.end(1, 5, delivered());
@@ -388,7 +392,7 @@ fn what_a_clock_that_was_ahead_wrote_down_holds_no_lane_for_longer_than_the_sche
         };
         *outcome = stands(row, DeliveryState::Pending, 2, next);
     }
-    assert_eq!(s.give(Input::Scanned(rows)), []);
+    assert_eq!(s.give(Input::Scanned(rows.into())), []);
     // The order deadline counts from now at the latest.
     assert_eq!(s.pass(10 * MINUTE - 1).len(), 0);
     let lanes = [(1, 2, true), (2, 2, true), (3, 2, true)];
@@ -454,14 +458,14 @@ fn what_does_not_fit_is_read_from_the_store_when_there_is_room() {
     assert_eq!(s.scans.len(), 0, "no room yet");
     s.end(1, 1, delivered());
     assert_eq!(s.scans.len(), 1);
-    let rows = vcs(1, 2..=6)
+    let rows: Vec<_> = vcs(1, 2..=6)
         .into_iter()
         .map(|row| {
             let outcome = stands(&row, DeliveryState::Pending, 0, None);
             StoredEvent::Whole(row, outcome)
         })
         .collect();
-    s.give(Input::Scanned(rows));
+    s.give(Input::Scanned(rows.into()));
     assert_eq!(s.lanes.levels().events, 4);
     for ordinal in 2..=4 {
         assert_eq!(s.end(1, ordinal, delivered()), [(1, ordinal + 1, false)]);
@@ -631,18 +635,21 @@ fn at_a_start_a_page_of_each_sub_account_is_read_in_turn() {
         let rows = (from..from + 10).flat_map(|n| of("dead", n, 1..=1));
         stored(rows.collect(), DeliveryState::Pending)
     };
-    s.give(Input::Scanned(page(1)));
+    s.give(Input::Scanned(page(1).into()));
     assert_eq!(s.scans, [None, None], "the other one's");
     let rows = stored(of("well", 1_000, 1..=1), DeliveryState::Pending);
-    assert!(s.give(Input::Scanned(rows)).contains(&(1_000, 1, false)));
+    assert!(
+        s.give(Input::Scanned(rows.into()))
+            .contains(&(1_000, 1, false))
+    );
     assert_eq!(s.scans.last(), Some(&Some((session(10), 1))));
-    s.give(Input::Scanned(page(11)));
+    s.give(Input::Scanned(page(11).into()));
     assert_eq!(s.scans.last(), Some(&Some((session(20), 1))));
     s.give(Input::ScanFailed);
     assert_eq!(s.scans.len(), 4);
     s.pass(SECOND);
     assert_eq!(s.scans.last(), Some(&Some((session(20), 1))));
-    s.give(Input::Scanned(Vec::new()));
+    s.give(Input::Scanned(Vec::new().into()));
     assert_eq!((s.scans.len(), s.lanes.levels().behind), (5, false));
 }
 
@@ -662,7 +669,7 @@ fn a_row_that_can_t_be_read_stops_its_session_alone_and_is_told_once() {
             ordinal: 0,
             reason: "1 pending row has no readable session".to_owned(),
         });
-        let started = s.give(Input::Scanned(rows));
+        let started = s.give(Input::Scanned(rows.into()));
         if s.lanes.levels().events == 2 {
             assert_eq!(started, [(1, 1, false), (2, 1, false)]);
             assert_eq!(s.end(1, 1, delivered()), []);
@@ -697,7 +704,7 @@ fn what_is_replayed_goes_in_order_when_nothing_else_of_its_session_is_under_way(
     // What was scanned for others finds it, and takes nothing of it: it may have changed since.
     assert_eq!(s.scans, [None]);
     let rows = stored(vcs(1, [1, 3]), DeliveryState::Pending);
-    assert_eq!(s.give(Input::Scanned(rows)), []);
+    assert_eq!(s.give(Input::Scanned(rows.into())), []);
     assert!(s.loads.is_empty(), "3 is in flight");
     s.end(1, 3, delivered());
     assert!(s.loads.is_empty(), "outcomes are on their way to the store");
@@ -719,7 +726,7 @@ fn what_is_replayed_goes_in_order_when_nothing_else_of_its_session_is_under_way(
     // A session that is not in memory is found as what does not fit is.
     s.give(Input::Replayed(Arc::from("shop"), vec![session(9)]));
     let rows = stored(vcs(9, [2, 5]), DeliveryState::Pending);
-    assert_eq!(s.give(Input::Scanned(rows)), [(9, 2, false)]);
+    assert_eq!(s.give(Input::Scanned(rows.into())), [(9, 2, false)]);
     assert_eq!(s.loads.len(), 1);
 }
 
@@ -734,6 +741,6 @@ fn a_replay_reads_a_session_only_when_no_older_page_of_it_is_on_its_way() {
     s.give(Input::Replayed(Arc::from("shop"), vec![session(1)]));
     assert!(s.loads.is_empty(), "the page may say that 1 is pending");
     let rows = stored(vcs(1, [1]), DeliveryState::Pending);
-    assert_eq!(s.give(Input::Scanned(rows)), []);
+    assert_eq!(s.give(Input::Scanned(rows.into())), []);
     assert_eq!(s.loads, [(1, 0)]);
 }

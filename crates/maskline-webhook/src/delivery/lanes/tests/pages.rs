@@ -8,7 +8,7 @@ fn full_page(n: u128, ordinals: impl IntoIterator<Item = u64>, last: u64) -> Inp
         pending: stored(vcs(n, ordinals), DeliveryState::Pending),
         more: true,
         last,
-        has_summary: false,
+        ..SessionBacklog::default()
     };
     Input::Loaded(session(n), page)
 }
@@ -89,7 +89,7 @@ fn a_page_that_finds_no_room_leaves_the_rest_to_the_store() {
     assert_eq!(s.end(1, 2, delivered()), []);
     assert_eq!(s.scans, [None]);
     let rows = stored(vcs(1, 3..=4), DeliveryState::Pending);
-    assert_eq!(s.give(Input::Scanned(rows)), [(1, 3, false)]);
+    assert_eq!(s.give(Input::Scanned(rows.into())), [(1, 3, false)]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_pass_that_stands_within_a_replayed_session_goes_back_with_it() {
     s.give(Input::Missed);
     s.give(Input::Owners(vec!["shop".to_owned()]));
     let rows = stored(vcs(1, 4..=5), DeliveryState::Pending);
-    assert_eq!(s.give(Input::Scanned(rows)), [(1, 4, false)]);
+    assert_eq!(s.give(Input::Scanned(rows.into())), [(1, 4, false)]);
     assert_eq!(s.scans, [None], "it waits for room behind 5");
     s.give(Input::Replayed(Arc::from("shop"), vec![session(1)]));
     assert_eq!(s.end(1, 4, delivered()), [(1, 5, false)]);
@@ -138,7 +138,7 @@ fn no_page_of_a_session_is_read_for_little_room() {
     assert_eq!(s.end(1, 1, delivered()), [(1, 2, false)]);
     assert_eq!(s.scans, [None]);
     let rows = stored(vcs(2, [9]), DeliveryState::Pending);
-    assert_eq!(s.give(Input::Scanned(rows)), [(2, 9, false)]);
+    assert_eq!(s.give(Input::Scanned(rows.into())), [(2, 9, false)]);
     assert_eq!(s.commit(vcs(2, [10])), []);
     assert_eq!(s.end(2, 9, delivered()), [(2, 10, false)]);
 }
