@@ -187,10 +187,10 @@ impl Closed {
         Ok(())
     }
 
-    /// Sessions of which an event was parked at some time.
-    pub(crate) fn parked(&self) -> anyhow::Result<BTreeSet<u32>> {
+    /// Sessions of which an event was parked at some time, or is lost.
+    pub(crate) fn late_or_lost(&self) -> anyhow::Result<BTreeSet<u32>> {
         let mut query = self.database.prepare(
-            "SELECT DISTINCT e.session_id FROM events AS e JOIN attempts AS a ON a.position = e.position WHERE a.state = 1 \
+            "SELECT DISTINCT e.session_id FROM events AS e JOIN attempts AS a ON a.position = e.position WHERE a.state IN (1, 3, 4) \
              UNION SELECT session_id FROM pending WHERE state = 1",
         )?;
         let ids = query.query_map([], |row| row.get::<_, String>(0))?;
