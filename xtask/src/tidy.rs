@@ -13,7 +13,7 @@ const MOST_LINES: usize = 800;
 
 /// Lower crates first; a crate may depend only on those before it. `soak`, `sim` and `xtask` come last:
 /// nothing that is shipped may depend on them.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "maskline-events",
     "maskline-media",
     "maskline-switch",
@@ -22,6 +22,7 @@ const LAYERS: [&str; 15] = [
     "maskline-rtpengine",
     "maskline-store",
     "maskline-webhook",
+    "maskline-prompts",
     "maskline-net",
     "maskline-http",
     "maskline",
