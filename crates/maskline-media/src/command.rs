@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::codec::Voice;
 use crate::emodel::VoiceCodec;
 use crate::one_way::OneWay;
+use crate::prompt::Prompt;
 use crate::srtp::SrtpKeys;
 
 /// One session's media: the shard that owns the call and a number that this shard never uses twice.
@@ -172,6 +173,23 @@ pub enum MediaCommand {
         /// Whether it is to be played to the other party, if that takes presses; else signalling passes it on.
         play: bool,
     },
+    /// Play this to a party in place of what the other one sends, from now on and instead of what it is
+    /// played already. Answered by one [`MediaEvent::Played`].
+    Play {
+        /// The session's media.
+        key: MediaKey,
+        /// To whom.
+        side: Side,
+        /// What.
+        prompt: Prompt,
+    },
+    /// End what a party is played, if it is played anything.
+    StopPlaying {
+        /// The session's media.
+        key: MediaKey,
+        /// To whom.
+        side: Side,
+    },
     /// Free the ports. Answered by [`MediaEvent::Closed`], also when the key is unknown.
     Close {
         /// The session's media.
@@ -189,6 +207,8 @@ impl MediaCommand {
             | Self::ProgramCaller { key, .. }
             | Self::ProgramCallee { key, .. }
             | Self::Press { key, .. }
+            | Self::Play { key, .. }
+            | Self::StopPlaying { key, .. }
             | Self::Close { key } => *key,
         }
     }
@@ -217,7 +237,16 @@ impl MediaCommand {
                 side: *side,
                 digit: *digit,
             }),
-            Self::ProgramCaller { .. } | Self::ProgramCallee { .. } | Self::Press { .. } => None,
+            Self::Play { key, side, prompt } => Some(MediaEvent::Played {
+                key: *key,
+                side: *side,
+                id: prompt.id,
+                whole: false,
+            }),
+            Self::ProgramCaller { .. }
+            | Self::ProgramCallee { .. }
+            | Self::Press { .. }
+            | Self::StopPlaying { .. } => None,
         }
     }
 }
@@ -262,6 +291,18 @@ pub enum MediaEvent {
         /// `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
     },
+    /// A prompt is over: it was played, or stopped, or replaced by another, or could not be heard. Once for
+    /// each, unless the media are closed before.
+    Played {
+        /// The session's media.
+        key: MediaKey,
+        /// To whom.
+        side: Side,
+        /// [`Prompt::id`].
+        id: u64,
+        /// Whether it was played to its end.
+        whole: bool,
+    },
     /// Neither RTP nor RTCP from a party that should send to one that wants to receive, for the
     /// configured time. Once per silence.
     Silent {
@@ -301,6 +342,7 @@ impl MediaEvent {
             | Self::Refused { key, .. }
             | Self::Dtmf { key, .. }
             | Self::NotInRtp { key, .. }
+            | Self::Played { key, .. }
             | Self::Silent { key, .. }
             | Self::OneWay { key, .. }
             | Self::Closed { key, .. } => *key,

@@ -40,11 +40,13 @@ pub enum DropReason {
     /// It is a key press that is played to the other party anew, or voice that such a press
     /// replaces.
     PlayedAnew,
+    /// The other party is played a prompt.
+    Prompted,
 }
 
 impl DropReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotProgrammed,
         Self::Stranger,
         Self::NotLatched,
@@ -62,6 +64,7 @@ impl DropReason {
         Self::NoDestination,
         Self::NotTranscodable,
         Self::PlayedAnew,
+        Self::Prompted,
     ];
 
     /// The reason as a metric's label.
@@ -85,6 +88,7 @@ impl DropReason {
             Self::NoDestination => "no_destination",
             Self::NotTranscodable => "not_transcodable",
             Self::PlayedAnew => "played_anew",
+            Self::Prompted => "prompted",
         }
     }
 }
@@ -171,6 +175,6 @@ mod tests {
         for (n, (reason, packets)) in (1..).zip(counts.iter()) {
             assert_eq!((packets, counts.of(reason)), (n, n), "{}", reason.label());
         }
-        assert_eq!(counts.total(), 153);
+        assert_eq!(counts.total(), 171);
     }
 }

@@ -10,9 +10,7 @@
 use std::time::Duration;
 
 use crate::codec::Voice;
-use crate::codec::g711::{encode_alaw, encode_ulaw};
-use crate::codec::g722::Encoder;
-use crate::codec::half_band::{Downsampler, Upsampler};
+use crate::encoded::EncodedSound;
 use crate::tick::Tick;
 use crate::tone::Tone;
 use crate::tones::FRAME_OCTETS;
@@ -35,11 +33,7 @@ const SLOPE: usize = 320;
 
 /// A sound that repeats, in each codec that is made here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HoldAudio {
-    pcmu: Box<[u8]>,
-    pcma: Box<[u8]>,
-    g722: Box<[u8]>,
-}
+pub struct HoldAudio(EncodedSound);
 
 /// What is played to one party.
 #[derive(Debug)]
@@ -70,56 +64,24 @@ impl HoldAudio {
     /// A sound sampled at 8 kHz. An empty one is nothing.
     #[must_use]
     pub fn at_8_khz(samples: &[i16]) -> Self {
-        let (mut upsampler, mut encoder) = (Upsampler::default(), Encoder::default());
-        Self::of(samples, |sample| {
-            let wide = upsampler.push(*sample);
-            (*sample, encoder.encode(wide))
-        })
+        Self(EncodedSound::endless_at_8_khz(samples))
     }
 
     /// A sound sampled at 16 kHz. An empty one is nothing, and of an odd number of samples the last
     /// one is left out.
     #[must_use]
     pub fn at_16_khz(samples: &[i16]) -> Self {
-        let (mut downsampler, mut encoder) = (Downsampler::default(), Encoder::default());
-        let (pairs, _) = samples.as_chunks::<2>();
-        Self::of(pairs, |pair| {
-            (downsampler.push(*pair), encoder.encode(*pair))
-        })
+        Self(EncodedSound::endless_at_16_khz(samples))
     }
 
     /// How long it is before it repeats.
     #[must_use]
     pub fn length(&self) -> Duration {
-        Duration::from_micros(125 * self.pcmu.len() as u64)
-    }
-
-    /// Goes through the sound twice: filters and predictors are at its beginning as its end leaves
-    /// them, so that its repetition does not click.
-    fn of<T>(sound: &[T], mut encode: impl FnMut(&T) -> (i16, u8)) -> Self {
-        for part in sound {
-            encode(part);
-        }
-        let (mut pcmu, mut pcma, mut g722) = (Vec::new(), Vec::new(), Vec::new());
-        for part in sound {
-            let (sample, wide) = encode(part);
-            pcmu.push(encode_ulaw(sample));
-            pcma.push(encode_alaw(sample));
-            g722.push(wide);
-        }
-        Self {
-            pcmu: pcmu.into(),
-            pcma: pcma.into(),
-            g722: g722.into(),
-        }
+        self.0.length()
     }
 
     const fn octets(&self, voice: Voice) -> &[u8] {
-        match voice {
-            Voice::Pcmu => &self.pcmu,
-            Voice::Pcma => &self.pcma,
-            Voice::G722 => &self.g722,
-        }
+        self.0.octets(voice)
     }
 }
 
@@ -185,6 +147,7 @@ mod tests {
     use super::*;
     use crate::codec::g711::{decode_alaw, decode_ulaw};
     use crate::codec::g722::Decoder;
+    use crate::codec::half_band::Downsampler;
     use crate::tone::tone_share;
 
     fn at(ms: u64) -> Tick {

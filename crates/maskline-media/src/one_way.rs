@@ -153,6 +153,7 @@ impl Sight {
             | DropReason::ReceiverLacksCodec
             | DropReason::NotTranscodable
             | DropReason::PlayedAnew
+            | DropReason::Prompted
             | DropReason::NoDestination
             | DropReason::Looped
             | DropReason::TooMany => return,

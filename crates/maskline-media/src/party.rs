@@ -20,6 +20,7 @@ use crate::keys::Keys;
 use crate::latch::Latch;
 use crate::one_way::Sight;
 use crate::press_player::{PressPlayer, TakesPresses};
+use crate::prompt::PromptPlayer;
 use crate::quality::{Arrival, Reception};
 use crate::report::SideReport;
 use crate::round_trip::FarEnd;
@@ -67,6 +68,8 @@ pub(crate) struct Party {
     pub(crate) player: PressPlayer,
     /// Where this party is in what it hears on hold.
     pub(crate) hold: HoldPlayer,
+    /// What it is played instead of the other.
+    pub(crate) prompt: PromptPlayer,
     cname: String,
     sent_rtcp: bool,
     last_sender_report: Option<SenderReportSeen>,
@@ -120,6 +123,7 @@ impl Party {
             transcoder: None,
             player: PressPlayer::default(),
             hold: HoldPlayer::new(opened),
+            prompt: PromptPlayer::default(),
             cname,
             sent_rtcp: false,
             last_sender_report: None,
@@ -334,6 +338,24 @@ impl Party {
         if payload.is_empty() {
             return None;
         }
+        Some(self.made_here(now, payload_type, begins, &payload))
+    }
+
+    /// The next packet of what this party is played. `Err`: it is over, and whether it was heard whole.
+    pub(crate) fn next_of_prompt(&mut self, now: Tick) -> Result<Vec<u8>, (u64, bool)> {
+        let Some((payload_type, voice)) = self.voice() else {
+            return Err((self.prompt.stop().unwrap_or_default(), false));
+        };
+        let mut payload = Vec::with_capacity(FRAME_OCTETS);
+        let begins = self
+            .prompt
+            .play(now, voice, &mut payload)
+            .map_err(|id| (id, true))?;
+        Ok(self.made_here(now, payload_type, begins, &payload))
+    }
+
+    /// A packet of 20 ms of our own making.
+    fn made_here(&mut self, now: Tick, payload_type: u8, begins: bool, payload: &[u8]) -> Vec<u8> {
         let step = if begins {
             Step::TimePassed
         } else {
@@ -344,11 +366,11 @@ impl Party {
             marker: begins,
             clock_rate: DEFAULT_CLOCK_RATE,
             step,
-            payload: &payload,
+            payload,
         };
         let mut datagram = Vec::with_capacity(HEADER_BYTES + FRAME_OCTETS);
         self.stream.own(now, own).write(&mut datagram);
-        Some(datagram)
+        datagram
     }
 
     /// How key presses are played to this party; `None`: they can't be.

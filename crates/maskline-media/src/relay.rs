@@ -31,6 +31,7 @@
 
 mod hold;
 mod presses;
+mod prompts;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -134,6 +135,15 @@ pub enum RelayOutput {
         /// Since when, and what came instead.
         fault: OneWay,
     },
+    /// A prompt is over: it was played, or stopped, or replaced, or could not be heard.
+    Played {
+        /// To whom.
+        side: Side,
+        /// [`Prompt::id`](crate::Prompt::id).
+        id: u64,
+        /// Whether it was played to its end.
+        whole: bool,
+    },
     /// How both sides go, for whoever asks; the last one counts.
     Report(Box<MediaReport>),
     /// A party that should send has been silent for the configured time; once per silence.
@@ -156,6 +166,8 @@ pub enum RelayTimer {
     Watch,
     /// The next packet of a press that is played to a party is due.
     Press(Side),
+    /// The next packet of a prompt that is played to a party is due, or it is over.
+    Prompt(Side),
 }
 
 /// What was received from both parties; absent where nothing was.
@@ -268,10 +280,12 @@ impl Relay {
                 let report = self.party(side).next_report;
                 let silence = self.silence_due(side);
                 let press = self.party(side).player.due();
+                let prompt = self.party(side).prompt.due();
                 [
                     report.map(|at| (at, RelayTimer::Report(side))),
                     silence.map(|at| (at, RelayTimer::Silence(side))),
                     press.map(|at| (at, RelayTimer::Press(side))),
+                    prompt.map(|at| (at, RelayTimer::Prompt(side))),
                     self.hold_due(side).map(|at| (at, RelayTimer::Hold(side))),
                 ]
             })
@@ -284,6 +298,7 @@ impl Relay {
     pub fn on_deadline(&mut self, now: Tick) {
         for side in [Side::Caller, Side::Callee] {
             self.play(now, side);
+            self.play_prompts(now, side);
             self.play_hold(now, side);
             if self.party(side).next_report.is_some_and(|at| at <= now) {
                 self.report(now, side);
@@ -330,6 +345,7 @@ impl Relay {
             let party = self.party_mut(side);
             party.next_report = None;
             party.player.stop();
+            party.prompt.stop();
             if let Some(to) = party.rtcp_destination()
                 && let Some(datagram) = party.goodbye(now, opened)
             {
@@ -441,6 +457,9 @@ impl Relay {
             }
             Carriage::Anew => return Err(DropReason::PlayedAnew),
         };
+        if receiver.prompt.is_playing() {
+            return Err(DropReason::Prompted);
+        }
         let held = receiver.hold.interrupt(now);
         let mut packet = receiver.stream.translate(
             now,

@@ -119,6 +119,7 @@ impl Churn {
             MediaEvent::Refused { .. } => panic!("{event:?}"),
             MediaEvent::Dtmf { .. }
             | MediaEvent::NotInRtp { .. }
+            | MediaEvent::Played { .. }
             | MediaEvent::Silent { .. }
             | MediaEvent::OneWay { .. } => {}
         }

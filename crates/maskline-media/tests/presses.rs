@@ -138,6 +138,7 @@ impl Bench {
                     self.not_in_rtp.push(digit);
                 }
                 RelayOutput::SendRtcp { .. }
+                | RelayOutput::Played { .. }
                 | RelayOutput::OneWay { .. }
                 | RelayOutput::Report(_)
                 | RelayOutput::Silent { .. } => {}

@@ -349,17 +349,14 @@ fn a_party_that_shares_one_port_is_reported_to_and_heard_there_and_the_other_on_
     assert_eq!(bench.rtp(0, Side::Callee, B, &audio(1)), to(A_BEHIND_NAT));
     let reports = bench.until(8_000);
     let sent = |wanted: Side| {
-        reports.iter().find_map(|(_, output)| match output {
-            RelayOutput::SendRtcp {
+        reports.iter().find_map(|(_, output)| {
+            let RelayOutput::SendRtcp {
                 side, muxed, to, ..
-            } if *side == wanted => Some((*muxed, *to)),
-            RelayOutput::SendRtcp { .. }
-            | RelayOutput::SendRtp { .. }
-            | RelayOutput::Dtmf { .. }
-            | RelayOutput::NotInRtp { .. }
-            | RelayOutput::OneWay { .. }
-            | RelayOutput::Report(_)
-            | RelayOutput::Silent { .. } => None,
+            } = output
+            else {
+                return None;
+            };
+            (*side == wanted).then_some((*muxed, *to))
         })
     };
     assert_eq!(sent(Side::Caller), Some((true, addr(A_BEHIND_NAT))));
@@ -475,6 +472,7 @@ fn a_silent_party_is_reported_once_per_silence() {
                 | RelayOutput::SendRtcp { .. }
                 | RelayOutput::Dtmf { .. }
                 | RelayOutput::NotInRtp { .. }
+                | RelayOutput::Played { .. }
                 | RelayOutput::OneWay { .. }
                 | RelayOutput::Report(_) => None,
             })
@@ -561,6 +559,7 @@ fn each_party_gets_reports_of_our_own_about_what_it_sent_and_a_bye() {
                 | RelayOutput::SendRtp { .. }
                 | RelayOutput::Dtmf { .. }
                 | RelayOutput::NotInRtp { .. }
+                | RelayOutput::Played { .. }
                 | RelayOutput::OneWay { .. }
                 | RelayOutput::Report(_)
                 | RelayOutput::Silent { .. } => None,

@@ -327,6 +327,9 @@ impl Engine for Rtpengine {
                 }
                 is_known
             }
+            // It has files of its own, and none of ours.
+            MediaCommand::Play { .. } => false,
+            MediaCommand::StopPlaying { .. } => true,
             MediaCommand::Close { key } => self.order(*key, |todo| todo.close = true),
         };
         if done {

@@ -234,6 +234,8 @@ impl Watch {
             MediaCommand::Open { .. }
             | MediaCommand::Resume { .. }
             | MediaCommand::Press { .. }
+            | MediaCommand::Play { .. }
+            | MediaCommand::StopPlaying { .. }
             | MediaCommand::Close { .. } => return Ok(()),
         };
         let Some(session) = self.session(shard, command.key().id) else {

@@ -137,6 +137,9 @@ impl Engine {
                 let event = MediaEvent::NotInRtp { key, side, digit };
                 Ok(vec![(ANSWERS_AFTER, event)])
             }
+            MediaCommand::Play { .. } | MediaCommand::StopPlaying { .. } => {
+                Err("no action of a callflow plays anything as yet".to_owned())
+            }
             MediaCommand::Close { .. } => {
                 let flowed = self.open.remove(&key).is_some_and(|opened| opened.planned);
                 let mut quality = || {
@@ -209,6 +212,8 @@ pub(crate) fn in_reach(command: &MediaCommand, both_families: bool) -> Result<()
         MediaCommand::Open { .. }
         | MediaCommand::Resume { .. }
         | MediaCommand::Press { .. }
+        | MediaCommand::Play { .. }
+        | MediaCommand::StopPlaying { .. }
         | MediaCommand::Close { .. } => return Ok(()),
     };
     let told = std::iter::once(media.rtp).chain(media.rtcp);

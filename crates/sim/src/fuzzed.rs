@@ -281,6 +281,8 @@ impl Bench {
                 | MediaCommand::ProgramCaller { .. }
                 | MediaCommand::ProgramCallee { .. }
                 | MediaCommand::Press { .. }
+                | MediaCommand::Play { .. }
+                | MediaCommand::StopPlaying { .. }
                 | MediaCommand::Close { .. } => command
                     .answer_without_session(maskline_media::OpenFailure::Unavailable)
                     .map(Input::Media),

@@ -524,6 +524,7 @@ const fn media_word(event: &MediaEvent) -> &'static str {
         MediaEvent::Refused { .. } => "refused",
         MediaEvent::Dtmf { .. } => "key",
         MediaEvent::NotInRtp { .. } => "key not in RTP",
+        MediaEvent::Played { .. } => "prompt over",
         MediaEvent::Silent { .. } => "silence",
         MediaEvent::OneWay { .. } => "one way",
         MediaEvent::Closed { .. } => "closed",

@@ -3,7 +3,7 @@
 //! That is what bounds them: a session has at most one opening, one programming of each side and
 //! one closing to be done, and a few presses to be played, however fast orders come.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +12,7 @@ use super::ports::Lease;
 use crate::command::{
     CalleeMedia, CallerMedia, MediaCommand, MediaEvent, MediaKey, OpenFailure, Side,
 };
+use crate::prompt::Prompt;
 
 /// Presses of one session that wait for the worker, as many as may come of both parties at once; further ones are lost.
 const MOST_PRESSES: usize = 64;
@@ -54,6 +55,8 @@ pub(super) struct Work {
     pub(super) callee: Option<CalleeMedia>,
     /// Keys to be played, and who pressed them; [`MOST_PRESSES`] at most.
     pub(super) presses: Vec<(Side, char, bool)>,
+    /// What a side is to be played from now on, or nothing any more; the last order of each.
+    pub(super) prompts: BTreeMap<Side, Option<Prompt>>,
     /// Close it.
     pub(super) close: bool,
 }
@@ -129,7 +132,7 @@ impl Mailbox {
                 digit,
                 play,
             } => {
-                if state.sessions.get(&key).is_some_and(|slot| !slot.closing) {
+                if state.takes_orders(key) {
                     state.order(key, |work| {
                         if work.presses.len() < MOST_PRESSES {
                             work.presses.push((side, digit, play));
@@ -139,6 +142,17 @@ impl Mailbox {
                 } else {
                     command.answer_without_session(OpenFailure::Unavailable)
                 }
+            }
+            MediaCommand::Play {
+                key,
+                side,
+                ref prompt,
+            } if state.takes_orders(key) => state.prompt(key, side, Some(prompt.clone())),
+            MediaCommand::StopPlaying { key, side } if state.takes_orders(key) => {
+                state.prompt(key, side, None)
+            }
+            MediaCommand::Play { .. } | MediaCommand::StopPlaying { .. } => {
+                command.answer_without_session(OpenFailure::Unavailable)
             }
             MediaCommand::Close { key } => {
                 if state.sessions.contains_key(&key) {
@@ -237,6 +251,22 @@ impl Mailbox {
 }
 
 impl State {
+    fn takes_orders(&self, key: MediaKey) -> bool {
+        self.sessions.get(&key).is_some_and(|slot| !slot.closing)
+    }
+
+    /// Keeps what a side is to be played; answers one that waited and will not be.
+    fn prompt(&mut self, key: MediaKey, side: Side, prompt: Option<Prompt>) -> Option<MediaEvent> {
+        let mut before = None;
+        self.order(key, |work| before = work.prompts.insert(side, prompt));
+        Some(MediaEvent::Played {
+            key,
+            side,
+            id: before.flatten()?.id,
+            whole: false,
+        })
+    }
+
     fn order(&mut self, key: MediaKey, add: impl FnOnce(&mut Work)) {
         let Some(slot) = self.sessions.get_mut(&key) else {
             return;
@@ -256,8 +286,11 @@ impl State {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::command::RemoteMedia;
+    use crate::encoded::EncodedSound;
 
     const fn key(id: u64) -> MediaKey {
         MediaKey { shard: 0, id }
@@ -386,6 +419,49 @@ mod tests {
         assert_eq!(mailbox.post(press(false)), None, "its relay answers");
         mailbox.post(close(1));
         assert_eq!(mailbox.post(press(false)), Some(left));
+    }
+
+    #[test]
+    fn of_the_prompts_of_a_side_the_last_one_waits_and_those_before_are_answered() {
+        let mailbox = Mailbox::new(8, 8).unwrap();
+        let play = |side, id| MediaCommand::Play {
+            key: key(1),
+            side,
+            prompt: Prompt {
+                id,
+                sound: Arc::new(EncodedSound::once(&[])),
+                times: 1,
+            },
+        };
+        let over = |side, id| {
+            Some(MediaEvent::Played {
+                key: key(1),
+                side,
+                id,
+                whole: false,
+            })
+        };
+        let (a, b) = (Side::Caller, Side::Callee);
+        let stop = |side| MediaCommand::StopPlaying { key: key(1), side };
+        assert_eq!(mailbox.post(play(a, 1)), over(a, 1), "there is no session");
+        assert_eq!(mailbox.post(stop(a)), None);
+        mailbox.post(open(1));
+        assert_eq!(mailbox.post(play(a, 2)), None);
+        assert_eq!(mailbox.post(play(b, 3)), None);
+        assert_eq!(mailbox.post(play(a, 4)), over(a, 2));
+        assert_eq!(mailbox.post(stop(b)), over(b, 3));
+        assert_eq!(mailbox.post(stop(b)), None);
+        let Taken::Work(_, work) = mailbox.take() else {
+            panic!("nothing to do");
+        };
+        let waits: Vec<_> = work
+            .prompts
+            .iter()
+            .map(|(side, it)| (*side, it.as_ref().map(|it| it.id)))
+            .collect();
+        assert_eq!(waits, [(a, Some(4)), (b, None)]);
+        mailbox.post(close(1));
+        assert_eq!(mailbox.post(play(a, 5)), over(a, 5));
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Outlet {
                 MediaEvent::Silent { .. }
                 | MediaEvent::Opened { .. }
                 | MediaEvent::Refused { .. }
+                | MediaEvent::Played { .. }
                 | MediaEvent::Closed { .. } => {}
             }
         }

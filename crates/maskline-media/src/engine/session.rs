@@ -1,5 +1,6 @@
 //! One session in its worker: four sockets, or four of each family, and the relay between them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::engine::outlet::Outlet;
 use crate::engine::ports::PortPair;
 use crate::engine::reports::Reports;
 use crate::engine::socket::{MediaSocket, MediaSockets};
+use crate::prompt::Prompt;
 use crate::relay::{Figures, Relay, RelayOutput, Verdict};
 use crate::rtp::MAX_PACKET_BYTES;
 use crate::tick::Tick;
@@ -165,6 +167,22 @@ impl Session {
         self.drain(around);
     }
 
+    /// Takes what the parties are to be played, or nothing any more.
+    pub(super) fn prompt(
+        &mut self,
+        now: Tick,
+        prompts: BTreeMap<Side, Option<Prompt>>,
+        around: &mut Surroundings,
+    ) {
+        for (side, prompt) in prompts {
+            match prompt {
+                Some(prompt) => self.relay.play_prompt(now, side, prompt),
+                None => self.relay.stop_prompt(side),
+            }
+        }
+        self.drain(around);
+    }
+
     /// Takes one datagram from a socket that holds one.
     pub(super) fn receive(&mut self, now: Tick, place: Place, around: &mut Surroundings) {
         let received = self
@@ -254,6 +272,15 @@ impl Session {
                 }
                 RelayOutput::NotInRtp { side, digit } => {
                     let event = MediaEvent::NotInRtp { key, side, digit };
+                    around.outlet.push(event);
+                }
+                RelayOutput::Played { side, id, whole } => {
+                    let event = MediaEvent::Played {
+                        key,
+                        side,
+                        id,
+                        whole,
+                    };
                     around.outlet.push(event);
                 }
                 RelayOutput::Report(report) => around.reports.put(key, *report),

@@ -252,6 +252,7 @@ impl Sessions {
             caller,
             callee,
             presses,
+            prompts,
             close,
         } = work;
         if let Some(opening) = open {
@@ -262,13 +263,15 @@ impl Sessions {
             // Programmed after its opening was refused: nothing else will free its place.
             self.mailbox.release(key);
         }
-        if (caller.is_some() || callee.is_some() || !presses.is_empty())
+        let is_told = caller.is_some() || callee.is_some();
+        if (is_told || !presses.is_empty() || !prompts.is_empty())
             && let Some(index) = self.by_key.get(&key).copied()
             && let Some(session) = self.slots.get_mut(index).and_then(Option::as_deref_mut)
         {
             let now = Tick::from_start(self.start.elapsed());
             session.program(now, caller, callee, &mut self.around);
             session.press(now, presses, &mut self.around);
+            session.prompt(now, prompts, &mut self.around);
             self.arrange(index);
         }
         if close {

@@ -12,7 +12,11 @@ impl Relay {
         self.hold.as_ref()?;
         let (party, other) = (self.party(side), self.party(side.other()));
         let held = other.media()?.holds && party.media()?.receives;
-        if !held || party.player.is_playing() || party.voice().is_none() {
+        if !held
+            || party.player.is_playing()
+            || party.prompt.is_playing()
+            || party.voice().is_none()
+        {
             return None;
         }
         Some(party.hold.due())

@@ -472,6 +472,8 @@ impl Shard {
             MediaEvent::NotInRtp { side, digit, .. } => {
                 self.with(key, |shard, s| shard.pass_on_press(s, side, digit));
             }
+            // No action that plays anything is carried out as yet.
+            MediaEvent::Played { .. } => {}
             MediaEvent::Silent { side, .. } => {
                 self.with(key, |shard, s| shard.on_silence(s, side));
             }

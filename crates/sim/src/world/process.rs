@@ -497,9 +497,11 @@ fn media_order(command: &MediaCommand) -> Option<String> {
             let how = if *play { "is played" } else { "came by INFO" };
             return Some(format!("   relay: {digit} of {who} {how}"));
         }
-        MediaCommand::Open { .. } | MediaCommand::Resume { .. } | MediaCommand::Close { .. } => {
-            return None;
-        }
+        MediaCommand::Open { .. }
+        | MediaCommand::Resume { .. }
+        | MediaCommand::Play { .. }
+        | MediaCommand::StopPlaying { .. }
+        | MediaCommand::Close { .. } => return None,
     };
     let hears = if media.receives {
         "hears"
